@@ -1,0 +1,86 @@
+# `make` alone lists the commands. Everything is installed into .venv, node_modules and .offload of this folder.
+PYTHON ?= python3
+ENV ?=
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# jsii would otherwise greet every synth with the machine's own, maybe outdated, Node.
+export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := 1
+export CDK_DISABLE_CLI_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help toolchain up down test test-fast check synth diff deploy bench prove lock schemas clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+toolchain: .venv/.ready node_modules/.ready .offload/embedded/.ready ## install what the other commands need (they do it by themselves)
+
+.venv/.ready: requirements.txt requirements/dev.txt requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "make: '$(PYTHON)' is missing or older than Python 3.11: install one, or name it with PYTHON=/path/to/python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "make: '$(PYTHON)' has no venv module: install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "Installing the Python packages into .venv"
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/python -c 'import sys, pathlib, sysconfig; pathlib.Path(sysconfig.get_paths()["purelib"], "offload.pth").write_text(sys.argv[1] + "\n")' "$(CURDIR)"
+	@printf '#!%s\nfrom offload.operate.command_line import main\n\nmain()\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/offload && chmod +x $(BIN)/offload
+	@touch $@
+
+node_modules/.ready: package.json package-lock.json .venv/.ready
+	@echo "Installing the CDK command line into node_modules"
+	@$(BIN)/npm ci --silent --no-audit --no-fund
+	@touch $@
+
+.offload/embedded/.ready: requirements/embedded.txt .venv/.ready
+	@echo "Installing the embedded AWS into .offload/embedded"
+	@mkdir -p .offload && rm -rf .offload/embedded
+	@$(BIN)/uv venv --quiet --python $(BIN)/python .offload/embedded
+	@$(BIN)/uv pip sync --quiet --python .offload/embedded/bin/python --require-hashes requirements/embedded.txt
+	@touch $@
+
+up: toolchain ## start the embedded AWS, deploy `local` to it, publish a day of real orders and show the ledger
+	@$(BIN)/offload up
+
+down: ## stop the embedded AWS; its state stays in .offload
+	@if [ -x $(BIN)/offload ]; then $(BIN)/offload down; fi
+
+test: toolchain check ## everything that is not a benchmark: checks, unit, snapshots, the embedded AWS
+	@$(BIN)/python -m pytest tests
+
+test-fast: toolchain ## unit and template tests alone
+	@$(BIN)/python -m pytest tests/unit tests/snapshots
+
+check: toolchain ## ruff, mypy strict, import-linter, cfn-lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m stacks.lint
+
+synth: toolchain ## synthesize ENV=local|dev|staging|prod into cdk.out
+	@node_modules/.bin/cdk synth --quiet --context environment=$(ENV)
+
+diff: toolchain ## what a deploy of ENV would change
+	@node_modules/.bin/cdk diff --context environment=$(ENV)
+
+deploy: toolchain ## deploy ENV to AWS
+	@node_modules/.bin/cdk deploy --all --context environment=$(ENV)
+
+bench: toolchain ## every benchmark under bench/, one after the other
+	@for bench in bench/*/run.py; do $(BIN)/python $$bench || exit 1; done
+
+prove: toolchain ## the proofs that are too long for `make test`, whole
+	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest tests/local
+
+lock: toolchain ## compile the pinned, hashed requirements from requirements/*.in
+	@for name in uv app dev embedded; do \
+	  case $$name in app) out=requirements.txt;; *) out=requirements/$$name.txt;; esac; \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in --output-file $$out; done
+
+schemas: toolchain ## write the JSON Schemas of the contracts into schemas/
+	@$(BIN)/python -m offload.operate.schemas
+
+clean: down ## remove what make installed and made
+	@rm -rf .venv node_modules .offload cdk.out .pytest_cache .mypy_cache .ruff_cache

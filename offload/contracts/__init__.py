@@ -1,0 +1,1 @@
+"""Event and job types, and the envelope. Imports nothing of ours."""

@@ -1,0 +1,11 @@
+"""Every event type that is published, for schemas, the command line and the audit. A new contract is added here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from offload.contracts.event import EventData
+from offload.contracts.orders import OrderCancelled, OrderPlaced
+from offload.contracts.stock import StockLow
+
+EVENT_TYPES: Final[tuple[type[EventData], ...]] = (OrderPlaced, OrderCancelled, StockLow)

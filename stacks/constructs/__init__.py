@@ -1,0 +1,1 @@
+"""One AWS thing with our defaults."""

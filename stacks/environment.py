@@ -1,0 +1,129 @@
+"""The typed settings of one environment, read from environments/NAME.toml."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from constructs import IConstruct
+
+FOLDER = Path(__file__).resolve().parent.parent / "environments"
+
+_CONTEXT_KEY = "offload:environment"
+
+Days = Annotated[int, msgspec.Meta(ge=0, le=3653)]
+
+
+class UnusableEnvironment(Exception):
+    """The environment is unset, unknown, or its file is wrong; the message is one line for people."""
+
+
+# CloudWatch Logs takes only these retentions (AWS::Logs::LogGroup RetentionInDays, read 2026-11-23).
+LogRetention = Literal[
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
+]
+
+
+class Functions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How functions are bundled and run."""
+
+    python: Literal["3.11", "3.12", "3.13", "host"]
+    architecture: Literal["arm64", "x86_64", "host"]
+    log_retention_days: LogRetention
+
+
+class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What becomes of data when its stack is deleted, and how far back it can be restored."""
+
+    keep: bool
+    point_in_time_recovery: bool
+
+
+class Bus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The event bus."""
+
+    archive_days: Annotated[int, msgspec.Meta(ge=1, le=3653)]
+
+
+class Alarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where alarms go."""
+
+    email: Annotated[str, msgspec.Meta(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+
+
+class Stock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The shop's stock: what a product has before its first order, and below how many units it is low."""
+
+    opening_units: Annotated[int, msgspec.Meta(ge=0)]
+    low_below: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    functions: Functions
+    data: Data
+    bus: Bus
+    stock: Stock
+    alarms: Alarms = Alarms()
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """One deployed copy of the app and everything that differs between the copies.
+
+    `functions.python` and `functions.architecture` may be "host": the machine that synthesizes, for the embedded AWS.
+    """
+
+    name: str
+    functions: Functions
+    data: Data
+    bus: Bus
+    stock: Stock
+    alarms: Alarms
+
+    @staticmethod
+    def names(folder: Path = FOLDER) -> list[str]:
+        """The environments that have a file."""
+        return sorted(path.stem for path in folder.glob("*.toml"))
+
+    @staticmethod
+    def load(name: str | None, folder: Path = FOLDER) -> Environment:
+        """Reads `folder/NAME.toml`.
+
+        Raises UnusableEnvironment with one line that names the file and the key: no name, no such file, not TOML,
+        a missing or unknown key, a wrong type, a value out of bounds.
+        """
+        known = ", ".join(Environment.names(folder))
+        if not name:
+            raise UnusableEnvironment(f"no environment: say which one with -c environment=NAME (one of {known})")
+        path = folder / f"{name}.toml"
+        if name not in Environment.names(folder):
+            raise UnusableEnvironment(
+                f"no environment '{name}': {folder.name}/{path.name} does not exist (known: {known})"
+            )
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            settings = msgspec.convert(content, _Settings)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+            raise UnusableEnvironment(f"{folder.name}/{path.name}: {_said_plainly(str(error))}") from error
+        return Environment(name, settings.functions, settings.data, settings.bus, settings.stock, settings.alarms)
+
+    def attach(self, root: IConstruct) -> None:
+        """Makes this the environment of everything below `root` (an App, before anything is added to it)."""
+        root.node.set_context(_CONTEXT_KEY, msgspec.json.encode(self).decode())
+
+    @staticmethod
+    def of(scope: IConstruct) -> Environment:
+        """The environment that was attached above `scope`; raises UnusableEnvironment when none was."""
+        attached: Any = scope.node.try_get_context(_CONTEXT_KEY)
+        if attached is None:
+            raise UnusableEnvironment(
+                f"{scope.node.path}: no environment was attached to the app (Environment.load(…).attach(app))"
+            )
+        return msgspec.json.decode(attached, type=Environment)
+
+
+def _said_plainly(message: str) -> str:
+    """Msgspec's `Expected `int`, got `str` - at `$.bus.archive_days`` with the key in front."""
+    what, separator, where = message.rpartition(" - at ")
+    return f"{where.strip('`').removeprefix('$.')}: {what}" if separator else message
