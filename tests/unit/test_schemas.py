@@ -1,0 +1,210 @@
+"""The JSON Schemas of the contracts: up to date, true of real events, and guarded against breaking changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from jsonschema import Draft202012Validator
+from msgspec import Meta, Struct, defstruct
+
+from offload.contracts.catalogue import EVENT_TYPES
+from offload.contracts.event import EventData
+from offload.contracts.orders import OrderPlaced
+from offload.contracts.stock import StockLow
+from offload.operate.schemas import (
+    FOLDER,
+    BreakingChange,
+    breaking_changes,
+    envelope_schema,
+    schema_of,
+    schemas_of,
+    text_of,
+    write,
+)
+from offload.shop.orders import SHIPPED_DAY, generate, read_orders
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Part(Struct):
+    name: str
+    weight: Annotated[int, Meta(ge=0, le=10)]
+
+
+class PartWithSize(Struct):
+    name: str
+    weight: Annotated[int, Meta(ge=0, le=10)]
+    size: int = 0
+
+
+class PartWithoutWeight(Struct):
+    name: str
+
+
+Field = tuple[str, Any] | tuple[str, Any, Any]
+FIELDS: dict[str, Field] = {
+    "name": ("name", str),
+    "count": ("count", Annotated[int, Meta(ge=1, le=100)]),
+    "colour": ("colour", Literal["red", "blue"]),
+    "note": ("note", str | None, None),
+    "parts": ("parts", tuple[Part, ...]),
+}
+
+
+def contract(changes: Mapping[str, Field | None] | None = None, version: int = 1) -> type[EventData]:
+    """A contract with FIELDS; `changes` replaces, adds or (None) removes fields."""
+    fields = [field for field in ({**FIELDS, **(changes or {})}).values() if field is not None]
+    made: Any = defstruct(
+        "ThingMade",
+        fields,
+        bases=(EventData,),
+        namespace={"TYPE": "thing.made", "VERSION": version},
+        kw_only=True,
+        frozen=True,
+    )
+    return made  # type: ignore[no-any-return]
+
+
+def test_the_schemas_in_the_repository_are_up_to_date() -> None:
+    found = {file.name: file.read_text("utf-8") for file in FOLDER.glob("*.json")}
+    assert found == {name: text_of(schema) for name, schema in schemas_of().items()}, "run `make schemas`"
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_a_schema_is_valid_and_named_as_its_events_say(event_type: type[EventData]) -> None:
+    schema = schema_of(event_type)
+    Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == event_type.schema_uri()
+    assert schema["title"] == event_type.TYPE
+    assert schema["description"]
+
+
+def test_real_and_generated_events_are_valid_by_their_schemas() -> None:
+    envelope = Draft202012Validator(envelope_schema())
+    data = {event_type.TYPE: Draft202012Validator(schema_of(event_type)) for event_type in EVENT_TYPES}
+    # Every third: the validator takes a millisecond a line.
+    invoices = [*read_orders(SHIPPED_DAY).invoices[::3], *generate(2, 60)]
+    low = StockLow(
+        product="22423", units=3, low_below=5, cause="order.placed:1", caused_at=datetime(2010, 12, 1, tzinfo=UTC)
+    )
+    for event in (*(invoice.event() for invoice in invoices), low.event()):
+        document = json.loads(event.to_json())
+        envelope.validate(document)
+        data[event.type].validate(document["data"])
+        assert document["dataschema"] == data[event.type].schema["$id"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("quantity", "six"), ("unit_price", 2.55), ("product", ""), ("quantity", 10**10)]
+)
+def test_a_broken_line_is_not_valid(field: str, value: object) -> None:
+    document = json.loads(next(generate(1, 1)).event().to_json())["data"]
+    document["lines"][0][field] = value
+    assert not Draft202012Validator(schema_of(OrderPlaced)).is_valid(document)
+
+
+def test_an_event_without_data_and_without_a_reference_to_it_is_not_valid() -> None:
+    document = json.loads(next(generate(1, 1)).event().to_json())
+    del document["data"]
+    validator = Draft202012Validator(envelope_schema())
+    assert not validator.is_valid(document)
+    assert validator.is_valid(document | {"dataref": "s3://claims/1"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"name": None}, "name: removed", id="removed"),
+        pytest.param({"note": None}, "note: removed", id="optional one removed"),
+        pytest.param({"name": ("title", str)}, "name: removed", id="renamed"),
+        pytest.param({"name": ("name", int)}, "name: was string and is integer", id="retyped"),
+        pytest.param({"name": ("name", Decimal)}, "name: was string and is string (decimal)", id="another format"),
+        pytest.param({"name": ("name", str | None)}, "name: was string and is string or null", id="nullable"),
+        pytest.param({"note": ("note", str, "")}, "note: was string or null and is string", id="not nullable"),
+        pytest.param({"size": ("size", int)}, "size: new and required", id="new required"),
+        pytest.param({"name": ("name", str, "x")}, "name: no longer required", id="optional"),
+        pytest.param({"note": ("note", str | None)}, "note: required now", id="required"),
+        pytest.param({"note": ("note", str | None, "x")}, "note: default was None and is 'x'", id="default"),
+        pytest.param(
+            {"count": ("count", Annotated[int, Meta(ge=2, le=100)])}, "count: minimum was 1 and is 2", id="narrower"
+        ),
+        pytest.param(
+            {"count": ("count", Annotated[int, Meta(ge=1, le=200)])}, "count: maximum was 100 and is 200", id="wider"
+        ),
+        pytest.param(
+            {"name": ("name", Annotated[str, Meta(max_length=9)])}, "name: maxLength was absent and is 9", id="bound"
+        ),
+        pytest.param({"colour": ("colour", Literal["red"])}, "colour: no longer allows ['blue']", id="enum narrower"),
+        pytest.param(
+            {"colour": ("colour", Literal["red", "blue", "green"])}, "colour: newly allows ['green']", id="enum wider"
+        ),
+        pytest.param({"parts": ("parts", tuple[PartWithoutWeight, ...])}, "parts[].weight: removed", id="in a part"),
+        pytest.param({"parts": ("parts", Part)}, "parts: was array and is object", id="no list any more"),
+        pytest.param(
+            {"parts": ("parts", Annotated[tuple[Part, ...], Meta(min_length=1)])},
+            "parts: minItems was absent",
+            id="length",
+        ),
+    ],
+)
+def test_a_change_that_breaks_consumers_is_refused(
+    tmp_path: Path, changes: dict[str, Field | None], reason: str
+) -> None:
+    write(tmp_path, [contract()])
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(BreakingChange) as refused:
+        write(tmp_path, [contract(changes), OrderPlaced])
+    assert any(line.startswith(f"thing.made.json: {reason}") for line in refused.value.reasons), refused.value.reasons
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before, "a refused change writes nothing"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"size": ("size", int, 0)}, id="new with a default"),
+        pytest.param({"size": ("size", int | None, None)}, id="new and nullable"),
+        pytest.param({"parts": ("parts", tuple[PartWithSize, ...])}, id="new in a part"),
+        pytest.param(
+            {"colour": ("colour", Annotated[Literal["red", "blue"], Meta(description="x")])}, id="description"
+        ),
+        pytest.param({"colour": ("colour", Colour)}, id="the same values by another name"),
+    ],
+)
+def test_a_change_that_breaks_nobody_is_written(tmp_path: Path, changes: dict[str, Field | None]) -> None:
+    write(tmp_path, [contract()])
+    write(tmp_path, [contract(changes)])
+    assert json.loads((tmp_path / "thing.made.json").read_text()) == schema_of(contract(changes))
+
+
+def test_a_raised_version_may_change_everything_and_a_lowered_one_nothing(tmp_path: Path) -> None:
+    write(tmp_path, [contract()])
+    write(tmp_path, [contract({"name": None, "count": ("count", Decimal)}, version=2)])
+    with pytest.raises(BreakingChange, match="VERSION went back from 2 to 1"):
+        write(tmp_path, [contract()])
+
+
+def test_a_new_type_is_written_and_a_type_without_a_contract_is_told(tmp_path: Path) -> None:
+    assert write(tmp_path, [contract()]).new == ("event.json", "thing.made.json")
+    assert write(tmp_path, [contract(), OrderPlaced]).new == ("order.placed.json",)
+    with pytest.raises(BreakingChange, match=r"thing\.made\.json: no contract of that name any more"):
+        write(tmp_path, [OrderPlaced])
+
+
+def test_a_type_that_holds_itself_is_compared_to_its_end() -> None:
+    def tree(leaf: str) -> dict[str, Any]:
+        node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "leaf": {"type": leaf}}}
+        return {"$id": "urn:x:1", "$defs": {"Node": node}, **node}
+
+    assert breaking_changes(tree("string"), tree("string")) == []
+    assert "leaf: was string and is integer" in breaking_changes(tree("string"), tree("integer"))
