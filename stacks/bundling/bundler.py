@@ -1,0 +1,340 @@
+"""Makes bundles: what Lambda runs, from what the project holds; each found again by the hash of its inputs."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uv
+
+from stacks.bundling.errors import BundlingError, one_line
+from stacks.bundling.imports import FUNCTIONS, LIBRARY, Trace, defines, standard_modules, trace
+from stacks.bundling.requirements import (
+    IN_THE_RUNTIME,
+    LOCK,
+    OWN_INPUT,
+    SHARED_INPUT,
+    Lock,
+    distribution_of,
+    read_requirements,
+)
+from stacks.bundling.target import Target
+
+# The largest a function may be when unzipped, its layers included:
+# docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html "Deployment package", 2026-11-23.
+MAX_UNZIPPED_BYTES = 250 * 1024 * 1024
+
+# Counts up when the same inputs come to another bundle.
+_FORMAT = "1"
+_PATIENCE_SECONDS = 300
+_ABANDONED_AFTER_SECONDS = 3600
+_UNUSED_AFTER_SECONDS = 14 * 24 * 3600
+_PARTIAL = ".partial-"
+
+_TESTS = re.compile(r"^(test_.*\.py|.*_test\.py|conftest\.py)$")
+_TEST_FOLDERS = frozenset({"test", "tests"})
+_NOTES = re.compile(r"^(requirements.*\.(txt|in)|README(\..*)?)$")
+_SOURCE_NAME = re.compile(r"^[a-z_][a-z0-9_]*$")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A finished bundle: its folder, the hash of its inputs (64 hex digits), and Lambda's handler string for it."""
+
+    path: Path
+    hash: str
+    handler: str
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a bundle will hold: files relative to the project, a requirements file of pins, and the trace."""
+
+    source: str
+    files: tuple[tuple[str, bytes], ...]
+    pins: str
+    trace: Trace
+    target: Target
+
+    @property
+    def packages_key(self) -> str:
+        return _digest([_FORMAT, self.target.identity, self.pins])
+
+    @property
+    def hash(self) -> str:
+        contents = [part for path, content in self.files for part in (path, hashlib.sha256(content).hexdigest())]
+        return _digest([_FORMAT, self.target.identity, self.pins, *contents])
+
+
+class Bundler:
+    """Bundles the functions of the project in `root`.
+
+    Finished bundles are kept in `cache` (default `.offload/bundles` of the project), one folder a hash; so are the
+    installed packages, one folder for each set of pins, which bundles share by hard links.
+    """
+
+    def __init__(self, root: Path, *, cache: Path | None = None, max_bytes: int = MAX_UNZIPPED_BYTES) -> None:
+        self.root = root.resolve()
+        self.cache = cache if cache is not None else self.root / ".offload" / "bundles"
+        self.max_bytes = max_bytes
+
+    @staticmethod
+    def handler(source: str) -> str:
+        """Lambda's handler string: the folder stays a package, so that a handler's relative imports work."""
+        return f"{FUNCTIONS}.{source}.handler.handler"
+
+    def bundle(self, source: str, target: Target, *, reaches: Sequence[str] = ()) -> Bundle:
+        """The bundle of `lambdas/SOURCE` for `target`, made unless it is there.
+
+        `reaches` names library modules that import tracing cannot see. Raises BundlingError, one line with the folder,
+        the file and the mend, when it cannot be made.
+        """
+        plan = self._plan(source, target, reaches)
+        path = self.cache / plan.hash
+        if path.is_dir():
+            os.utime(path)
+        else:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            self._remove_abandoned()
+            packages = self._packages(plan)
+            self._refuse_unprovided(plan, packages)
+            self._made(path, lambda partial: self._assemble(plan, packages, partial))
+        return Bundle(path, plan.hash, self.handler(source))
+
+    def placeholder(self) -> Path:
+        """A folder that stands for a bundle where bundling is switched off."""
+        path = self.cache / "placeholder"
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "README").write_text("Bundling was switched off for this stack.\n", encoding="utf-8")
+        return path
+
+    def _plan(self, source: str, target: Target, reaches: Sequence[str]) -> _Plan:
+        shown = f"{FUNCTIONS}/{source}"
+        folder = self.root / FUNCTIONS / source
+        if not _SOURCE_NAME.match(source):
+            raise BundlingError(f"{shown}: a function's folder is named like a Python module (lower case, digits, _)")
+        if not folder.is_dir():
+            raise BundlingError(f"{shown}: there is no such folder: make it, with a handler.py")
+        if not (folder / "handler.py").is_file():
+            raise BundlingError(f"{shown}: has no handler.py: write one that defines `handler`")
+        own = self._own_files(folder)
+        traced = trace(self.root, source, own, reaches, target.python)
+        if not defines(folder / "handler.py", "handler", f"{shown}/handler.py"):
+            raise BundlingError(
+                f"{shown}/handler.py: defines no `handler`: name the function that Lambda calls `handler`"
+            )
+        lock = Lock.read(self.root / FUNCTIONS / LOCK)
+        names = self._required(source, traced, lock, standard_modules(target.python))
+        above = [f"{FUNCTIONS}/__init__.py"] if (self.root / FUNCTIONS / "__init__.py").is_file() else []
+        files = tuple((name, (self.root / name).read_bytes()) for name in sorted({*own, *above, *traced.library}))
+        return _Plan(source, files, lock.pinned(names), traced, target)
+
+    def _own_files(self, folder: Path) -> list[str]:
+        """The folder's files that go into the bundle, relative to the project's root."""
+        found = []
+        for directory, folders, names in os.walk(folder):
+            here = Path(directory)
+            for name in [*folders]:
+                if (here / name).is_symlink():
+                    shown = (here / name).relative_to(self.root).as_posix()
+                    raise BundlingError(f"{shown}: is a link to a folder, which a bundle cannot hold: copy the folder")
+            folders[:] = [n for n in folders if n not in _TEST_FOLDERS and n != "__pycache__" and not n.startswith(".")]
+            found += [
+                (here / name).relative_to(self.root).as_posix()
+                for name in names
+                if not (_TESTS.match(name) or name.startswith(".") or name.endswith((".pyc", ".pyi", "~")))
+                and not (here == folder and _NOTES.match(name))
+            ]
+        return sorted(found)
+
+    def _required(self, source: str, traced: Trace, lock: Lock, standard: frozenset[str]) -> frozenset[str]:
+        """The distributions that go in: what the function lists, and what the library modules it reaches import."""
+        folder = self.root / FUNCTIONS
+        own_file = f"{source}/{OWN_INPUT}"
+        own = read_requirements(folder / own_file, f"{FUNCTIONS}/{own_file}")
+        imported = {distribution_of(e.top) for e in traced.externals if e.by_library and e.top not in standard}
+        imported -= IN_THE_RUNTIME
+        shared = read_requirements(folder / SHARED_INPUT, f"{FUNCTIONS}/{SHARED_INPUT}")
+        needed = [requirement for requirement in shared if requirement.name in imported]
+        return lock.closure(own, own_file) | lock.closure(needed, SHARED_INPUT)
+
+    def _refuse_unprovided(self, plan: _Plan, packages: Path | None) -> None:
+        provided = _top_level_modules(packages) if packages else frozenset()
+        for external in plan.trace.externals:
+            if external.optional or external.top in provided or external.top in IN_THE_RUNTIME:
+                continue
+            file = SHARED_INPUT if external.by_library else f"{plan.source}/{OWN_INPUT}"
+            raise BundlingError(
+                f"{external.file}:{external.line}: {FUNCTIONS}/{plan.source} imports {external.top}, which nothing"
+                f" provides: add {distribution_of(external.top)} to {FUNCTIONS}/{file} and run make lock"
+            )
+
+    def _packages(self, plan: _Plan) -> Path | None:
+        """The folder of the installed packages, made unless it is there; None when there are none."""
+        if not plan.pins:
+            return None
+        path = self.cache / f"packages-{plan.packages_key}"
+        if path.is_dir():
+            os.utime(path)
+        else:
+            self._made(path, lambda partial: self._install(plan, partial))
+        return path
+
+    def _install(self, plan: _Plan, into: Path) -> None:
+        pins = into.with_name(f"{into.name}.txt")
+        pins.write_text(plan.pins, encoding="utf-8")
+        command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--color", "never", "--python", sys.executable]
+        command += ["--target", str(into), "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+        command += ["--requirement", str(pins)]
+        if plan.target.uv_platform is not None:
+            command += ["--python-platform", plan.target.uv_platform, "--python-version", plan.target.python]
+        shown = f"{FUNCTIONS}/{plan.source}"
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise BundlingError(
+                f"{shown}: uv did not finish within {_PATIENCE_SECONDS} s: is the package index reachable?"
+            ) from error
+        finally:
+            pins.unlink()
+        if done.returncode != 0:
+            raise BundlingError(_why_not_installed(shown, plan.target, done.stderr))
+        _strip(into)
+
+    def _assemble(self, plan: _Plan, packages: Path | None, into: Path) -> None:
+        if packages is not None:
+            _link_tree(packages, into)
+        for relative, content in plan.files:
+            path = into / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            path.chmod(0o644)
+        sizes = _sizes(into)
+        total = sum(sizes.values())
+        if total > self.max_bytes:
+            largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+            said = ", ".join(f"{name} {sizes[name] / 2**20:.1f} MB" for name in largest)
+            raise BundlingError(
+                f"{FUNCTIONS}/{plan.source}: {total / 2**20:.1f} MB unzipped, and Lambda takes"
+                f" {self.max_bytes / 2**20:.0f} MB (largest: {said}): take requirements out of {OWN_INPUT}, or split it"
+            )
+
+    def _made(self, path: Path, make: Callable[[Path], None]) -> None:
+        """Has `make` fill a folder beside `path` that becomes `path` in one rename: it is whole, or it is not there."""
+        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self.cache))
+        try:
+            partial.chmod(0o755)
+            make(partial)
+            try:
+                partial.rename(path)
+            except OSError as error:
+                # Another synth was first; the same inputs made the same bundle.
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not path.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _remove_abandoned(self) -> None:
+        """Takes away what interrupted runs left, and what no synth has used for two weeks."""
+        now = time.time()
+        for entry in self.cache.iterdir():
+            keep = _ABANDONED_AFTER_SECONDS if entry.name.startswith(_PARTIAL) else _UNUSED_AFTER_SECONDS
+            try:
+                old = now - entry.stat().st_mtime > keep
+            except FileNotFoundError:
+                continue  # another synth's, and done
+            if old:
+                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _why_not_installed(shown: str, target: Target, output: str) -> str:
+    said = one_line(output)
+    no_wheel = re.search(r"([A-Za-z0-9._-]+)==(\S+?) has no (?:usable wheels|wheels with a matching)", said)
+    if no_wheel:
+        return (
+            f"{shown}/{OWN_INPUT}: {no_wheel[1]} {no_wheel[2]} has no wheel for {target.label}:"
+            " take a version that has one and run make lock, or do without it"
+        )
+    return f"{shown}/{OWN_INPUT}: uv cannot install what {FUNCTIONS}/{LOCK} pins: {said}"
+
+
+def _strip(tree: Path) -> None:
+    """Takes out what a function never runs, and lets everyone read the rest, as Lambda does."""
+    (tree / ".lock").unlink(missing_ok=True)
+    shutil.rmtree(tree / "bin", ignore_errors=True)
+    for directory, folders, names in os.walk(tree):
+        here = Path(directory)
+        if here.suffix == ".dist-info":
+            _reduce_metadata(here)
+            folders.clear()
+            continue
+        for name in [*folders]:
+            if name in _TEST_FOLDERS or name == "__pycache__":
+                shutil.rmtree(here / name)
+                folders.remove(name)
+        for name in names:
+            path = here / name
+            if name.endswith((".pyi", ".pyc")) or name == "py.typed":
+                path.unlink()
+            elif (wanted := 0o755 if os.access(path, os.X_OK) else 0o644) & ~path.stat().st_mode:
+                # Never chmod in place: the file may be uv's own, by a hard link.
+                copy = path.with_name(f"{name}.readable")
+                shutil.copyfile(path, copy)
+                copy.chmod(wanted)
+                copy.replace(path)
+
+
+def _reduce_metadata(folder: Path) -> None:
+    """Keeps what `importlib.metadata` reads at run time: name, version, entry points."""
+    headers = (folder / "METADATA").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+    kept = [line for line in headers if line.startswith(("Metadata-Version:", "Name:", "Version:"))]
+    for path in list(folder.iterdir()):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "entry_points.txt":
+            path.unlink()
+    (folder / "METADATA").write_text("\n".join(kept) + "\n", encoding="utf-8")
+
+
+def _top_level_modules(tree: Path) -> frozenset[str]:
+    return frozenset(path.name.partition(".")[0] for path in tree.iterdir() if not path.name.endswith(".dist-info"))
+
+
+def _link_tree(tree: Path, into: Path) -> None:
+    for directory, _, names in os.walk(tree):
+        here = into / Path(directory).relative_to(tree)
+        here.mkdir(exist_ok=True)
+        for name in names:
+            try:
+                os.link(Path(directory, name), here / name)
+            except OSError:
+                # A file system without hard links, or too many of them on one file.
+                shutil.copy2(Path(directory, name), here / name)
+
+
+def _sizes(tree: Path) -> dict[str, int]:
+    """Bytes by top-level entry."""
+    sizes: dict[str, int] = {}
+    for directory, _, names in os.walk(tree):
+        for name in names:
+            path = Path(directory, name)
+            top = path.relative_to(tree).parts[0]
+            sizes[top] = sizes.get(top, 0) + path.stat().st_size
+    return sizes
+
+
+__all__ = ["FUNCTIONS", "LIBRARY", "MAX_UNZIPPED_BYTES", "Bundle", "Bundler"]

@@ -1,0 +1,116 @@
+"""A Lambda function in Python, from a folder under lambdas/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from aws_cdk import AssetHashType, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from stacks.bundling import Bundler, Target
+from stacks.bundling.target import HOST
+from stacks.environment import Environment
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+# Context key: another project's root (its `lambdas`, library and bundles) in place of this one's.
+ROOT_CONTEXT = "offload:root"
+
+# What a function is declared as where it is bundled for the machine at hand: the embedded AWS runs its own Python
+# whatever the template says, and the template stays the same on every machine.
+_DECLARED_PYTHON = "3.13"
+_DECLARED_ARCHITECTURE = "arm64"
+
+_ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
+_RETENTION = {
+    1: logs.RetentionDays.ONE_DAY,
+    3: logs.RetentionDays.THREE_DAYS,
+    5: logs.RetentionDays.FIVE_DAYS,
+    7: logs.RetentionDays.ONE_WEEK,
+    14: logs.RetentionDays.TWO_WEEKS,
+    30: logs.RetentionDays.ONE_MONTH,
+    60: logs.RetentionDays.TWO_MONTHS,
+    90: logs.RetentionDays.THREE_MONTHS,
+    120: logs.RetentionDays.FOUR_MONTHS,
+    150: logs.RetentionDays.FIVE_MONTHS,
+    180: logs.RetentionDays.SIX_MONTHS,
+    365: logs.RetentionDays.ONE_YEAR,
+    400: logs.RetentionDays.THIRTEEN_MONTHS,
+    545: logs.RetentionDays.EIGHTEEN_MONTHS,
+    731: logs.RetentionDays.TWO_YEARS,
+    1096: logs.RetentionDays.THREE_YEARS,
+    1827: logs.RetentionDays.FIVE_YEARS,
+    2192: logs.RetentionDays.SIX_YEARS,
+    2557: logs.RetentionDays.SEVEN_YEARS,
+    2922: logs.RetentionDays.EIGHT_YEARS,
+    3288: logs.RetentionDays.NINE_YEARS,
+    3653: logs.RetentionDays.TEN_YEARS,
+}
+
+
+class PythonFunction(Construct):
+    """`lambdas/SOURCE`, bundled, with a log group and a role of its own.
+
+    `timeout` is 10 s unless given; `environment` are variables of the function; `reaches` names library modules that
+    import tracing cannot see. Runtime, architecture and log retention are the environment's. The role may write to the
+    function's own log group and nothing else: grants are added where constructs meet.
+
+    Raises BundlingError (one line with folder, file and mend) when the folder cannot be bundled.
+    """
+
+    function: lambda_.Function
+    log_group: logs.LogGroup
+    role: iam.Role
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        source: str,
+        timeout: Duration | None = None,
+        memory_mb: int = 256,
+        environment: Mapping[str, str] | None = None,
+        reaches: Sequence[str] = (),
+        description: str | None = None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        settings = Environment.of(self)
+        self.log_group = logs.LogGroup(
+            self,
+            "LogGroup",
+            retention=_RETENTION[settings.functions.log_retention_days],
+            removal_policy=RemovalPolicy.RETAIN if settings.data.keep else RemovalPolicy.DESTROY,
+        )
+        self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        self.log_group.grant_write(self.role)
+        python, architecture = settings.functions.python, settings.functions.architecture
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            code=self._code(source, Target.of(python, architecture), reaches),
+            handler=Bundler.handler(source),
+            runtime=lambda_.Runtime(
+                f"python{_DECLARED_PYTHON if python == HOST else python}", lambda_.RuntimeFamily.PYTHON
+            ),
+            architecture=_ARCHITECTURES[_DECLARED_ARCHITECTURE if architecture == HOST else architecture],
+            role=self.role,
+            log_group=self.log_group,
+            timeout=timeout or Duration.seconds(10),
+            memory_size=memory_mb,
+            environment=dict(environment or {}),
+            description=description,
+        )
+
+    def _code(self, source: str, target: Target, reaches: Sequence[str]) -> lambda_.Code:
+        bundler = Bundler(Path(self.node.try_get_context(ROOT_CONTEXT) or PROJECT))
+        if not Stack.of(self).bundling_required:
+            return lambda_.Code.from_asset(
+                str(bundler.placeholder()), asset_hash="0" * 64, asset_hash_type=AssetHashType.CUSTOM
+            )
+        bundle = bundler.bundle(source, target, reaches=reaches)
+        return lambda_.Code.from_asset(str(bundle.path), asset_hash=bundle.hash, asset_hash_type=AssetHashType.CUSTOM)
