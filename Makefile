@@ -74,10 +74,11 @@ bench: toolchain ## every benchmark under bench/, one after the other
 prove: toolchain ## the proofs that are too long for `make test`, whole
 	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest tests/local
 
-lock: toolchain ## compile the pinned, hashed requirements from requirements/*.in
+lock: toolchain ## compile the pinned, hashed requirements, the functions' too
 	@for name in uv app dev embedded; do \
 	  case $$name in app) out=requirements.txt;; *) out=requirements/$$name.txt;; esac; \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in --output-file $$out; done
+	@$(BIN)/python -m stacks.bundling.lock
 
 schemas: toolchain ## write the JSON Schemas of the contracts into schemas/
 	@$(BIN)/python -m offload.operate.schemas
