@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[3]
 """The checkout's root: app.py, .venv, node_modules and .offload are in it."""
 
-STATE = PROJECT / ".offload" / "local"
-"""Where the environment `local` keeps everything: the emulator's state, its log, the assemblies."""
+STATE_VARIABLE = "OFFLOAD_STATE"
+
+
+def state_folder() -> Path:
+    """Where the environment `local` keeps everything: the emulator's state, its log, the assemblies.
+
+    `.offload/local` of the checkout, unless the variable OFFLOAD_STATE names another folder (a second copy beside it).
+    """
+    named = os.environ.get(STATE_VARIABLE)
+    return Path(named).resolve() if named else PROJECT / ".offload" / "local"

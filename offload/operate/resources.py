@@ -1,0 +1,269 @@
+"""What is deployed in one environment, found by the names that the stacks gave it.
+
+CloudFormation's stacks are asked, and in their templates the path of every construct (`aws:cdk:path`). So nothing has
+a physical name, and nothing of this has to be configured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+from offload.operate.aws import LOCAL, Aws
+from offload.operate.failure import Failure
+
+_QUEUE = "AWS::SQS::Queue"
+_FUNCTION = "AWS::Lambda::Function"
+_TABLES = ("AWS::DynamoDB::GlobalTable", "AWS::DynamoDB::Table")
+_BUS = "AWS::Events::EventBus"
+_RULE = "AWS::Events::Rule"
+_BUCKET = "AWS::S3::Bucket"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One deployed resource.
+
+    `path` is its construct's path without the stack and without the trailing `/Resource`; `physical_id` is what
+    `Ref` gives: a queue's URL, otherwise a name.
+    """
+
+    stack: str
+    path: str
+    logical_id: str
+    type: str
+    physical_id: str
+    properties: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The construct in the stack that it belongs to."""
+        return self.path.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Function:
+    """One deployed function: its construct's name, its folder below `lambdas/`, its physical names."""
+
+    name: str
+    folder: str
+    function_name: str
+    log_group: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """One deployed consumer. `event_types` are those that its rules pass on, sorted."""
+
+    name: str
+    folder: str
+    event_types: tuple[str, ...]
+    queue_url: str
+    dead_letter_queue_url: str
+    rule_dead_letter_queue_url: str | None
+    function_name: str
+    log_group: str
+    marks_table: str | None
+
+
+@dataclass(frozen=True)
+class DeployedStack:
+    """One stack: its name, CloudFormation's status of it, and its template."""
+
+    name: str
+    status: str
+    template: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One environment as it is deployed. What is read is kept: make a new one after a deploy."""
+
+    aws: Aws
+
+    @staticmethod
+    def of(environment: str) -> Deployment:
+        """The deployment of an environment; raises NotRunning for `local` when the embedded AWS is not up."""
+        return Deployment(Aws.of(environment))
+
+    @property
+    def environment(self) -> str:
+        """The environment's name."""
+        return self.aws.environment
+
+    @cached_property
+    def stacks(self) -> tuple[DeployedStack, ...]:
+        """The environment's stacks, sorted by name; raises Failure when there is none."""
+        prefix = f"offload-{self.environment}-"
+        found = []
+        for page in self.aws.cloudformation.get_paginator("describe_stacks").paginate():
+            for stack in page["Stacks"]:
+                if stack["StackName"].startswith(prefix) and stack["StackStatus"] != "DELETE_COMPLETE":
+                    found.append((stack["StackName"], str(stack["StackStatus"])))
+        if not found:
+            how = "make up" if self.environment == LOCAL else f"make deploy ENV={self.environment}"
+            raise Failure(f"nothing is deployed in environment {self.environment}: `{how}`")
+        return tuple(DeployedStack(name, status, self._template(name)) for name, status in sorted(found))
+
+    @cached_property
+    def resources(self) -> tuple[Resource, ...]:
+        """Every resource of the environment that has a construct's path."""
+        return tuple(self._read())
+
+    def every(self, *types: str) -> tuple[Resource, ...]:
+        """The resources of the given CloudFormation types."""
+        return tuple(resource for resource in self.resources if resource.type in types)
+
+    def one(self, name: str, *types: str) -> Resource:
+        """The one resource of the types whose construct is `name`, or is inside of it: `Ledger`, `SalesLedger/Marks`.
+
+        Raises Failure when there is none, or more than one.
+        """
+        among = self.every(*types)
+        exact = [resource for resource in among if resource.path == name]
+        inside = [resource for resource in among if f"/{resource.path}/".find(f"/{name}/") >= 0]
+        found = exact or inside
+        if len(found) == 1:
+            return found[0]
+        kinds = " or ".join(kind.rpartition("::")[2] for kind in types)
+        known = ", ".join(resource.path for resource in (found or among)) or "none"
+        problem = "more than one" if found else "no"
+        raise Failure(f"environment {self.environment} has {problem} {kinds} called '{name}': {known}")
+
+    @cached_property
+    def bus(self) -> str:
+        """The event bus's name."""
+        buses = self.every(_BUS)
+        if len(buses) != 1:
+            raise Failure(f"environment {self.environment} has {len(buses)} event buses, and should have one")
+        return buses[0].physical_id
+
+    @cached_property
+    def archive(self) -> str:
+        """The name of the bus's archive; raises Failure when it has none."""
+        arn = self.aws.events.describe_event_bus(Name=self.bus)["Arn"]
+        archives = self.aws.events.list_archives(EventSourceArn=arn)["Archives"]
+        if not archives:
+            raise Failure(f"environment {self.environment}: the bus {self.bus} has no archive")
+        return archives[0]["ArchiveName"]
+
+    def table(self, name: str) -> str:
+        """The physical name of the DynamoDB table whose construct is `name`."""
+        return self.one(name, *_TABLES).physical_id
+
+    def bucket(self, name: str) -> str:
+        """The physical name of the bucket whose construct is `name`."""
+        return self.one(name, _BUCKET).physical_id
+
+    def queue(self, name: str) -> str:
+        """The URL of the queue whose construct is `name`."""
+        return self.one(name, _QUEUE).physical_id
+
+    def functions(self) -> tuple[Function, ...]:
+        """The app's functions (those whose code is in `lambdas/`), sorted by name."""
+        found = []
+        for resource in self.every(_FUNCTION):
+            parts = str(resource.properties.get("Handler", "")).replace("/", ".").split(".")
+            if parts[0] == "lambdas" and len(parts) > 1:
+                # In `SalesLedger/Function/Function` the name ends before the first role.
+                name = resource.path.partition("/Function")[0]
+                found.append(
+                    Function(name, parts[1], resource.physical_id, self._log_group(resource), path=resource.path)
+                )
+        return tuple(sorted(found, key=lambda function: function.name))
+
+    def function(self, name: str) -> Function:
+        """The function with this construct name or folder; raises Failure with the names there are."""
+        functions = self.functions()
+        for function in functions:
+            if name in {function.name, function.folder, function.function_name}:
+                return function
+        known = ", ".join(f"{function.name} (lambdas/{function.folder})" for function in functions) or "none"
+        raise Failure(f"environment {self.environment} has no function '{name}': {known}")
+
+    def consumers(self) -> tuple[Consumer, ...]:
+        """The consumers, sorted by name."""
+        by_path = {(resource.stack, resource.path): resource for resource in self.resources}
+        functions = {function.path: function for function in self.functions()}
+        found = []
+        for queue in self.every(_QUEUE):
+            name, _, role = queue.path.rpartition("/")
+            dead = by_path.get((queue.stack, f"{name}/DeadLetterQueue"))
+            function = next((functions[path] for path in functions if path.startswith(f"{name}/Function")), None)
+            if role != "Queue" or dead is None or function is None:
+                continue
+            rule_dead = by_path.get((queue.stack, f"{name}/RuleDeadLetterQueue"))
+            marks = by_path.get((queue.stack, f"{name}/Marks"))
+            found.append(
+                Consumer(
+                    name=name,
+                    folder=function.folder,
+                    event_types=self._event_types(queue.stack, name),
+                    queue_url=queue.physical_id,
+                    dead_letter_queue_url=dead.physical_id,
+                    rule_dead_letter_queue_url=rule_dead.physical_id if rule_dead else None,
+                    function_name=function.function_name,
+                    log_group=function.log_group,
+                    marks_table=marks.physical_id if marks else None,
+                )
+            )
+        return tuple(sorted(found, key=lambda consumer: consumer.name))
+
+    def consumer(self, name: str) -> Consumer:
+        """The consumer with this construct name or folder; raises Failure with the names there are."""
+        consumers = self.consumers()
+        for consumer in consumers:
+            if name in {consumer.name, consumer.folder}:
+                return consumer
+        known = ", ".join(consumer.name for consumer in consumers) or "none"
+        raise Failure(f"environment {self.environment} has no consumer '{name}': {known}")
+
+    # -- reading
+
+    def _template(self, stack: str) -> Mapping[str, Any]:
+        body: Any = self.aws.cloudformation.get_template(StackName=stack, TemplateStage="Original")["TemplateBody"]
+        return cast("Mapping[str, Any]", json.loads(body) if isinstance(body, str) else body)
+
+    def _read(self) -> Iterator[Resource]:
+        for stack in self.stacks:
+            physical = {
+                summary["LogicalResourceId"]: summary.get("PhysicalResourceId", "")
+                for page in self.aws.cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack.name)
+                for summary in page["StackResourceSummaries"]
+                if summary["ResourceStatus"] != "DELETE_COMPLETE"
+            }
+            for logical_id, resource in stack.template.get("Resources", {}).items():
+                path = resource.get("Metadata", {}).get("aws:cdk:path")
+                if path is None or logical_id not in physical:
+                    continue
+                yield Resource(
+                    stack=stack.name,
+                    path=path.partition("/")[2].removesuffix("/Resource"),
+                    logical_id=logical_id,
+                    type=resource["Type"],
+                    physical_id=physical[logical_id],
+                    properties=resource.get("Properties", {}),
+                )
+
+    def _log_group(self, function: Resource) -> str:
+        group = function.properties.get("LoggingConfig", {}).get("LogGroup")
+        if isinstance(group, str):
+            return group
+        if isinstance(group, Mapping) and "Ref" in group:
+            for resource in self.resources:
+                if (resource.stack, resource.logical_id) == (function.stack, group["Ref"]):
+                    return resource.physical_id
+        return f"/aws/lambda/{function.physical_id}"
+
+    def _event_types(self, stack: str, consumer: str) -> tuple[str, ...]:
+        patterns = (
+            resource.properties.get("EventPattern", {})
+            for resource in self.every(_RULE)
+            if resource.stack == stack and resource.path.startswith(f"{consumer}/")
+        )
+        types = (name for pattern in patterns for name in pattern.get("detail-type", ()) if isinstance(name, str))
+        return tuple(sorted(set(types)))
