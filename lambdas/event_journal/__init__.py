@@ -1,0 +1,1 @@
+"""Keeps a record of every event that the bus took."""

@@ -1,0 +1,1 @@
+"""Adds every invoice to the sales ledger."""

@@ -1,0 +1,1 @@
+"""Keeps the units on hand of every product and says when they are low."""

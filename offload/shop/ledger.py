@@ -1,0 +1,88 @@
+"""The sales ledger: what invoices add to it, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from offload.contracts.event import Event
+from offload.contracts.orders import Invoice, OrderCancelled
+from offload.runtime import sums
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_COUNTRY = "country#"
+_PRODUCT = "product#"
+
+
+class Figures(NamedTuple):
+    """Revenue in GBP, exact, and units, both less cancellations; and the number of invoices of either kind."""
+
+    revenue: Decimal = Decimal(0)
+    units: int = 0
+    orders: int = 0
+    cancellations: int = 0
+
+    def plus(self, other: Figures) -> Figures:
+        """The figures of both together."""
+        return Figures(
+            self.revenue + other.revenue,
+            self.units + other.units,
+            self.orders + other.orders,
+            self.cancellations + other.cancellations,
+        )
+
+
+class Ledger(NamedTuple):
+    """The ledger as it was read: the whole, and by day (ISO), country and product (its stock code).
+
+    A product's orders and cancellations are the invoices that it is on.
+    """
+
+    total: Figures
+    by_day: dict[str, Figures]
+    by_country: dict[str, Figures]
+    by_product: dict[str, Figures]
+
+
+def sums_of(events: Iterable[Event[Invoice]]) -> sums.Sections:
+    """What the invoices add to the ledger: a section a day, in it a row a country and a row a product."""
+    sections: sums.Sections = {}
+    for event in events:
+        invoice = event.data
+        placed = 0 if isinstance(invoice, OrderCancelled) else 1
+        counted: set[str] = set()
+        for position, line in enumerate(invoice.lines):
+            rows = sections.setdefault(invoice.day_of(line).isoformat(), {})
+            # The invoice counts once, where its first line stands, and once for each of its products.
+            first, again = position == 0, line.product in counted
+            counted.add(line.product)
+            amounts = (line.amount, line.quantity)
+            sums.add(rows, _COUNTRY + invoice.country_of(line), [*amounts, *_count(placed, counts=first)])
+            sums.add(rows, _PRODUCT + line.product, [*amounts, *_count(placed, counts=not again)])
+    return sections
+
+
+def read_ledger(table: str, client: DynamoDBClient) -> Ledger:
+    """Reads the ledger, exactly as it stands; raises `sums.TornRead` when it changes too fast to be read."""
+    total = Figures()
+    by_day: dict[str, Figures] = {}
+    by_country: dict[str, Figures] = {}
+    by_product: dict[str, Figures] = {}
+    for day, rows in sums.read(client, table).items():
+        for key, (revenue, units, orders, cancellations) in rows.items():
+            figures = Figures(Decimal(revenue), int(units), int(orders), int(cancellations))
+            kind, _, name = key.partition("#")
+            if kind == "product":
+                by_product[name] = by_product.get(name, Figures()).plus(figures)
+                continue
+            by_country[name] = by_country.get(name, Figures()).plus(figures)
+            by_day[day] = by_day.get(day, Figures()).plus(figures)
+            total = total.plus(figures)
+    return Ledger(total, by_day, by_country, by_product)
+
+
+def _count(placed: int, *, counts: bool) -> tuple[int, int]:
+    return (placed, 1 - placed) if counts else (0, 0)

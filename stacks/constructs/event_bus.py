@@ -1,0 +1,57 @@
+"""The bus that events travel on, with its archive and the store of claim checks."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from stacks.access import Access
+from stacks.constructs.work_queue import DEAD_LETTER_RETENTION
+from stacks.environment import Environment
+
+
+class EventBus(Construct):
+    """EventBridge's classic custom bus, archived; events that are too large for it leave their data in `claims`."""
+
+    def __init__(self, scope: Construct, construct_id: str) -> None:
+        super().__init__(scope, construct_id)
+        environment = Environment.of(self)
+        self.bus = events.EventBus(self, "Bus")
+        self.archive = self.bus.archive(
+            "Archive",
+            event_pattern=events.EventPattern(account=[self.bus.env.account]),
+            retention=Duration.days(environment.bus.archive_days),
+        )
+        # A replayed or redriven event still finds its data: the longest way back is the archive and a dead letter.
+        kept = environment.bus.archive_days + DEAD_LETTER_RETENTION.to_days()
+        self.claims = s3.Bucket(
+            self,
+            "Claims",
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            enforce_ssl=True,
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    expiration=Duration.days(kept), abort_incomplete_multipart_upload_after=Duration.days(1)
+                )
+            ],
+            removal_policy=RemovalPolicy.RETAIN if environment.data.keep else RemovalPolicy.DESTROY,
+        )
+
+    @property
+    def publish(self) -> Access:
+        """May publish events on the bus."""
+        return Access(self.bus.grant_put_events_to, {"OFFLOAD_BUS": self.bus.event_bus_name})
+
+    def grant_read_claims(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Allows to fetch the data that claim checks stand for.
+
+        Without ListBucket, S3 answers "access denied" for an object that does not exist (API_GetObject).
+        """
+        iam.Grant.add_to_principal(grantee=grantee, actions=["s3:ListBucket"], resource_arns=[self.claims.bucket_arn])
+        return iam.Grant.add_to_principal(
+            grantee=grantee, actions=["s3:GetObject"], resource_arns=[self.claims.arn_for_objects("claims/*")]
+        )

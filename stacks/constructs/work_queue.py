@@ -1,0 +1,57 @@
+"""A queue that a function works off, with its dead-letter queue."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+# SQS: 14 days at the most (quotas-messages.html, read 2026-11-23); dead letters stay as long as can be.
+DEAD_LETTER_RETENTION = Duration.days(14)
+# Lambda's advice: six times the function's timeout (with-sqs.html, read 2026-11-23).
+VISIBILITY_PER_TIMEOUT = 6
+
+
+class DeadLetterQueue(Construct):
+    """Where messages stay that were given up on: 14 days, TLS only, encrypted."""
+
+    def __init__(self, scope: Construct, construct_id: str) -> None:
+        super().__init__(scope, construct_id)
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            retention_period=DEAD_LETTER_RETENTION,
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+        )
+
+
+class WorkQueue(Construct):
+    """A queue for a function with this timeout: the visibility timeout follows from it.
+
+    `attempts` is how often a message is received before SQS moves it to `dead_letters` by itself.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        timeout: Duration,
+        attempts: int,
+        dead_letters: DeadLetterQueue,
+        window: Duration | None = None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        seconds = VISIBILITY_PER_TIMEOUT * timeout.to_seconds() + (window.to_seconds() if window else 0)
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            visibility_timeout=Duration.seconds(seconds),
+            # As long as SQS keeps anything, less what a dead letter may have spent here (its age counts on).
+            retention_period=Duration.days(4),
+            max_message_size_bytes=1_048_576,
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            dead_letter_queue=sqs.DeadLetterQueue(queue=dead_letters.queue, max_receive_count=attempts),
+        )

@@ -1,0 +1,133 @@
+"""A function that takes the events of some types from its own queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_lambda_event_sources as sources
+from constructs import Construct
+
+from offload.contracts.event import EventData
+from stacks.access import Access
+from stacks.constructs.event_bus import EventBus
+from stacks.constructs.python_function import PythonFunction
+from stacks.constructs.table import Table
+from stacks.constructs.work_queue import DeadLetterQueue, WorkQueue
+
+_TIMEOUT = Duration.seconds(10)
+_BATCH_SIZE = 10
+_ATTEMPTS = 5
+_CONCURRENCY = 5
+# Older than this and the consumer does not keep up, or does not run.
+_TOO_OLD = Duration.minutes(15)
+
+
+class EventConsumer(Construct):
+    """Bus → rule → queue → function → dead-letter queue.
+
+    `source` is the function's folder in lambdas/; `events` are the types it takes, none for every event of the bus.
+    `grants` is what it may touch. `timeout` is for a batch of `batch_size` events; `attempts` is how often an event is
+    tried before it is a dead letter; `concurrency` how many batches run at once. `variables` are its own settings.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        source: str,
+        events: Sequence[type[EventData]],
+        bus: EventBus,
+        grants: Sequence[Access] = (),
+        variables: Mapping[str, str] | None = None,
+        timeout: Duration = _TIMEOUT,
+        batch_size: int = _BATCH_SIZE,
+        attempts: int = _ATTEMPTS,
+        concurrency: int = _CONCURRENCY,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.dead_letters = DeadLetterQueue(self, "DeadLetterQueue")
+        self.work = WorkQueue(self, "Queue", timeout=timeout, attempts=attempts, dead_letters=self.dead_letters)
+        self.marks = Table(self, "Marks")
+        self.function = PythonFunction(
+            self,
+            "Function",
+            source=source,
+            timeout=timeout,
+            environment={
+                "OFFLOAD_CONSUMER": construct_id,
+                "OFFLOAD_QUEUE_URL": self.work.queue.queue_url,
+                "OFFLOAD_DEAD_LETTER_QUEUE_URL": self.dead_letters.queue.queue_url,
+                "OFFLOAD_MARKS_TABLE": self.marks.table.table_name,
+                "OFFLOAD_CLAIMS_BUCKET": bus.claims.bucket_name,
+                "OFFLOAD_ATTEMPTS": str(attempts),
+                **{name: value for access in grants for name, value in access.variables.items()},
+                **(variables or {}),
+            },
+        )
+        self._grant(bus, grants)
+        self.function.function.add_event_source(
+            sources.SqsEventSource(
+                self.work.queue,
+                batch_size=batch_size,
+                report_batch_item_failures=True,
+                max_concurrency=concurrency,
+            )
+        )
+        self.undeliverable = DeadLetterQueue(self, "RuleDeadLetterQueue")
+        self.rule = self._rule(bus, events)
+        self.dead_letter_alarm = self._depth_alarm("DeadLetterAlarm", self.dead_letters, "gave up on events")
+        self.undeliverable_alarm = self._depth_alarm("UndeliverableAlarm", self.undeliverable, "did not get events")
+        self.age_alarm = self.work.queue.metric_approximate_age_of_oldest_message(statistic="Maximum").create_alarm(
+            self,
+            "AgeAlarm",
+            alarm_description=f"{construct_id} has left events waiting for over {_TOO_OLD.to_minutes()} minutes",
+            threshold=_TOO_OLD.to_seconds(),
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+
+    @property
+    def alarms(self) -> tuple[cloudwatch.Alarm, ...]:
+        """Every alarm of this consumer."""
+        return (self.dead_letter_alarm, self.undeliverable_alarm, self.age_alarm)
+
+    def _grant(self, bus: EventBus, grants: Sequence[Access]) -> None:
+        role = self.function.role
+        self.dead_letters.queue.grant(role, "sqs:SendMessage")
+        # BatchGetItem and Query read marks and tallies, Delete is the fold's.
+        self.marks.grant(role, "PutItem", "UpdateItem", "DeleteItem", "GetItem", "BatchGetItem", "Query")
+        bus.grant_read_claims(role)
+        for access in grants:
+            access.grant(role)
+
+    def _rule(self, bus: EventBus, types: Sequence[type[EventData]]) -> events.Rule:
+        pattern = (
+            events.EventPattern(
+                source=sorted({contract.SOURCE for contract in types}),
+                detail_type=sorted(contract.TYPE for contract in types),
+            )
+            if types
+            else events.EventPattern(account=[bus.bus.env.account])
+        )
+        return events.Rule(
+            self,
+            "Rule",
+            event_bus=bus.bus,
+            event_pattern=pattern,
+            targets=[targets.SqsQueue(self.work.queue, dead_letter_queue=self.undeliverable.queue)],
+        )
+
+    def _depth_alarm(self, construct_id: str, letters: DeadLetterQueue, what: str) -> cloudwatch.Alarm:
+        return letters.queue.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
+            self,
+            construct_id,
+            alarm_description=f"{self.node.id} {what}: offload dead-letters list --consumer {self.node.id}",
+            threshold=1,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )

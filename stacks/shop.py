@@ -1,0 +1,42 @@
+"""The shop's functions: what they listen to, what they may touch."""
+
+from __future__ import annotations
+
+from aws_cdk import Stack
+from constructs import Construct
+
+from offload.contracts.orders import OrderCancelled, OrderPlaced
+from stacks.environment import Environment
+from stacks.ledger import Ledger, StockLevels
+from stacks.patterns.event_consumer import EventConsumer
+from stacks.platform import Platform
+
+
+class Shop(Stack):
+    """A list of use cases."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, platform: Platform) -> None:
+        super().__init__(scope, construct_id)
+        stock = Environment.of(self).stock
+        ledger = Ledger(self, "Ledger")
+        levels = StockLevels(self, "StockTable")
+        EventConsumer(
+            self,
+            "SalesLedger",
+            source="sales_ledger",
+            events=(OrderPlaced, OrderCancelled),
+            bus=platform.bus,
+            grants=(ledger.write,),
+        )
+        EventConsumer(
+            self,
+            "StockLevels",
+            source="stock_levels",
+            events=(OrderPlaced, OrderCancelled),
+            bus=platform.bus,
+            grants=(levels.write, platform.bus.publish),
+            variables={"STOCK_OPENING_UNITS": str(stock.opening_units), "STOCK_LOW_BELOW": str(stock.low_below)},
+            # Every batch touches most shelves: more at once would only meet each other.
+            concurrency=2,
+        )
+        platform.operators.hear_of(self)

@@ -1,0 +1,80 @@
+"""What tests of several kinds share: one embedded AWS, with nothing deployed to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from offload.operate.embedded.process import EmbeddedAws, Instance
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_sqs import SQSClient
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """An embedded AWS of this test run's own."""
+    embedded = EmbeddedAws(tmp_path_factory.mktemp("embedded"), persist=False)
+    try:
+        yield embedded.start()
+    finally:
+        embedded.stop()
+
+
+@pytest.fixture
+def aws_environment(emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment variables under which boto3 and the functions' own clients find the emulator."""
+    from offload.runtime import aws
+
+    variables = {
+        "AWS_ENDPOINT_URL": emulator.endpoint,
+        "AWS_ACCESS_KEY_ID": "000000000000",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    aws._client.cache_clear()
+    aws._session.cache_clear()
+    yield
+    aws._client.cache_clear()
+    aws._session.cache_clear()
+
+
+@pytest.fixture
+def dynamodb(aws_environment: None) -> DynamoDBClient:
+    """A client for the emulator's DynamoDB."""
+    return boto3.client("dynamodb")
+
+
+@pytest.fixture
+def sqs(aws_environment: None) -> SQSClient:
+    """A client for the emulator's SQS."""
+    return boto3.client("sqs")
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of data that lies beside the project; tests that use it skip where it is not."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the month's orders are not beside this checkout")
+    return folder
+
+
+def new_table(client: DynamoDBClient, name: str, *, sort_key: bool = True) -> str:
+    """Makes a table like stacks/constructs/table.py does; returns its name."""
+    keys: list[Any] = [("pk", "HASH"), *([("sk", "RANGE")] if sort_key else [])]
+    client.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in keys],
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key, _ in keys],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return name

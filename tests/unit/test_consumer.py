@@ -1,0 +1,312 @@
+"""The consumer's runtime against real queues and tables."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from offload.contracts.event import Event
+from offload.contracts.orders import OrderLine, OrderPlaced
+from offload.contracts.stock import StockLow
+from offload.runtime import aws, sums
+from offload.runtime.consumer import Effect, consumer, retry_delay, transactional_consumer
+from offload.runtime.reasons import Refused
+from tests.conftest import new_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_sqs import SQSClient
+
+CONTEXT: Any = SimpleNamespace(aws_request_id="request-1")
+
+
+class Bench:
+    """A consumer's queues and marks, and records as Lambda hands them over."""
+
+    def __init__(self, sqs: SQSClient, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sqs, self.dynamodb = sqs, dynamodb
+        self.name = f"C{uuid.uuid4().hex[:8]}"
+        self.queue = sqs.create_queue(QueueName=f"{self.name}-queue")["QueueUrl"]
+        self.dead = sqs.create_queue(QueueName=f"{self.name}-dead")["QueueUrl"]
+        self.marks = new_table(dynamodb, f"{self.name}-marks")
+        self.figures = new_table(dynamodb, f"{self.name}-figures")
+        self.bus = f"{self.name}-bus"
+        events = boto3.client("events")
+        events.create_event_bus(Name=self.bus)
+        events.put_rule(Name=f"{self.name}-all", EventBusName=self.bus, EventPattern='{"source": [{"prefix": ""}]}')
+        self.published = sqs.create_queue(QueueName=f"{self.name}-published")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=self.published, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        events.put_targets(Rule=f"{self.name}-all", EventBusName=self.bus, Targets=[{"Id": "t", "Arn": arn}])
+        bucket = f"{self.name.lower()}-claims"
+        boto3.client("s3").create_bucket(Bucket=bucket)
+        for variable, value in {
+            "OFFLOAD_CONSUMER": self.name,
+            "OFFLOAD_QUEUE_URL": self.queue,
+            "OFFLOAD_DEAD_LETTER_QUEUE_URL": self.dead,
+            "OFFLOAD_MARKS_TABLE": self.marks,
+            "OFFLOAD_CLAIMS_BUCKET": bucket,
+            "OFFLOAD_ATTEMPTS": "3",
+            "OFFLOAD_BUS": self.bus,
+        }.items():
+            monkeypatch.setenv(variable, value)
+
+    def batch(self, *bodies: Event[Any] | str, attempt: int = 1) -> dict[str, Any]:
+        """Sends the bodies through the real queue and returns them as one Lambda invocation's event."""
+        records: list[dict[str, Any]] = []
+        for body in bodies:
+            text = body if isinstance(body, str) else message(json.loads(body.to_json()))
+            self.sqs.send_message(QueueUrl=self.queue, MessageBody=text)
+        while len(records) < len(bodies):
+            found = self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10, WaitTimeSeconds=2)
+            assert found.get("Messages"), "the queue lost a message"
+            records += [
+                {
+                    "messageId": each["MessageId"],
+                    "receiptHandle": each["ReceiptHandle"],
+                    "body": each["Body"],
+                    "attributes": {"ApproximateReceiveCount": str(attempt)},
+                }
+                for each in found["Messages"]
+            ]
+        order = {text: number for number, text in enumerate(b if isinstance(b, str) else "" for b in bodies)}
+        return {"Records": sorted(records, key=lambda record: order.get(record["body"], 0))}
+
+    def dead_letters(self) -> list[dict[str, str]]:
+        """The attributes of what is in the dead-letter queue."""
+        found = self.sqs.receive_message(
+            QueueUrl=self.dead, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=1
+        ).get("Messages", [])
+        return [{name: value["StringValue"] for name, value in m["MessageAttributes"].items()} for m in found]
+
+    def publications(self) -> list[dict[str, Any]]:
+        """The events on the bus so far."""
+        found = self.sqs.receive_message(QueueUrl=self.published, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+        return [json.loads(each["Body"])["detail"] for each in found.get("Messages", [])]
+
+    def done(self) -> dict[str, int]:
+        """The tally: how many events of each type were done."""
+        rows = sums.read(self.dynamodb, self.marks).get("done", {})
+        return {kind: int(amounts[0]) for kind, amounts in rows.items()}
+
+
+@pytest.fixture
+def bench(sqs: SQSClient, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A consumer's surroundings in the embedded AWS."""
+    return Bench(sqs, dynamodb, monkeypatch)
+
+
+def order(number: int, quantity: int = 1) -> Event[OrderPlaced]:
+    """An order of one line."""
+    return OrderPlaced(
+        invoice=str(number),
+        invoiced_at=datetime(2010, 12, 1, 8, 26, tzinfo=UTC),
+        country="France",
+        lines=(OrderLine(product="22423", quantity=quantity, unit_price=Decimal("12.75")),),
+    ).event()
+
+
+def message(detail: Any, kind: str = "order.placed") -> str:
+    """An event as EventBridge puts it into a queue."""
+    return json.dumps({"id": str(uuid.uuid4()), "source": "offload.shop", "detail-type": kind, "detail": detail})
+
+
+def counting(bench: Bench) -> Callable[..., dict[str, Any]]:
+    """A transactional consumer that adds up quantities."""
+
+    @transactional_consumer(OrderPlaced)
+    def handler(events: Sequence[Event[OrderPlaced]]) -> Effect:
+        units = sum(line.quantity for event in events for line in event.data.lines)
+        posting = sums.Posting(bench.figures, [event.id for event in events], {"all": {"units": [units]}})
+        return Effect(postings=(posting,))
+
+    return handler
+
+
+def units(bench: Bench) -> int:
+    """What the counting consumer has added up."""
+    return int(sums.read(bench.dynamodb, bench.figures).get("all", {}).get("units", [0])[0])
+
+
+def test_a_batch_is_one_call_and_every_event_counts(bench: Bench) -> None:
+    handler = counting(bench)
+    calls: list[str] = []
+    client = aws.dynamodb()
+    client.meta.events.register("before-call.dynamodb", lambda model, **_: calls.append(model.name))
+    assert handler(bench.batch(*(order(n, n) for n in range(1, 6))), CONTEXT) == {"batchItemFailures": []}
+    assert [call for call in calls if call == "TransactWriteItems"] == ["TransactWriteItems"]
+    assert set(calls) <= {"TransactWriteItems", "Query", "GetItem", "BatchGetItem"}
+    assert units(bench) == 15
+    assert bench.done() == {"order.placed": 5}
+
+
+def test_an_event_counts_once_however_often_and_in_whatever_company_it_comes(bench: Bench) -> None:
+    handler = counting(bench)
+    one, two, three = order(1, 1), order(2, 10), order(3, 100)
+    for batch in ([one, one], [one, two, one], [three, two], [one, two, three]):
+        assert handler(bench.batch(*batch), CONTEXT) == {"batchItemFailures": []}
+    assert units(bench) == 111
+    assert bench.done() == {"order.placed": 3}
+    assert bench.dead_letters() == []
+
+
+@pytest.mark.parametrize(
+    ("detail", "reason", "says"),
+    [
+        ("not json", "undecodable", "not an event from the bus"),
+        ('{"no": "envelope"}', "undecodable", "not an event from the bus"),
+        (message({"id": "x"}), "broken-contract", "envelope"),
+        (message(json.loads(order(7).to_json()) | {"data": {"invoice": "7"}}), "broken-contract", "invoiced_at"),
+        (
+            message(json.loads(order(7).to_json()) | {"dataschema": "urn:offload:order.placed:9"}),
+            "broken-contract",
+            "9",
+        ),
+        (
+            message(json.loads(order(7).to_json()) | {"dataref": "s3://elsewhere/claims/x"}),
+            "claim-foreign",
+            "elsewhere",
+        ),
+    ],
+)
+def test_what_no_retry_can_help_is_a_dead_letter_at_once_with_its_reason(
+    bench: Bench, detail: str, reason: str, says: str
+) -> None:
+    handler = counting(bench)
+    assert handler(bench.batch(detail, order(1, 5)), CONTEXT) == {"batchItemFailures": []}
+    assert units(bench) == 5
+    (letter,) = bench.dead_letters()
+    assert (letter["reason"], letter["consumer"]) == (reason, bench.name)
+    assert says in letter["detail"]
+
+
+def test_one_bad_event_fails_alone_is_retried_and_ends_as_a_dead_letter(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @transactional_consumer(OrderPlaced)
+    def handler(events: Sequence[Event[OrderPlaced]]) -> Effect:
+        if any(event.data.invoice == "13" for event in events):
+            raise ZeroDivisionError("thirteen")
+        quantity = sum(line.quantity for event in events for line in event.data.lines)
+        return Effect(postings=(sums.Posting(bench.figures, [e.id for e in events], {"all": {"units": [quantity]}}),))
+
+    batch = bench.batch(*(order(n) for n in (11, 12, 13, 14, 15)))
+    bad = next(record for record in batch["Records"] if '"13"' in record["body"])
+    assert handler(batch, CONTEXT) == {"batchItemFailures": [{"itemIdentifier": bad["messageId"]}]}
+    assert units(bench) == 4
+    line = next(json.loads(text) for text in capsys.readouterr().out.splitlines() if '"retry"' in text)
+    assert (line["event_id"], line["attempt"], line["consumer"]) == ("order.placed:13", 1, bench.name)
+    assert "ZeroDivisionError: thirteen" in line["exception"]
+    bad["attributes"]["ApproximateReceiveCount"] = "3"
+    assert handler({"Records": [bad]}, CONTEXT) == {"batchItemFailures": []}
+    (letter,) = bench.dead_letters()
+    assert letter["reason"] == "retries-exhausted"
+    assert letter["detail"] == "ZeroDivisionError: thirteen"
+    assert letter["event_id"] == "order.placed:13"
+
+
+def test_a_record_that_is_to_be_retried_stays_hidden_until_then(bench: Bench) -> None:
+    @consumer(OrderPlaced)
+    def handler(event: Event[OrderPlaced]) -> None:
+        raise TimeoutError(event.id)
+
+    handler(bench.batch(order(1), attempt=2), CONTEXT)
+    hidden = bench.sqs.get_queue_attributes(
+        QueueUrl=bench.queue, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
+    )
+    assert hidden["Attributes"]["ApproximateNumberOfMessagesNotVisible"] == "1"
+
+
+def test_retries_wait_longer_each_time_and_never_over_a_quarter_of_an_hour() -> None:
+    for attempt, least, most in ((1, 1, 2), (2, 2, 4), (4, 8, 16), (20, 450, 900)):
+        assert least <= retry_delay(attempt) <= most
+
+
+def test_a_plain_consumer_handles_an_event_once_and_only_new_ones_again(bench: Bench) -> None:
+    seen: list[str] = []
+
+    @consumer(OrderPlaced)
+    def handler(event: Event[OrderPlaced]) -> None:
+        seen.append(event.data.invoice)
+        if event.data.invoice == "2":
+            raise Refused("second")
+
+    handler(bench.batch(order(1), order(2), order(1)), CONTEXT)
+    handler(bench.batch(order(1), order(3)), CONTEXT)
+    assert sorted(seen) == ["1", "2", "3"]
+    assert bench.done() == {"order.placed": 2}
+    assert [letter["reason"] for letter in bench.dead_letters()] == ["refused"]
+
+
+def publishing(bench: Bench) -> Callable[..., dict[str, Any]]:
+    """A transactional consumer that publishes one event for each that it takes."""
+
+    @transactional_consumer(OrderPlaced)
+    def handler(events: Sequence[Event[OrderPlaced]]) -> Effect:
+        low = {e.id: [low_after(e)] for e in events}
+        return Effect(publications=low)
+
+    return handler
+
+
+def low_after(event: Event[OrderPlaced]) -> Event[StockLow]:
+    """What the publishing consumer publishes."""
+    fact = StockLow(product="22423", units=1, low_below=9, cause=event.id, caused_at=event.time)
+    return fact.event()
+
+
+def test_what_an_effect_caused_is_published_after_a_crash_between_the_two(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = publishing(bench)
+
+    class Killed(BaseException):
+        pass
+
+    def die(**_: Any) -> None:
+        raise Killed
+
+    events = aws.events()
+    events.meta.events.register("before-call.events", die, unique_id="die")
+    batch = bench.batch(order(1))
+    with pytest.raises(Killed):
+        handler(batch, CONTEXT)
+    events.meta.events.unregister("before-call.events", unique_id="die")
+    assert bench.done() == {"order.placed": 1}
+    assert bench.publications() == []
+    handler(batch, CONTEXT)
+    handler(batch, CONTEXT)
+    (published,) = bench.publications()
+    assert published["id"] == low_after(order(1)).id
+    assert bench.done() == {"order.placed": 1}
+
+
+def test_the_journal_takes_every_event_even_what_no_contract_knows(bench: Bench) -> None:
+    @transactional_consumer()
+    def handler(events: Sequence[Event[Any]]) -> Effect:
+        return Effect()
+
+    unknown = message(json.loads(order(5).to_json()) | {"type": "gift.wrapped", "id": "g1"}, "gift.wrapped")
+    broken = message({"data": 1})
+    assert handler(bench.batch(order(1), unknown, broken, order(1)), CONTEXT) == {"batchItemFailures": []}
+    assert bench.done() == {"order.placed": 2, "gift.wrapped": 1}
+    assert bench.dead_letters() == []
+
+
+def test_an_effect_that_no_transaction_can_hold_is_a_dead_letter(bench: Bench) -> None:
+    @transactional_consumer(OrderPlaced)
+    def handler(events: Sequence[Event[OrderPlaced]]) -> Effect:
+        wide = any(event.data.invoice == "99" for event in events)
+        items = [{"pk": {"S": f"{events[0].id}-{n}"}, "sk": {"S": "x"}} for n in range(120 if wide else 20)]
+        return Effect(actions=[{"Put": {"TableName": bench.figures, "Item": item}} for item in items])
+
+    assert handler(bench.batch(order(1), order(99), order(2)), CONTEXT) == {"batchItemFailures": []}
+    assert bench.done() == {"order.placed": 2}
+    assert [letter["reason"] for letter in bench.dead_letters()] == ["effect-too-large"]
