@@ -1,0 +1,238 @@
+"""Everything in which the embedded AWS differs from AWS and that can be mended: set by API, then read back.
+
+Seen with MiniStack 1.5.33 on 2026-11-23. What is set follows from the synthesized templates alone; constructs and
+handlers know nothing of it.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from offload.operate.aws import Aws
+from offload.operate.embedded.process import ACCOUNT, REGION
+from offload.operate.failure import Failure
+
+# EventBridge CreateArchive, ArchiveName: at most 48 characters (API reference, read 2026-11-23).
+ARCHIVE_NAME_LENGTH = 48
+
+
+@dataclass(frozen=True)
+class Target:
+    """One resource of a synthesized template and what became of it.
+
+    `physical_id` is None for a resource that was taken out before the deploy; `siblings` are the physical ids of its
+    stack's resources by logical id.
+    """
+
+    stack: str
+    logical_id: str
+    type: str
+    properties: Mapping[str, Any]
+    physical_id: str | None
+    siblings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Mended:
+    """One thing that was not as the template has it, and now is."""
+
+    mend: str
+    stack: str
+    logical_id: str
+
+
+class Mend(ABC):
+    """One difference: which resources it touches, what is wrong with one, and how to put it right."""
+
+    name: str
+    types: frozenset[str]
+
+    def applies(self, target: Target) -> bool:
+        """Whether the emulator may have got this resource wrong."""
+        return target.type in self.types
+
+    @abstractmethod
+    def wrong(self, aws: Aws, target: Target) -> str | None:
+        """What is not as the template has it, read from the emulator; None when all is well."""
+
+    @abstractmethod
+    def set(self, aws: Aws, target: Target) -> None:
+        """Sets by API what the template says."""
+
+
+class TimeToLive(Mend):
+    """A table's `TimeToLiveSpecification` is dropped: items would never expire."""
+
+    name = "time to live"
+    types = frozenset({"AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable"})
+
+    def wrong(self, aws: Aws, target: Target) -> str | None:
+        """Compares the attribute that expires items."""
+        found = aws.dynamodb.describe_time_to_live(TableName=_physical(target))["TimeToLiveDescription"]
+        enabled = found.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}
+        attribute = found.get("AttributeName") if enabled else None
+        wanted = self._attribute(target)
+        return None if attribute == wanted else f"items expire by {attribute!r} instead of {wanted!r}"
+
+    def set(self, aws: Aws, target: Target) -> None:
+        """Sets the attribute, or switches expiry off."""
+        wanted = self._attribute(target)
+        attribute = wanted or aws.dynamodb.describe_time_to_live(TableName=_physical(target))[
+            "TimeToLiveDescription"
+        ].get("AttributeName", "")
+        aws.dynamodb.update_time_to_live(
+            TableName=_physical(target),
+            TimeToLiveSpecification={"AttributeName": attribute, "Enabled": wanted is not None},
+        )
+
+    @staticmethod
+    def _attribute(target: Target) -> str | None:
+        wanted = target.properties.get("TimeToLiveSpecification", {})
+        return str(wanted["AttributeName"]) if wanted.get("Enabled") else None
+
+
+class ReservedConcurrency(Mend):
+    """A function's `ReservedConcurrentExecutions` is dropped; set by API it is enforced."""
+
+    name = "reserved concurrency"
+    types = frozenset({"AWS::Lambda::Function"})
+
+    def wrong(self, aws: Aws, target: Target) -> str | None:
+        """Compares the number of executions at once."""
+        found = aws.lambda_.get_function_concurrency(FunctionName=_physical(target)).get("ReservedConcurrentExecutions")
+        wanted = target.properties.get("ReservedConcurrentExecutions")
+        return None if found == wanted else f"it may run {found} times at once instead of {wanted}"
+
+    def set(self, aws: Aws, target: Target) -> None:
+        """Sets the number, or takes the bound away."""
+        wanted = target.properties.get("ReservedConcurrentExecutions")
+        if wanted is None:
+            aws.lambda_.delete_function_concurrency(FunctionName=_physical(target))
+        else:
+            aws.lambda_.put_function_concurrency(
+                FunctionName=_physical(target), ReservedConcurrentExecutions=int(wanted)
+            )
+
+
+class Archive(Mend):
+    """CloudFormation's archive of a bus is refused; it is taken out of the template and made by API."""
+
+    name = "archive of the bus"
+    types = frozenset({"AWS::Events::Archive"})
+
+    def wrong(self, aws: Aws, target: Target) -> str | None:
+        """Compares bus, pattern and retention."""
+        try:
+            found = aws.events.describe_archive(ArchiveName=self._archive_name(target))
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") == "ResourceNotFoundException":
+                return "there is none"
+            raise
+        wanted = self._settings(target) | {"EventSourceArn": self._bus_arn(aws, target)}
+        actual = {
+            "EventPattern": json.dumps(json.loads(found.get("EventPattern") or "{}")),
+            "RetentionDays": found.get("RetentionDays", 0),
+            "EventSourceArn": found.get("EventSourceArn"),
+        }
+        return None if actual == wanted else f"it is {actual} instead of {wanted}"
+
+    def set(self, aws: Aws, target: Target) -> None:
+        """Makes the archive anew or changes it."""
+        name, settings = self._archive_name(target), self._settings(target)
+        try:
+            aws.events.update_archive(ArchiveName=name, **settings)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "ResourceNotFoundException":
+                raise
+            aws.events.create_archive(ArchiveName=name, EventSourceArn=self._bus_arn(aws, target), **settings)
+
+    @staticmethod
+    def _archive_name(target: Target) -> str:
+        named = target.properties.get("ArchiveName")
+        return named if isinstance(named, str) else f"{target.stack}-{target.logical_id}"[:ARCHIVE_NAME_LENGTH]
+
+    @staticmethod
+    def _settings(target: Target) -> dict[str, Any]:
+        pattern = _resolved(target.properties.get("EventPattern", {}), target)
+        return {"EventPattern": json.dumps(pattern), "RetentionDays": int(target.properties.get("RetentionDays", 0))}
+
+    @staticmethod
+    def _bus_arn(aws: Aws, target: Target) -> str:
+        source = target.properties.get("SourceArn")
+        if isinstance(source, Mapping) and "Fn::GetAtt" in source and source["Fn::GetAtt"][0] in target.siblings:
+            return aws.events.describe_event_bus(Name=target.siblings[source["Fn::GetAtt"][0]])["Arn"]
+        raise Failure(f"{target.stack}: the archive {target.logical_id} must be in the stack of its bus: {source}")
+
+
+MENDS: tuple[Mend, ...] = (TimeToLive(), ReservedConcurrency(), Archive())
+"""Every mend, in the order in which they are done."""
+
+
+def mend(aws: Aws, assembly: Path) -> list[Mended]:
+    """Puts right what the emulator dropped of the templates in `assembly` (the synthesized one, not its copy).
+
+    Idempotent: what is as it should be is left alone. Returns what was mended; raises Failure, naming the resource,
+    when it still reads back wrong.
+    """
+    done = []
+    for target in _targets(aws, assembly):
+        for each in MENDS:
+            if not each.applies(target):
+                continue
+            try:
+                if each.wrong(aws, target) is None:
+                    continue
+                each.set(aws, target)
+                left = each.wrong(aws, target)
+            except ClientError as error:
+                left = str(error)
+            if left is not None:
+                raise Failure(f"{target.stack}: {each.name} of {target.logical_id} cannot be mended: {left}")
+            done.append(Mended(each.name, target.stack, target.logical_id))
+    return done
+
+
+def _targets(aws: Aws, assembly: Path) -> Iterator[Target]:
+    for path in sorted(assembly.glob("*.template.json")):
+        stack = path.name.removesuffix(".template.json")
+        physical = {
+            summary["LogicalResourceId"]: summary.get("PhysicalResourceId", "")
+            for page in aws.cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
+            for summary in page["StackResourceSummaries"]
+        }
+        for logical_id, resource in json.loads(path.read_text(encoding="utf-8")).get("Resources", {}).items():
+            yield Target(
+                stack=stack,
+                logical_id=logical_id,
+                type=resource["Type"],
+                properties=resource.get("Properties", {}),
+                physical_id=physical.get(logical_id),
+                siblings=physical,
+            )
+
+
+def _physical(target: Target) -> str:
+    if not target.physical_id:
+        raise Failure(f"{target.stack}: {target.logical_id} ({target.type}) is in the template and was not deployed")
+    return target.physical_id
+
+
+def _resolved(value: Any, target: Target) -> Any:
+    """A part of a template with its references put in."""
+    if isinstance(value, list):
+        return [_resolved(item, target) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "Ref" not in value:
+        return {key: _resolved(item, target) for key, item in value.items()}
+    known = {"AWS::AccountId": ACCOUNT, "AWS::Region": REGION, "AWS::StackName": target.stack, **target.siblings}
+    if value["Ref"] not in known:
+        raise Failure(f"{target.stack}: {target.logical_id} refers to {value['Ref']}, which cannot be resolved here")
+    return known[value["Ref"]]
