@@ -14,18 +14,18 @@ class Ledger(Construct):
     def __init__(self, scope: Construct, construct_id: str) -> None:
         super().__init__(scope, construct_id)
         self.sums = Table(self, "Sums")
-        self.variables = {"LEDGER_TABLE": self.sums.table.table_name}
+        self.variables = {"LEDGER_TABLE": self.sums.table_name}
 
     @property
     def write(self) -> Access:
         """May add postings and fold them."""
         actions = ("PutItem", "DeleteItem", "GetItem", "BatchGetItem", "Query")
-        return Access(lambda grantee: self.sums.grant(grantee, *actions), self.variables)
+        return Access(lambda grantee: self.sums.allow(grantee, *actions), self.variables)
 
     @property
     def read(self) -> Access:
         """May read the sums."""
-        return Access(lambda grantee: self.sums.grant(grantee, "GetItem", "Query"), self.variables)
+        return Access(lambda grantee: self.sums.allow(grantee, "GetItem", "Query"), self.variables)
 
 
 class StockLevels(Construct):
@@ -39,6 +39,6 @@ class StockLevels(Construct):
     def write(self) -> Access:
         """May read and replace shelves."""
         return Access(
-            lambda grantee: self.shelves.grant(grantee, "PutItem", "BatchGetItem"),
-            {"STOCK_TABLE": self.shelves.table.table_name},
+            lambda grantee: self.shelves.allow(grantee, "PutItem", "BatchGetItem"),
+            {"STOCK_TABLE": self.shelves.table_name},
         )

@@ -12,21 +12,20 @@ DEAD_LETTER_RETENTION = Duration.days(14)
 VISIBILITY_PER_TIMEOUT = 6
 
 
-class DeadLetterQueue(Construct):
+class DeadLetterQueue(sqs.Queue):
     """Where messages stay that were given up on: 14 days, TLS only, encrypted."""
 
     def __init__(self, scope: Construct, construct_id: str) -> None:
-        super().__init__(scope, construct_id)
-        self.queue = sqs.Queue(
-            self,
-            "Queue",
+        super().__init__(
+            scope,
+            construct_id,
             retention_period=DEAD_LETTER_RETENTION,
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
         )
 
 
-class WorkQueue(Construct):
+class WorkQueue(sqs.Queue):
     """A queue for a function with this timeout: the visibility timeout follows from it.
 
     `attempts` is how often a message is received before SQS moves it to `dead_letters` by itself.
@@ -42,16 +41,15 @@ class WorkQueue(Construct):
         dead_letters: DeadLetterQueue,
         window: Duration | None = None,
     ) -> None:
-        super().__init__(scope, construct_id)
         seconds = VISIBILITY_PER_TIMEOUT * timeout.to_seconds() + (window.to_seconds() if window else 0)
-        self.queue = sqs.Queue(
-            self,
-            "Queue",
+        super().__init__(
+            scope,
+            construct_id,
             visibility_timeout=Duration.seconds(seconds),
             # As long as SQS keeps anything, less what a dead letter may have spent here (its age counts on).
             retention_period=Duration.days(4),
             max_message_size_bytes=1_048_576,
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
-            dead_letter_queue=sqs.DeadLetterQueue(queue=dead_letters.queue, max_receive_count=attempts),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=dead_letters, max_receive_count=attempts),
         )

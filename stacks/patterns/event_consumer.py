@@ -50,8 +50,8 @@ class EventConsumer(Construct):
         concurrency: int = _CONCURRENCY,
     ) -> None:
         super().__init__(scope, construct_id)
-        self.dead_letters = DeadLetterQueue(self, "DeadLetterQueue")
-        self.work = WorkQueue(self, "Queue", timeout=timeout, attempts=attempts, dead_letters=self.dead_letters)
+        self.dead_letter_queue = DeadLetterQueue(self, "DeadLetterQueue")
+        self.queue = WorkQueue(self, "Queue", timeout=timeout, attempts=attempts, dead_letters=self.dead_letter_queue)
         self.marks = Table(self, "Marks")
         self.function = PythonFunction(
             self,
@@ -60,9 +60,9 @@ class EventConsumer(Construct):
             timeout=timeout,
             environment={
                 "OFFLOAD_CONSUMER": construct_id,
-                "OFFLOAD_QUEUE_URL": self.work.queue.queue_url,
-                "OFFLOAD_DEAD_LETTER_QUEUE_URL": self.dead_letters.queue.queue_url,
-                "OFFLOAD_MARKS_TABLE": self.marks.table.table_name,
+                "OFFLOAD_QUEUE_URL": self.queue.queue_url,
+                "OFFLOAD_DEAD_LETTER_QUEUE_URL": self.dead_letter_queue.queue_url,
+                "OFFLOAD_MARKS_TABLE": self.marks.table_name,
                 "OFFLOAD_CLAIMS_BUCKET": bus.claims.bucket_name,
                 "OFFLOAD_ATTEMPTS": str(attempts),
                 **{name: value for access in grants for name, value in access.variables.items()},
@@ -72,17 +72,19 @@ class EventConsumer(Construct):
         self._grant(bus, grants)
         self.function.function.add_event_source(
             sources.SqsEventSource(
-                self.work.queue,
+                self.queue,
                 batch_size=batch_size,
                 report_batch_item_failures=True,
                 max_concurrency=concurrency,
             )
         )
-        self.undeliverable = DeadLetterQueue(self, "RuleDeadLetterQueue")
+        self.rule_dead_letter_queue = DeadLetterQueue(self, "RuleDeadLetterQueue")
         self.rule = self._rule(bus, events)
-        self.dead_letter_alarm = self._depth_alarm("DeadLetterAlarm", self.dead_letters, "gave up on events")
-        self.undeliverable_alarm = self._depth_alarm("UndeliverableAlarm", self.undeliverable, "did not get events")
-        self.age_alarm = self.work.queue.metric_approximate_age_of_oldest_message(statistic="Maximum").create_alarm(
+        self.dead_letter_alarm = self._depth_alarm("DeadLetterAlarm", self.dead_letter_queue, "gave up on events")
+        self.rule_dead_letter_alarm = self._depth_alarm(
+            "RuleDeadLetterAlarm", self.rule_dead_letter_queue, "did not get events"
+        )
+        self.age_alarm = self.queue.metric_approximate_age_of_oldest_message(statistic="Maximum").create_alarm(
             self,
             "AgeAlarm",
             alarm_description=f"{construct_id} has left events waiting for over {_TOO_OLD.to_minutes()} minutes",
@@ -94,13 +96,13 @@ class EventConsumer(Construct):
     @property
     def alarms(self) -> tuple[cloudwatch.Alarm, ...]:
         """Every alarm of this consumer."""
-        return (self.dead_letter_alarm, self.undeliverable_alarm, self.age_alarm)
+        return (self.dead_letter_alarm, self.rule_dead_letter_alarm, self.age_alarm)
 
     def _grant(self, bus: EventBus, grants: Sequence[Access]) -> None:
         role = self.function.role
-        self.dead_letters.queue.grant(role, "sqs:SendMessage")
+        self.dead_letter_queue.grant(role, "sqs:SendMessage")
         # BatchGetItem and Query read marks and tallies, Delete is the fold's.
-        self.marks.grant(role, "PutItem", "UpdateItem", "DeleteItem", "GetItem", "BatchGetItem", "Query")
+        self.marks.allow(role, "PutItem", "UpdateItem", "DeleteItem", "GetItem", "BatchGetItem", "Query")
         bus.grant_read_claims(role)
         for access in grants:
             access.grant(role)
@@ -119,11 +121,11 @@ class EventConsumer(Construct):
             "Rule",
             event_bus=bus.bus,
             event_pattern=pattern,
-            targets=[targets.SqsQueue(self.work.queue, dead_letter_queue=self.undeliverable.queue)],
+            targets=[targets.SqsQueue(self.queue, dead_letter_queue=self.rule_dead_letter_queue)],
         )
 
     def _depth_alarm(self, construct_id: str, letters: DeadLetterQueue, what: str) -> cloudwatch.Alarm:
-        return letters.queue.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
+        return letters.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
             self,
             construct_id,
             alarm_description=f"{self.node.id} {what}: offload dead-letters list --consumer {self.node.id}",
