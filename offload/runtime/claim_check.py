@@ -1,53 +1,47 @@
-"""Claim checks: the data of an event that is too large for the bus, fetched from the environment's own store."""
+"""Reads the data that an event left in the environment's claims bucket."""
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
+from offload.contracts.claim import CLAIM_LIMIT, CLAIM_PREFIX, is_claimed, split_reference
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-PREFIX: Final = "claims/"
-# Far above any order; what is larger is not held in a function's memory.
-_LARGEST_BYTES: Final = 32 * 1024 * 1024
+
+class UnusableClaim(Exception):
+    """A claim check that no retry can help; `str()` says which and why."""
 
 
-class MissingClaim(Exception):
-    """The store has no such body, or another than was left there."""
+class ForeignClaim(UnusableClaim):
+    """The claim check names something other than an object under `claims/` of the environment's own bucket."""
 
 
-class ForeignClaim(Exception):
-    """The reference names something else than this environment's store of claims."""
-
-
-def reference(bucket: str, kind: str, data: bytes) -> tuple[str, str]:
-    """The key under which an event's data is left, and the `dataref` that stands for it; the same data has the same."""
-    key = f"{PREFIX}{kind}/{hashlib.sha256(data).hexdigest()}.json"
-    return key, f"s3://{bucket}/{key}"
+class MissingClaim(UnusableClaim):
+    """What the claim check names does not exist, or is not what was stored."""
 
 
 def fetch(dataref: str, *, bucket: str, s3: S3Client) -> bytes:
-    """The data that `dataref` (`s3://BUCKET/claims/TYPE/SHA256.json`) stands for.
+    """Fetches the JSON of an event's data from `bucket`, the environment's own.
 
-    Raises ForeignClaim for another bucket or prefix, MissingClaim when the body is gone, too large or not what was
-    left; S3's other errors pass, a retry may help.
+    Raises ForeignClaim before anything is fetched, MissingClaim, and whatever else S3 answers (worth a retry). S3 says
+    AccessDenied of an object that does not exist, unless the caller may list the bucket (API_GetObject): a function's
+    role needs both.
     """
-    own = f"s3://{bucket}/"
-    if not dataref.startswith(own + PREFIX):
-        raise ForeignClaim(f"dataref '{dataref[:200]}' is not in {own}{PREFIX}")
-    key = dataref.removeprefix(own)
+    named, key = split_reference(dataref)
+    if named != bucket:
+        raise ForeignClaim(f"dataref '{dataref}' is not in the claims bucket '{bucket}'")
+    if not key.startswith(CLAIM_PREFIX):
+        raise ForeignClaim(f"dataref '{dataref}' is not under '{CLAIM_PREFIX}'")
     try:
-        answer = s3.get_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
-            raise MissingClaim(f"{dataref} does not exist") from error
-        raise
-    if answer["ContentLength"] > _LARGEST_BYTES:
-        raise MissingClaim(f"{dataref} has {answer['ContentLength']} bytes, more than {_LARGEST_BYTES}")
-    data = answer["Body"].read()
-    if hashlib.sha256(data).hexdigest() != key.rpartition("/")[2].removesuffix(".json"):
-        raise MissingClaim(f"{dataref} is not what was left there: its checksum differs")
+        found = s3.get_object(Bucket=bucket, Key=key)
+    except s3.exceptions.NoSuchKey as error:
+        raise MissingClaim(f"dataref '{dataref}' does not exist (any more)") from error
+    with found["Body"] as body:
+        if found["ContentLength"] > CLAIM_LIMIT:
+            raise MissingClaim(f"dataref '{dataref}' has {found['ContentLength']} bytes, over {CLAIM_LIMIT}")
+        data = body.read()
+    if not is_claimed(key, data):
+        raise MissingClaim(f"dataref '{dataref}' is not what was stored: its content does not match its name")
     return data

@@ -1,0 +1,86 @@
+"""What is sent to the bus for one event: validated, encoded, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from offload.contracts.event import BrokenContract, Envelope, Event, by_type, read_envelope
+
+_ASCII_ESCAPE_BYTES: Final = len("\\u0000")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event as it goes to the bus: `detail` is its JSON, in UTF-8."""
+
+    id: str
+    source: str
+    type: str
+    detail: bytes
+
+    @classmethod
+    def of(cls, event: Event[Any]) -> Self:
+        """The entry of an event, read back by its contract first: what is sent is what a consumer will read.
+
+        Raises BrokenContract with the event's id and the field.
+        """
+        try:
+            detail = _read_back(event)
+        except BrokenContract as error:
+            raise BrokenContract(f"event '{event.id}' ({event.type}): {error}") from error
+        except (AttributeError, OverflowError, RecursionError, TypeError, ValueError) as error:
+            # What msgspec raises for a value that has no JSON: an object, a 65 bit integer, a lone surrogate, a cycle.
+            raise BrokenContract(f"event '{event.id}' ({event.type}): has no JSON: {error}") from error
+        return cls(event.id, event.source, event.type, detail)
+
+    @classmethod
+    def read(cls, detail: bytes) -> Self:
+        """The entry of an event that was encoded before; reads the envelope only. Raises BrokenContract."""
+        envelope = read_envelope(detail)
+        return cls(envelope.id, envelope.source, envelope.type, detail)
+
+    def size(self) -> int:
+        """Bytes of the entry, by the bus's rule for PutEvents and with room for any way of writing its JSON.
+
+        AWS counts source, detail-type and detail in UTF-8 (eb-putevent-size.html, read 2026-11-23). Who takes the event
+        apart and writes it anew, as a bus does, may escape what is not ASCII: six bytes a UTF-16 unit.
+        """
+        size = len(self.source.encode()) + len(self.type.encode()) + len(self.detail)
+        if not self.detail.isascii():
+            text = self.detail.decode()
+            ascii_bytes = sum(character.isascii() for character in text)
+            units = len(text.encode("utf-16-le")) // 2
+            size += ascii_bytes + _ASCII_ESCAPE_BYTES * (units - ascii_bytes) - len(self.detail)
+        return size
+
+    def data(self) -> bytes:
+        """The JSON of the event's data. Raises BrokenContract when it has none."""
+        data = read_envelope(self.detail).data
+        if isinstance(data, UnsetType):
+            raise BrokenContract(f"event '{self.id}' ({self.type}): data: missing")
+        return bytes(data)
+
+    def claimed(self, dataref: str) -> Self:
+        """The entry with its data left under `dataref`."""
+        envelope: Envelope = msgspec.structs.replace(read_envelope(self.detail), data=UNSET, dataref=dataref)
+        return type(self)(self.id, self.source, self.type, msgspec.json.encode(envelope))
+
+    def request(self, bus: str) -> Mapping[str, str]:
+        """The PutEvents entry.
+
+        It has no `Time`: the bus then stamps the moment it took the event, which is what an archive's retention and a
+        replay's period are about. When the fact happened is the envelope's `time`.
+        """
+        return {"EventBusName": bus, "Source": self.source, "DetailType": self.type, "Detail": self.detail.decode()}
+
+
+def _read_back(event: Event[Any]) -> bytes:
+    contract = type(event.data)
+    if event.source != contract.SOURCE:
+        raise BrokenContract(f"source: '{event.source}' is not '{contract.SOURCE}'")
+    return read_envelope(event.to_json()).event(by_type((contract,))).to_json()
