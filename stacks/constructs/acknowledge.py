@@ -1,0 +1,41 @@
+"""Exceptions to the rules of synthesis, stated where they stand."""
+
+from __future__ import annotations
+
+from aws_cdk import Acknowledgment, CfnResource, Validations
+from constructs import IConstruct
+
+from stacks.guardrails.access import SIGNATURE_CHECK
+
+
+def acknowledge(construct: IConstruct, rule_id: str, reason: str) -> None:
+    """Lets one resource break one rule.
+
+    `construct` is the resource or the construct whose own resource it is (a `Queue`, not a stack or a pattern: what is
+    added to those later would be excepted unseen). `rule_id` stands in the report: `offload::queue-visibility`,
+    `AwsSolutions-IAM5[Resource::*]`. `reason` says why, for whoever reads it in a year.
+
+    Raises ValueError when the construct is not one resource, the id has no rule in it, or the reason is empty.
+    """
+    resource = construct if CfnResource.is_cfn_resource(construct) else construct.node.default_child
+    if resource is None or not CfnResource.is_cfn_resource(resource):
+        raise ValueError(f"{construct.node.path}: acknowledge '{rule_id}' on the one resource that it is about")
+    if not rule_id or rule_id.partition("[")[0].rstrip(":").endswith("*"):
+        raise ValueError(
+            f"{construct.node.path}: acknowledge one rule by its id as the report shows it, not '{rule_id}'"
+        )
+    if not reason.strip():
+        raise ValueError(f"{construct.node.path}: acknowledging '{rule_id}' needs a reason")
+    Validations.of(resource).acknowledge(Acknowledgment(id=rule_id, reason=reason))
+
+
+def declare_signature_check(construct: IConstruct, scheme: str) -> None:
+    """Declares that a function checks its requests' signatures itself (`scheme`: `github`, `stripe`, ...).
+
+    Only then may it be reached without an authorizer: an HTTP API's authorizer does not see the body that is signed.
+    Raises ValueError when the construct is not one resource or the scheme is empty.
+    """
+    resource = construct if CfnResource.is_cfn_resource(construct) else construct.node.default_child
+    if not isinstance(resource, CfnResource) or not scheme:
+        raise ValueError(f"{construct.node.path}: declare a signature check on a function, with its scheme's name")
+    resource.add_metadata(SIGNATURE_CHECK, scheme)
