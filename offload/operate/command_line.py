@@ -1,0 +1,145 @@
+"""The `offload` command."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from offload.operate import options
+from offload.operate.failure import Failure
+
+SUB_COMMANDS: dict[str, str] = {
+    "dead-letters": "offload.operate.dead_letter_commands",
+}
+"""Groups of commands: the name, and the module whose `app` is its Typer application, imported when it is used."""
+
+
+class _Commands(TyperGroup):
+    """The commands below, and the groups of SUB_COMMANDS."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *SUB_COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in SUB_COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        group = typer.main.get_group(importlib.import_module(SUB_COMMANDS[cmd_name]).app)
+        group.name = cmd_name
+        return group
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Events, their consumers and what became of them: on this machine, or in an environment on AWS.",
+)
+
+# AWS's packages take half a second to import: commands import what they need when they run.
+
+
+@app.command()
+def up(
+    *,
+    orders: Annotated[bool, typer.Option(help="Publish a day of real orders and show the ledger.")] = True,
+) -> None:
+    """Start the embedded AWS, deploy `local` to it, publish a day of real orders and show the ledger."""
+    from offload.operate import demo
+    from offload.operate.embedded import state_folder
+    from offload.operate.embedded.process import EmbeddedAws
+    from offload.operate.embedded.up import bring_up
+    from offload.operate.options import console
+    from offload.operate.progress import Steps
+
+    steps = Steps(console())
+    deployment = bring_up(EmbeddedAws(state_folder()), steps=steps)
+    if orders:
+        demo.first_day(deployment, steps)
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded AWS and its workers; what it holds is there again after the next `up`."""
+    from offload.operate.embedded import state_folder
+    from offload.operate.embedded.process import EmbeddedAws
+
+    embedded = EmbeddedAws(state_folder())
+    if not embedded.root.exists():
+        typer.echo("the embedded AWS was not running")
+        return
+    with embedded.alone():
+        stopped = embedded.stop()
+    if stopped is None:
+        typer.echo("the embedded AWS was not running")
+    elif stopped.clean:
+        typer.echo(f"the embedded AWS has stopped after {stopped.seconds:.1f} s; the next `up` finds its state again")
+    else:
+        typer.echo(f"the embedded AWS was killed after {stopped.seconds:.1f} s; the next `up` starts empty")
+
+
+@app.command()
+def status(*, environment: options.EnvironmentOption = "local", as_json: options.JsonOption = False) -> None:
+    """Show what is deployed, and how many events wait or are dead letters."""
+    from offload.operate import status as statuses
+    from offload.operate.options import console, print_json
+    from offload.operate.resources import Deployment
+
+    found = statuses.status(Deployment.of(environment))
+    if as_json:
+        print_json(found)
+    else:
+        statuses.show(found, console())
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="The function: its construct's name, or its folder in lambdas/.")],
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
+    since: Annotated[str, typer.Option(help="How far back to begin: 90s, 10m, 2h, 1d.")] = "15m",
+    environment: options.EnvironmentOption = "local",
+    as_json: Annotated[bool, typer.Option("--json", help="Print each line as it was logged, as JSON.")] = False,
+) -> None:
+    """Show a function's log lines; a fault with its traceback."""
+    from offload.operate import logs as log_lines
+    from offload.operate.resources import Deployment
+
+    back = log_lines.duration(since)
+    log_lines.show(Deployment.of(environment), name, back, follow=follow, as_json=as_json)
+
+
+def main() -> None:
+    """Runs the command line: exit code 0, 1 with one readable line for what goes wrong, 2 for wrong usage."""
+    try:
+        app()
+    except Failure as failure:
+        _end(str(failure))
+    except Exception as error:
+        said = _of_aws(error)
+        if said is None:
+            raise
+        _end(said)
+
+
+def _of_aws(error: Exception) -> str | None:
+    """What AWS or the way to it says, for people; None for any other error."""
+    exceptions = sys.modules.get("botocore.exceptions")
+    if exceptions is None:
+        return None
+    if isinstance(error, exceptions.NoCredentialsError):
+        return "no AWS credentials: log in, or set AWS_PROFILE (aws sts get-caller-identity must work)"
+    if isinstance(error, exceptions.ClientError):
+        return f"AWS refuses: {error}"
+    if isinstance(error, exceptions.BotoCoreError):
+        return f"AWS cannot be reached or used: {error}"
+    return None
+
+
+def _end(text: str) -> None:
+    sys.stderr.write(f"offload: {text}\n")
+    sys.exit(1)

@@ -1,0 +1,125 @@
+"""What runs in an environment, and what waits there."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from offload.operate.aws import Aws
+from offload.operate.embedded import state_folder
+from offload.operate.embedded.process import EmbeddedAws
+from offload.operate.resources import Consumer, Deployment
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How many messages a queue holds: to be received, received and not yet deleted, delayed."""
+
+    waiting: int
+    in_flight: int
+    delayed: int
+
+    @property
+    def all(self) -> int:
+        """Every message in the queue."""
+        return self.waiting + self.in_flight + self.delayed
+
+
+@dataclass(frozen=True)
+class Queues:
+    """The depths of one consumer's queues; `dead` and `undeliverable` count every message of the two others."""
+
+    consumer: str
+    queue: Depth
+    dead: int
+    undeliverable: int
+
+
+def depth(aws: Aws, queue_url: str) -> Depth:
+    """Asks SQS for the depth of one queue; on AWS the numbers are approximate."""
+    found = aws.sqs.get_queue_attributes(
+        QueueUrl=queue_url,
+        AttributeNames=[
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        ],
+    )["Attributes"]
+    return Depth(
+        waiting=int(found["ApproximateNumberOfMessages"]),
+        in_flight=int(found["ApproximateNumberOfMessagesNotVisible"]),
+        delayed=int(found["ApproximateNumberOfMessagesDelayed"]),
+    )
+
+
+def depths(deployment: Deployment) -> list[Queues]:
+    """The depths of every consumer's queues, by consumer."""
+    aws = deployment.aws
+    _ = aws.sqs  # made once, before the threads
+
+    def of(consumer: Consumer) -> Queues:
+        undeliverable = consumer.rule_dead_letter_queue_url
+        return Queues(
+            consumer=consumer.name,
+            queue=depth(aws, consumer.queue_url),
+            dead=depth(aws, consumer.dead_letter_queue_url).all,
+            undeliverable=depth(aws, undeliverable).all if undeliverable else 0,
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(of, deployment.consumers()))
+
+
+def status(deployment: Deployment) -> dict[str, Any]:
+    """Everything that `offload status` shows, as plain values."""
+    instance = deployment.aws.instance
+    embedded = None
+    if instance is not None:
+        embedded = {
+            "endpoint": instance.endpoint,
+            "pid": instance.pid,
+            "started": instance.started,
+            "workers": len(EmbeddedAws(state_folder()).workers()),
+        }
+    return {
+        "environment": deployment.environment,
+        "embedded": embedded,
+        "stacks": [{"name": stack.name, "status": stack.status} for stack in deployment.stacks],
+        "functions": [
+            {"name": each.name, "folder": f"lambdas/{each.folder}", "function_name": each.function_name}
+            for each in deployment.functions()
+        ],
+        "consumers": [
+            {"name": each.consumer, **asdict(each.queue), "dead": each.dead, "undeliverable": each.undeliverable}
+            for each in depths(deployment)
+        ],
+    }
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Prints what `status` gave as tables."""
+    embedded = found["embedded"]
+    if embedded is not None:
+        console.print(
+            f"embedded AWS at {embedded['endpoint']}, process {embedded['pid']} since {embedded['started']}, "
+            f"{embedded['workers']} workers"
+        )
+    stacks = Table("stack", "status", title=f"environment {found['environment']}", title_justify="left")
+    for stack in found["stacks"]:
+        stacks.add_row(stack["name"], stack["status"])
+    functions = Table("function", "folder")
+    for function in found["functions"]:
+        functions.add_row(function["name"], function["folder"])
+    queues = Table("consumer")
+    columns = ("waiting", "in_flight", "delayed", "dead", "undeliverable")
+    for column in columns:
+        queues.add_column(column.replace("_", " "), justify="right")
+    for consumer in found["consumers"]:
+        alarming = "red" if consumer["dead"] or consumer["undeliverable"] else None
+        queues.add_row(consumer["name"], *(str(consumer[column]) for column in columns), style=alarming)
+    for table in (stacks, functions, queues):
+        console.print(table)
