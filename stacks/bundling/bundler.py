@@ -18,7 +18,7 @@ from pathlib import Path
 import uv
 
 from stacks.bundling.errors import BundlingError, one_line
-from stacks.bundling.imports import FUNCTIONS, LIBRARY, Trace, defines, standard_modules, trace
+from stacks.bundling.imports import FUNCTIONS, Trace, defines, trace
 from stacks.bundling.requirements import (
     IN_THE_RUNTIME,
     LOCK,
@@ -26,6 +26,7 @@ from stacks.bundling.requirements import (
     SHARED_INPUT,
     Lock,
     distribution_of,
+    normalised,
     read_requirements,
 )
 from stacks.bundling.target import Target
@@ -58,9 +59,12 @@ class Bundle:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a bundle will hold: files relative to the project, a requirements file of pins, and the trace."""
+    """What a bundle will hold: files relative to the project, a requirements file of pins, and the trace; and of the
+    pinned distributions those that the function's own requirements bring.
+    """  # noqa: D205
 
     source: str
+    own_names: frozenset[str]
     files: tuple[tuple[str, bytes], ...]
     pins: str
     trace: Trace
@@ -134,10 +138,10 @@ class Bundler:
                 f"{shown}/handler.py: defines no `handler`: name the function that Lambda calls `handler`"
             )
         lock = Lock.read(self.root / FUNCTIONS / LOCK)
-        names = self._required(source, traced, lock, standard_modules(target.python))
+        own_names, shared_names = self._required(source, traced, lock)
         above = [f"{FUNCTIONS}/__init__.py"] if (self.root / FUNCTIONS / "__init__.py").is_file() else []
         files = tuple((name, (self.root / name).read_bytes()) for name in sorted({*own, *above, *traced.library}))
-        return _Plan(source, files, lock.pinned(names), traced, target)
+        return _Plan(source, own_names, files, lock.pinned(own_names | shared_names), traced, target)
 
     def _own_files(self, folder: Path) -> list[str]:
         """The folder's files that go into the bundle, relative to the project's root."""
@@ -157,16 +161,16 @@ class Bundler:
             ]
         return sorted(found)
 
-    def _required(self, source: str, traced: Trace, lock: Lock, standard: frozenset[str]) -> frozenset[str]:
-        """The distributions that go in: what the function lists, and what the library modules it reaches import."""
+    def _required(self, source: str, traced: Trace, lock: Lock) -> tuple[frozenset[str], frozenset[str]]:
+        """The distributions that go in: those the function lists, and those the library modules it reaches import."""
         folder = self.root / FUNCTIONS
         own_file = f"{source}/{OWN_INPUT}"
         own = read_requirements(folder / own_file, f"{FUNCTIONS}/{own_file}")
-        imported = {distribution_of(e.top) for e in traced.externals if e.by_library and e.top not in standard}
+        imported = {distribution_of(external.top) for external in traced.externals if external.by_library}
         imported -= IN_THE_RUNTIME
         shared = read_requirements(folder / SHARED_INPUT, f"{FUNCTIONS}/{SHARED_INPUT}")
         needed = [requirement for requirement in shared if requirement.name in imported]
-        return lock.closure(own, own_file) | lock.closure(needed, SHARED_INPUT)
+        return lock.closure(own, own_file), lock.closure(needed, SHARED_INPUT)
 
     def _refuse_unprovided(self, plan: _Plan, packages: Path | None) -> None:
         provided = _top_level_modules(packages) if packages else frozenset()
@@ -208,7 +212,7 @@ class Bundler:
         finally:
             pins.unlink()
         if done.returncode != 0:
-            raise BundlingError(_why_not_installed(shown, plan.target, done.stderr))
+            raise BundlingError(_why_not_installed(plan, done.stderr))
         _strip(into)
 
     def _assemble(self, plan: _Plan, packages: Path | None, into: Path) -> None:
@@ -219,6 +223,8 @@ class Bundler:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             path.chmod(0o644)
+        for directory, _, _ in os.walk(into):
+            Path(directory).chmod(0o755)
         sizes = _sizes(into)
         total = sum(sizes.values())
         if total > self.max_bytes:
@@ -261,15 +267,17 @@ def _digest(parts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _why_not_installed(shown: str, target: Target, output: str) -> str:
+def _why_not_installed(plan: _Plan, output: str) -> str:
     said = one_line(output)
     no_wheel = re.search(r"([A-Za-z0-9._-]+)==(\S+?) has no (?:usable wheels|wheels with a matching)", said)
     if no_wheel:
+        own = normalised(no_wheel[1]) in plan.own_names
         return (
-            f"{shown}/{OWN_INPUT}: {no_wheel[1]} {no_wheel[2]} has no wheel for {target.label}:"
-            " take a version that has one and run make lock, or do without it"
+            f"{FUNCTIONS}/{f'{plan.source}/{OWN_INPUT}' if own else SHARED_INPUT}: {FUNCTIONS}/{plan.source} needs"
+            f" {no_wheel[1]} {no_wheel[2]}, which has no wheel for {plan.target.label}:"
+            " require a version that has one and run make lock, or do without it"
         )
-    return f"{shown}/{OWN_INPUT}: uv cannot install what {FUNCTIONS}/{LOCK} pins: {said}"
+    return f"{FUNCTIONS}/{plan.source}: uv cannot install what {FUNCTIONS}/{LOCK} pins: {said}"
 
 
 def _strip(tree: Path) -> None:
@@ -290,12 +298,19 @@ def _strip(tree: Path) -> None:
             path = here / name
             if name.endswith((".pyi", ".pyc")) or name == "py.typed":
                 path.unlink()
-            elif (wanted := 0o755 if os.access(path, os.X_OK) else 0o644) & ~path.stat().st_mode:
-                # Never chmod in place: the file may be uv's own, by a hard link.
-                copy = path.with_name(f"{name}.readable")
-                shutil.copyfile(path, copy)
-                copy.chmod(wanted)
-                copy.replace(path)
+            else:
+                _make_readable(path)
+
+
+def _make_readable(path: Path) -> None:
+    mode = path.stat().st_mode
+    wanted = 0o755 if mode & 0o100 else 0o644
+    if wanted & ~mode:
+        # Never chmod in place: the file may be uv's own, by a hard link.
+        copy = path.with_name(f"{path.name}.readable")
+        shutil.copyfile(path, copy)
+        copy.chmod(wanted)
+        copy.replace(path)
 
 
 def _reduce_metadata(folder: Path) -> None:
@@ -308,6 +323,8 @@ def _reduce_metadata(folder: Path) -> None:
         elif path.name != "entry_points.txt":
             path.unlink()
     (folder / "METADATA").write_text("\n".join(kept) + "\n", encoding="utf-8")
+    for path in folder.iterdir():
+        _make_readable(path)
 
 
 def _top_level_modules(tree: Path) -> frozenset[str]:
@@ -335,6 +352,3 @@ def _sizes(tree: Path) -> dict[str, int]:
             top = path.relative_to(tree).parts[0]
             sizes[top] = sizes.get(top, 0) + path.stat().st_size
     return sizes
-
-
-__all__ = ["FUNCTIONS", "LIBRARY", "MAX_UNZIPPED_BYTES", "Bundle", "Bundler"]

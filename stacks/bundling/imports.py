@@ -166,8 +166,8 @@ class _Tracer:
     def _own(self, found: Import, relative: str) -> None:
         """Imports of the function's own modules are files of its folder anyway; another function's are refused."""
         full = [found.module]
-        package_only = self._file_of(found.module) is None or found.module == FUNCTIONS
-        if package_only and found.names:
+        is_folder = self._file_of(found.module) is None and self.root.joinpath(*found.module.split(".")).is_dir()
+        if found.names and (is_folder or found.module == FUNCTIONS):
             full = [f"{found.module}.{name}" for name in found.names if name != "*"]
         for module in full:
             if module != self.own_package and not module.startswith(f"{self.own_package}."):

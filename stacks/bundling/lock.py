@@ -61,7 +61,12 @@ def compile_lock(root: Path) -> str:
         # uv keeps the pins that it finds in its output file where they still fit.
         if (root / FUNCTIONS / LOCK).is_file():
             shutil.copyfile(root / FUNCTIONS / LOCK, compiled)
-        _uv_compile(root, ["--generate-hashes", "--no-annotate", "--output-file", str(compiled), *names])
+        try:
+            _uv_compile(root, ["--generate-hashes", "--no-annotate", "--output-file", str(compiled), *names])
+        except BundlingError as error:
+            named = [r for _, requirements in files for r in requirements if re.search(rf"\b{r.name}\b", str(error))]
+            where = ", ".join(requirement.where for requirement in named) or ", ".join(names)
+            raise BundlingError(f"{where}: does not resolve: {error} Correct the versions.") from error
         pins = compiled.read_text(encoding="utf-8")
         lines = [_HEADER]
         brought: dict[str, str] = {}
@@ -76,7 +81,7 @@ def compile_lock(root: Path) -> str:
 
 
 def _uv_compile(root: Path, arguments: list[str], standard_input: str | None = None) -> str:
-    """What `uv pip compile` prints; BundlingError with its reason when it fails."""
+    """What `uv pip compile` prints; BundlingError with its reason, and no place, when it fails."""
     command = [uv.find_uv_bin(), "pip", "compile", "--quiet", "--universal", "--no-header", "--color", "never"]
     command += ["--python", sys.executable, "--python-version", OLDEST_PYTHON, *arguments]
     try:
@@ -94,7 +99,7 @@ def _uv_compile(root: Path, arguments: list[str], standard_input: str | None = N
             f"uv did not answer within {_PATIENCE_SECONDS} s: is the package index reachable?"
         ) from error
     if done.returncode != 0:
-        raise BundlingError(f"{FUNCTIONS}/: the requirements do not resolve: {one_line(done.stderr)}")
+        raise BundlingError(one_line(done.stderr))
     return done.stdout
 
 
