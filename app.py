@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 from aws_cdk import App, Tags
 
-from stacks.environment import Environment
+from stacks.bundling import BundlingError
+from stacks.environment import Environment, UnusableEnvironment
+from stacks.guardrails import guard, synthesize
 from stacks.platform import Platform
 from stacks.shop import Shop
 
@@ -18,10 +22,17 @@ def compose(app: App, environment: Environment) -> None:
 
 
 def main() -> None:
-    """Synthesizes the environment that `-c environment=NAME` names."""
+    """Synthesizes the environment that `-c environment=NAME` names.
+
+    A refusal is its report or its one line, and exit code 1.
+    """
     app = App()
-    compose(app, Environment.load(app.node.try_get_context("environment")))
-    app.synth()
+    guard(app)
+    try:
+        compose(app, Environment.load(app.node.try_get_context("environment")))
+    except (UnusableEnvironment, BundlingError) as refusal:
+        sys.exit(f"offload: {refusal}")
+    synthesize(app)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from aws_cdk import Acknowledgment, CfnResource, Validations
+from typing import cast
+
+from aws_cdk import Acknowledgment, CfnResource, Stack, Validations
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
 
 from stacks.guardrails.access import SIGNATURE_CHECK
@@ -13,7 +17,7 @@ def acknowledge(construct: IConstruct, rule_id: str, reason: str) -> None:
 
     `construct` is the resource or the construct whose own resource it is (a `Queue`, not a stack or a pattern: what is
     added to those later would be excepted unseen). `rule_id` stands in the report: `offload::queue-visibility`,
-    `AwsSolutions-IAM5[Resource::*]`. `reason` says why, for whoever reads it in a year.
+    `AwsSolutions::AwsSolutions-L1`. `reason` says why, for whoever reads it in a year.
 
     Raises ValueError when the construct is not one resource, the id has no rule in it, or the reason is empty.
     """
@@ -27,6 +31,19 @@ def acknowledge(construct: IConstruct, rule_id: str, reason: str) -> None:
     if not reason.strip():
         raise ValueError(f"{construct.node.path}: acknowledging '{rule_id}' needs a reason")
     Validations.of(resource).acknowledge(Acknowledgment(id=rule_id, reason=reason))
+
+
+def acknowledge_objects(grantee: iam.IGrantable, bucket: s3.Bucket, keys: str, reason: str) -> None:
+    """Lets a role's policy name the objects `keys` (`claims/*`) of one bucket, for which IAM has no other form.
+
+    Call it after the grant. Raises ValueError when the grantee is not a role of this app with a grant.
+    """
+    role = grantee.grant_principal
+    policy = role.node.try_find_child("DefaultPolicy") if isinstance(role, iam.Role) else None
+    if policy is None:
+        raise ValueError(f"{bucket.node.path}: acknowledge objects for a role that has been granted something")
+    logical_id = Stack.of(bucket).get_logical_id(cast("CfnResource", bucket.node.default_child))
+    acknowledge(policy, f"AwsSolutions::AwsSolutions-IAM5[Resource::<{logical_id}.Arn>/{keys}]", reason)
 
 
 def declare_signature_check(construct: IConstruct, scheme: str) -> None:

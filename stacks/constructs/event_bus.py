@@ -9,6 +9,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.access import Access
+from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
 from stacks.constructs.work_queue import DEAD_LETTER_RETENTION
 from stacks.environment import Environment
 
@@ -40,6 +41,11 @@ class EventBus(Construct):
             ],
             removal_policy=RemovalPolicy.RETAIN if environment.data.keep else RemovalPolicy.DESTROY,
         )
+        acknowledge(
+            self.claims,
+            "AwsSolutions::AwsSolutions-S1",
+            "Only this environment's roles read and write it, for days; CloudTrail can log its objects.",
+        )
 
     @property
     def publish(self) -> Access:
@@ -52,6 +58,10 @@ class EventBus(Construct):
         Without ListBucket, S3 answers "access denied" for an object that does not exist (API_GetObject).
         """
         iam.Grant.add_to_principal(grantee=grantee, actions=["s3:ListBucket"], resource_arns=[self.claims.bucket_arn])
-        return iam.Grant.add_to_principal(
+        grant = iam.Grant.add_to_principal(
             grantee=grantee, actions=["s3:GetObject"], resource_arns=[self.claims.arn_for_objects("claims/*")]
         )
+        acknowledge_objects(
+            grantee, self.claims, "claims/*", "A claim's key is the hash of its data: known at run time."
+        )
+        return grant

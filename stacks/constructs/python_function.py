@@ -13,6 +13,7 @@ from constructs import Construct
 
 from stacks.bundling import Bundler, Target
 from stacks.bundling.target import HOST
+from stacks.constructs.acknowledge import acknowledge
 from stacks.environment import Environment
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -104,6 +105,11 @@ class PythonFunction(Construct):
             memory_size=memory_mb,
             environment=dict(environment or {}),
             description=description,
+        )
+        acknowledge(
+            self.function,
+            "AwsSolutions::AwsSolutions-L1",
+            "The environment's file pins the runtime; a newer one is taken by choice.",
         )
 
     def _code(self, source: str, target: Target, reaches: Sequence[str]) -> lambda_.Code:

@@ -7,6 +7,7 @@ from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from stacks.constructs.acknowledge import acknowledge
 from stacks.environment import Environment
 
 _STRING = dynamodb.AttributeType.STRING
@@ -29,6 +30,12 @@ class Table(dynamodb.Table):
             removal_policy=RemovalPolicy.RETAIN if data.keep else RemovalPolicy.DESTROY,
             deletion_protection=data.keep,
         )
+        if not data.point_in_time_recovery:
+            acknowledge(
+                self,
+                "AwsSolutions::AwsSolutions-DDB3",
+                "The environment's data is disposable: point_in_time_recovery is off in its file.",
+            )
 
     def allow(self, grantee: iam.IGrantable, *actions: str) -> iam.Grant:
         """Allows the actions (without their `dynamodb:`) on this table alone."""

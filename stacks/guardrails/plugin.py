@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import jsii
@@ -50,18 +51,53 @@ class Guardrails:
 
     def validate(self, context: IPolicyValidationContext) -> PolicyValidationPluginReport:
         """What is wrong with the templates, one violation a finding, so that each shows its own figures."""
-        templates = Templates(
-            [
-                Template(
-                    stack.template_path,
-                    _stack_name(context.app_construct, stack.stack_construct_path),
-                    json.loads(Path(stack.template_path).read_text(encoding="utf-8")),
-                )
-                for stack in context.stack_templates
-            ]
-        )
+        templates = _templates(context)
         violations = [_violation(rule, finding) for rule in RULES for finding in rule.findings(templates)]
         return PolicyValidationPluginReport(success=not violations, violations=violations)
+
+
+@jsii.implements(IPolicyValidationPlugin)
+class AwsSolutions:
+    """cdk-nag's AWS Solutions, with findings that can be acknowledged where a construct grants.
+
+    cdk-nag writes a resource of another stack as the JSON of the reference, which differs between environments and is
+    not known before synthesis; here it is written as cdk-nag writes one of the same stack: `<LogicalId.Arn>/claims/*`.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._checks = AwsSolutionsChecks(app)
+
+    @property
+    def name(self) -> str:
+        """What stands before `::` in the ids that people acknowledge."""
+        return "AwsSolutions"
+
+    @property
+    def version(self) -> str:
+        """The version of cdk-nag."""
+        return version("cdk-nag")
+
+    @property
+    def rule_ids(self) -> list[str]:
+        """cdk-nag keeps its list to itself."""
+        return []
+
+    def validate(self, context: IPolicyValidationContext) -> PolicyValidationPluginReport:
+        """What cdk-nag finds in the construct tree."""
+        report = self._checks.validate_scope(context.app_construct)
+        templates = _templates(context)
+        return PolicyValidationPluginReport(
+            success=report.success,
+            violations=[
+                PolicyViolation(
+                    rule_name=_reference_by_name(templates, violation.rule_name),
+                    description=violation.description,
+                    severity=violation.severity,
+                    violating_resources=violation.violating_resources,
+                )
+                for violation in report.violations
+            ],
+        )
 
 
 def guard(app: App) -> None:
@@ -69,7 +105,7 @@ def guard(app: App) -> None:
 
     CloudFormation's own schemas are checked by the CDK itself, as errors by a flag in cdk.json.
     """
-    Validations.of(app).add_plugins(Guardrails(), AwsSolutionsChecks(app))
+    Validations.of(app).add_plugins(Guardrails(), AwsSolutions(app))
 
 
 def synthesize(app: App) -> None:
@@ -82,6 +118,31 @@ def synthesize(app: App) -> None:
         if name != "ValidationFailed":
             raise
         sys.exit(message)
+
+
+def _templates(context: IPolicyValidationContext) -> Templates:
+    return Templates(
+        [
+            Template(
+                stack.template_path,
+                _stack_name(context.app_construct, stack.stack_construct_path),
+                json.loads(Path(stack.template_path).read_text(encoding="utf-8")),
+            )
+            for stack in context.stack_templates
+        ]
+    )
+
+
+def _reference_by_name(templates: Templates, rule: str) -> str:
+    start = rule.find('{"Fn::')
+    if start < 0:
+        return rule
+    try:
+        value, end = json.JSONDecoder().raw_decode(rule, start)
+    except json.JSONDecodeError:
+        # cdk-nag's own wording is shown as it is: such a finding is still refused, it is only long.
+        return rule
+    return rule[:start] + (templates.named(value) or rule[start:end]) + rule[end:]
 
 
 def _stack_name(root: IConstruct, path: str) -> str:

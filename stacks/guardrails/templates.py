@@ -78,6 +78,25 @@ class Templates:
         """The resource that `value`, a property of `source`, refers to; None where it lies outside the app."""
         return self._follow(source.template, value)
 
+    def named(self, value: Value) -> str | None:
+        """A reference to another stack by what it refers to: `<LogicalId.Arn>`, or `<LogicalId>` for a `Ref`.
+
+        Only references that say themselves where they lead, so no template is needed; None for every other value.
+        """
+        if not isinstance(value, Mapping):
+            return None
+        exported: tuple[Template, Value] | None = None
+        if isinstance(output := value.get("Fn::GetStackOutput"), Mapping):
+            exported = self._outputs.get((str(output.get("StackName")), str(output.get("OutputName"))))
+        elif isinstance(name := value.get("Fn::ImportValue"), str):
+            exported = self._exports.get(name)
+        match exported[1] if exported else None:
+            case {"Fn::GetAtt": [str() as logical_id, str() as attribute]}:
+                return f"<{logical_id}.{attribute}>"
+            case {"Ref": str() as logical_id}:
+                return f"<{logical_id}>"
+        return None
+
     def _follow(self, template: Template, value: Value) -> Resource | None:
         if isinstance(value, str):
             return self._by_name(value)

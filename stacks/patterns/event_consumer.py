@@ -13,6 +13,7 @@ from constructs import Construct
 
 from offload.contracts.event import EventData
 from stacks.access import Access
+from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
@@ -79,6 +80,11 @@ class EventConsumer(Construct):
             )
         )
         self.rule_dead_letter_queue = DeadLetterQueue(self, "RuleDeadLetterQueue")
+        acknowledge(
+            self.rule_dead_letter_queue,
+            "AwsSolutions::AwsSolutions-SQS3",
+            "It is a dead-letter queue, of a rule's target; cdk-nag knows only those of queues.",
+        )
         self.rule = self._rule(bus, events)
         self.dead_letter_alarm = self._depth_alarm("DeadLetterAlarm", self.dead_letter_queue, "gave up on events")
         self.rule_dead_letter_alarm = self._depth_alarm(
