@@ -1,0 +1,241 @@
+"""Dead letters against real queues: listed without disturbing them, sent through again without losing one."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from offload.operate.dead_letters import FUNCTION_DIED, UNDELIVERABLE, DeadLetters, Wanted
+from offload.operate.failure import Failure
+from offload.operate.resources import Consumer
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+DEADLINE = 10.0
+
+
+class Bench:
+    """Two consumers' queues, real ones."""
+
+    def __init__(self, sqs: SQSClient) -> None:
+        self.sqs = sqs
+        self.consumers = [self._consumer("SalesLedger", "sales_ledger"), self._consumer("StockLevels", "stock_levels")]
+        self.dead_letters = DeadLetters(sqs, self.consumers, wait_seconds=0)
+
+    def _consumer(self, name: str, folder: str) -> Consumer:
+        urls = [
+            self.sqs.create_queue(QueueName=f"{name}-{role}-{uuid.uuid4().hex[:8]}")["QueueUrl"]
+            for role in ("queue", "dead", "undeliverable")
+        ]
+        return Consumer(name, folder, (), urls[0], urls[1], urls[2], name, f"/{name}", None)
+
+    def dies(self, consumer: int, event_id: str, reason: str = "broken-contract", **more: str) -> str:
+        """Puts a letter where the consumer's runtime puts it; returns its id."""
+        said = {"reason": reason, "consumer": self.consumers[consumer].name, "event_id": event_id, **more}
+        sent = self.sqs.send_message(
+            QueueUrl=self.consumers[consumer].dead_letter_queue_url,
+            MessageBody=body_of(event_id),
+            MessageAttributes={name: {"DataType": "String", "StringValue": value} for name, value in said.items()},
+        )
+        return sent["MessageId"]
+
+    def waiting(self, url: str) -> list[str]:
+        """The event ids in a queue, which is emptied."""
+        ids: list[str] = []
+        while found := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            ids += [json.loads(message["Body"])["detail"]["id"] for message in found]
+            for message in found:
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return sorted(ids)
+
+
+def body_of(event_id: str) -> str:
+    return json.dumps({"id": "b-1", "detail-type": "order.placed", "detail": {"id": event_id, "type": "order.placed"}})
+
+
+def until(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < ends, "the condition did not come true in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def bench(sqs: SQSClient) -> Bench:
+    return Bench(sqs)
+
+
+def test_a_letter_says_who_gave_up_why_and_on_what(bench: Bench) -> None:
+    id_ = bench.dies(
+        0, "order.placed:1", detail="data.lines: too short", event_type="order.placed", attempt="2",
+        request_id="r-1", failed_at="2026-11-23T10:00:00Z",
+    )  # fmt: skip
+    (letter,) = bench.dead_letters.listing().letters
+    assert letter.summary() == {
+        "id": id_,
+        "consumer": "SalesLedger",
+        "reason": "broken-contract",
+        "detail": "data.lines: too short",
+        "event_id": "order.placed:1",
+        "event_type": "order.placed",
+        "attempt": 2,
+        "request_id": "r-1",
+        "failed_at": "2026-11-23T10:00:00Z",
+    }
+    assert letter.body == body_of("order.placed:1")
+
+
+def test_a_message_that_sqs_moved_itself_is_told_as_a_function_that_died(bench: Bench) -> None:
+    consumer = bench.consumers[0]
+    attributes: Any = bench.sqs.get_queue_attributes(
+        QueueUrl=consumer.dead_letter_queue_url, AttributeNames=["QueueArn"]
+    )
+    policy = {"deadLetterTargetArn": attributes["Attributes"]["QueueArn"], "maxReceiveCount": 1}
+    bench.sqs.set_queue_attributes(QueueUrl=consumer.queue_url, Attributes={"RedrivePolicy": json.dumps(policy)})
+    bench.sqs.send_message(QueueUrl=consumer.queue_url, MessageBody=body_of("order.placed:7"))
+
+    def died() -> bool:
+        bench.sqs.receive_message(QueueUrl=consumer.queue_url, VisibilityTimeout=0)
+        return bool(bench.dead_letters.listing(Wanted("SalesLedger")).letters)
+
+    until(died)
+    (letter,) = bench.dead_letters.listing().letters
+    assert (letter.reason, letter.event_id, letter.event_type) == (FUNCTION_DIED, "order.placed:7", "order.placed")
+    assert letter.failed_at
+
+
+def test_an_event_that_the_bus_could_not_hand_over_is_undeliverable_with_the_bus_s_words(bench: Bench) -> None:
+    bench.sqs.send_message(
+        QueueUrl=bench.consumers[1].rule_dead_letter_queue_url or "",
+        MessageBody=body_of("order.placed:9"),
+        MessageAttributes={
+            "ERROR_CODE": {"DataType": "String", "StringValue": "NO_PERMISSIONS"},
+            "ERROR_MESSAGE": {"DataType": "String", "StringValue": "not authorized"},
+            "RETRY_ATTEMPTS": {"DataType": "Number", "StringValue": "3"},
+        },
+    )
+    (letter,) = bench.dead_letters.listing().letters
+    assert (letter.consumer, letter.reason) == ("StockLevels", UNDELIVERABLE)
+    assert letter.detail == "NO_PERMISSIONS: not authorized"
+    assert letter.attempt == 3
+    assert bench.dead_letters.redrive().by_reason == {UNDELIVERABLE: 1}
+    assert bench.waiting(bench.consumers[1].queue_url) == ["order.placed:9"]
+
+
+@pytest.mark.parametrize("body", ["no json", "[]", '{"detail": 5}', '{"detail": {"id": 5}}', "{" * 5000])
+def test_a_message_that_nobody_can_read_is_listed_all_the_same(bench: Bench, body: str) -> None:
+    bench.sqs.send_message(QueueUrl=bench.consumers[0].dead_letter_queue_url, MessageBody=body)
+    (letter,) = bench.dead_letters.listing().letters
+    assert (letter.reason, letter.event_id, letter.body) == (FUNCTION_DIED, "", body)
+
+
+def test_listing_shows_all_of_a_queue_of_several_pages_and_leaves_them_visible(bench: Bench) -> None:
+    for number in range(37):
+        bench.dies(0, f"order.placed:{number}")
+    first = bench.dead_letters.listing()
+    again = bench.dead_letters.listing()
+    assert len(first.letters) == 37
+    assert first.complete
+    assert {letter.id for letter in again.letters} == {letter.id for letter in first.letters}
+
+
+def test_listing_stops_at_the_limit_and_says_so(bench: Bench) -> None:
+    for number in range(25):
+        bench.dies(0, f"order.placed:{number}")
+    listing = bench.dead_letters.listing(limit=20)
+    assert len(listing.letters) == 20
+    assert not listing.complete
+    assert len(bench.dead_letters.listing(limit=25).letters) == 25
+    assert bench.dead_letters.listing(limit=25).complete
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Wanted("SalesLedger"), {"a", "b"}),
+        (Wanted("stock_levels"), {"c"}),
+        (Wanted(reason="claim-missing"), {"b", "c"}),
+        (Wanted("SalesLedger", "claim-missing"), {"b"}),
+        (Wanted(id="a"), {"a"}),
+        (Wanted(id="nothing"), set()),
+    ],
+)
+def test_letters_are_found_and_redriven_by_consumer_reason_and_id(
+    bench: Bench, wanted: Wanted, found: set[str]
+) -> None:
+    bench.dies(0, "a")
+    bench.dies(0, "b", "claim-missing")
+    bench.dies(1, "c", "claim-missing")
+    assert {letter.event_id for letter in bench.dead_letters.listing(wanted).letters} == found
+    assert bench.dead_letters.redrive(wanted).count == len(found)
+    assert {letter.event_id for letter in bench.dead_letters.listing().letters} == {"a", "b", "c"} - found
+    sent = [*bench.waiting(bench.consumers[0].queue_url), *bench.waiting(bench.consumers[1].queue_url)]
+    assert set(sent) == found
+
+
+def test_an_unknown_consumer_is_one_line_with_the_names_there_are(bench: Bench) -> None:
+    with pytest.raises(Failure, match="no consumer 'Ledger': SalesLedger, StockLevels"):
+        bench.dead_letters.listing(Wanted("Ledger"))
+
+
+def test_a_redriven_letter_arrives_as_it_first_came_without_what_was_said_of_it(bench: Bench) -> None:
+    id_ = bench.dies(0, "order.placed:1")
+    assert bench.dead_letters.redrive(Wanted(id=id_)).by_consumer == {"SalesLedger": 1}
+    (message,) = bench.sqs.receive_message(
+        QueueUrl=bench.consumers[0].queue_url, MessageAttributeNames=["All"], MessageSystemAttributeNames=["All"]
+    )["Messages"]
+    assert message["Body"] == body_of("order.placed:1")
+    assert "MessageAttributes" not in message
+    assert message["Attributes"]["ApproximateReceiveCount"] == "1"
+
+
+def test_many_large_letters_go_through_again_within_the_size_of_a_batch(bench: Bench) -> None:
+    large = json.dumps({"detail": {"id": "large", "padding": "x" * 400_000}})
+    for _ in range(12):
+        bench.sqs.send_message(QueueUrl=bench.consumers[0].dead_letter_queue_url, MessageBody=large)
+    redriven = bench.dead_letters.redrive()
+    assert (redriven.count, redriven.refused) == (12, 0)
+    assert bench.waiting(bench.consumers[0].queue_url) == ["large"] * 12
+
+
+class _Interrupted(Exception):
+    pass
+
+
+def test_a_redrive_that_is_cut_off_loses_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(15):
+        bench.dies(0, f"e{number:02}")
+
+    def cut_off(**_: object) -> None:
+        raise _Interrupted
+
+    # The moment between sending and deleting; everything else is real.
+    monkeypatch.setattr(bench.sqs, "delete_message_batch", cut_off)
+    with pytest.raises(_Interrupted):
+        bench.dead_letters.redrive()
+    monkeypatch.undo()
+    assert bench.dead_letters.redrive().count == 15, "the letters of the interrupted batch are visible at once"
+    assert set(bench.waiting(bench.consumers[0].queue_url)) == {f"e{number:02}" for number in range(15)}
+
+
+def test_letters_that_die_again_at_once_are_not_redriven_for_ever(bench: Bench) -> None:
+    for number in range(10):
+        bench.dies(0, f"e{number}")
+    queue, dead = bench.consumers[0].queue_url, bench.consumers[0].dead_letter_queue_url
+
+    def die_again(_: int) -> None:
+        for message in bench.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+            bench.sqs.send_message(QueueUrl=dead, MessageBody=message["Body"])
+            bench.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        assert time.monotonic() < ends, "the redrive goes round in circles"
+        time.sleep(0.2)
+
+    ends = time.monotonic() + DEADLINE
+    bench.dead_letters.redrive(progress=die_again)
+    assert len(bench.dead_letters.listing().letters) == 10
