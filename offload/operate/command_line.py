@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from offload.operate import options
+from offload.operate import audit_commands, options
 from offload.operate.failure import Failure
 
 SUB_COMMANDS: dict[str, str] = {
@@ -111,6 +111,9 @@ def logs(
 
     back = log_lines.duration(since)
     log_lines.show(Deployment.of(environment), name, back, follow=follow, as_json=as_json)
+
+
+app.command("audit")(audit_commands.show)
 
 
 def main() -> None:

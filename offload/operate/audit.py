@@ -1,0 +1,205 @@
+"""Published = done + waiting + dead, for each consumer and type; and what is missing, by id.
+
+`published` is what the journal, a consumer of every event, has marked; `done` is what the consumer itself has marked.
+Both are tallies that are written in the transactions of the marks, so they count every event once and cost no call of
+their own. What does not add up is looked for among the marks, one by one, and named.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from offload.operate.dead_letters import DeadLetter, DeadLetters, Wanted
+from offload.operate.failure import Failure
+from offload.operate.resources import Consumer, Deployment
+from offload.runtime import sums
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+JOURNAL: Final = "event_journal"
+"""The folder of the consumer that takes every event."""
+
+# DynamoDB BatchGetItem: 100 keys a call (Constraints.html, read 2026-11-23).
+_BATCH_GET_KEYS: Final = 100
+_SHOWN: Final = 100
+# Every dead letter has to be counted; a queue with more than this is a disaster that the alarm has told of.
+_ALL: Final = 1_000_000
+# An event on its way from one place to another is seen in neither; the second look finds it.
+_LOOKS: Final = 3
+_BETWEEN_LOOKS_SECONDS: Final = 1.0
+
+
+class Line(NamedTuple):
+    """One consumer's account of one event type, in distinct events; `missing` is what nobody has."""
+
+    consumer: str
+    event_type: str
+    published: int
+    done: int
+    waiting: int
+    dead: int
+    missing: int
+
+
+class Missing(NamedTuple):
+    """An event that was published and is neither done, nor waiting, nor dead."""
+
+    consumer: str
+    event_type: str
+    source: str
+    event_id: str
+
+
+class Account(NamedTuple):
+    """The account of an environment. `unread` is what the journal itself has not read: those may be published too."""
+
+    lines: tuple[Line, ...]
+    missing: tuple[Missing, ...]
+    unread: int
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every published event is accounted for."""
+        return not any(line.missing for line in self.lines)
+
+
+def audit(deployment: Deployment, *, pause: Callable[[float], None] = time.sleep) -> Account:
+    """Draws up the account, and again when it does not add up, since events move while it is drawn up.
+
+    Raises Failure when there is no journal.
+    """
+    account = _draw_up(deployment)
+    for _ in range(_LOOKS - 1):
+        if account.adds_up:
+            break
+        pause(_BETWEEN_LOOKS_SECONDS)
+        account = _draw_up(deployment)
+    return account
+
+
+def _draw_up(deployment: Deployment) -> Account:
+    consumers = deployment.consumers()
+    journal = next((consumer for consumer in consumers if consumer.folder == JOURNAL), None)
+    if journal is None:
+        raise Failure(f"environment {deployment.environment} has no journal (a consumer of lambdas/{JOURNAL})")
+    client = deployment.aws.dynamodb
+    # In this order an event that moves on while we read is counted twice rather than not at all.
+    published = _tally(client, journal)
+    waiting = {consumer.name: _waiting(deployment, consumer) for consumer in consumers}
+    listing = DeadLetters(deployment.aws.sqs, consumers).listing(Wanted(), limit=_ALL)
+    lines: list[Line] = []
+    missing: list[Missing] = []
+    for consumer in consumers:
+        if consumer is journal:
+            continue
+        letters = [letter for letter in listing.letters if letter.consumer == consumer.name]
+        dead = _dead(client, consumer, letters)
+        done = _tally(client, consumer)
+        types = consumer.event_types or tuple(sorted(published))
+        own = _lines(consumer, types, published, done, waiting[consumer.name], dead)
+        lacking = [line.event_type for line in own if line.missing]
+        if lacking:
+            dead_ids = {letter.event_id for letter in letters}
+            missing += list(_missing(client, journal, consumer, lacking, dead_ids))[:_SHOWN]
+        lines += own
+    return Account(tuple(lines), tuple(missing), waiting[journal.name])
+
+
+def _lines(
+    consumer: Consumer,
+    types: Iterable[str],
+    published: Mapping[str, int],
+    done: Mapping[str, int],
+    waiting: int,
+    dead: Mapping[str, int],
+) -> list[Line]:
+    lines = []
+    for event_type in types:
+        owed = published.get(event_type, 0) - done.get(event_type, 0) - dead.get(event_type, 0)
+        # A queue does not say of which types its messages are: they are taken for what is owed as far as they go.
+        here = max(0, min(owed, waiting))
+        waiting -= here
+        lines.append(
+            Line(
+                consumer.name,
+                event_type,
+                published.get(event_type, 0),
+                done.get(event_type, 0),
+                here,
+                dead.get(event_type, 0),
+                max(0, owed - here),
+            )
+        )
+    return lines
+
+
+def _tally(client: DynamoDBClient, consumer: Consumer) -> dict[str, int]:
+    if consumer.marks_table is None:
+        raise Failure(f"{consumer.name} has no marks: it cannot be audited")
+    rows = sums.read(client, consumer.marks_table).get("done", {})
+    return {event_type: int(amounts[0]) for event_type, amounts in rows.items()}
+
+
+def _waiting(deployment: Deployment, consumer: Consumer) -> int:
+    answer = deployment.aws.sqs.get_queue_attributes(QueueUrl=consumer.queue_url, AttributeNames=["All"])
+    counts = (value for name, value in answer["Attributes"].items() if name.startswith("ApproximateNumberOfMessages"))
+    return sum(int(count) for count in counts)
+
+
+def _dead(client: DynamoDBClient, consumer: Consumer, letters: Iterable[DeadLetter]) -> Counter[str]:
+    """Distinct events that are dead, by type; not one that another delivery of it has done."""
+    keys = {_key(letter): letter.event_type for letter in letters}
+    done = _marked(client, consumer, keys)
+    return Counter(event_type for key, event_type in keys.items() if key not in done)
+
+
+def _key(letter: DeadLetter) -> str:
+    """The key that the event's mark has, or would have."""
+    try:
+        message = json.loads(letter.body)
+    except (ValueError, RecursionError):
+        return f"event##{letter.event_id}"
+    message = message if isinstance(message, dict) else {}
+    detail = message.get("detail")
+    envelope: dict[str, Any] = detail if isinstance(detail, dict) else {}
+    # A broken envelope is known by the bus's own names, as the consumer's runtime has it.
+    source = message.get("source", "") if letter.event_id.startswith("bus:") else envelope.get("source", "")
+    return f"event#{source}#{letter.event_id}"
+
+
+def _marked(client: DynamoDBClient, consumer: Consumer, keys: Iterable[str]) -> set[str]:
+    """Those of the marks' keys that the consumer has."""
+    table = str(consumer.marks_table)
+    wanted = [{"pk": {"S": key}, "sk": {"S": "mark"}} for key in dict.fromkeys(keys)]
+    found: set[str] = set()
+    while wanted:
+        batch: Any = {table: {"Keys": wanted[:_BATCH_GET_KEYS], "ProjectionExpression": "pk", "ConsistentRead": True}}
+        answer = client.batch_get_item(RequestItems=batch)
+        found.update(item["pk"]["S"] for item in answer["Responses"].get(table, []))
+        unread: Any = answer["UnprocessedKeys"]
+        wanted = [*(unread[table]["Keys"] if unread else []), *wanted[_BATCH_GET_KEYS:]]
+    return found
+
+
+def _missing(
+    client: DynamoDBClient, journal: Consumer, consumer: Consumer, types: Iterable[str], dead: set[str]
+) -> Iterator[Missing]:
+    """The events of the journal that the consumer has neither marked nor given up on: reads the whole journal."""
+    wanted = set(types)
+    pages = client.get_paginator("scan").paginate(TableName=str(journal.marks_table), ConsistentRead=True)
+    for page in pages:
+        marks = {
+            item["pk"]["S"]: item["type"]["S"]
+            for item in page["Items"]
+            if item["sk"]["S"] == "mark" and item["type"]["S"] in wanted
+        }
+        done = _marked(client, consumer, marks)
+        for key, event_type in marks.items():
+            source, _, event_id = key.removeprefix("event#").partition("#")
+            if key not in done and event_id not in dead:
+                yield Missing(consumer.name, event_type, source, event_id)
