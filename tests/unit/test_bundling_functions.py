@@ -1,0 +1,219 @@
+"""PythonFunction and the project's own functions, bundled with the packages that they run with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk import App, Stack
+from aws_cdk.assertions import Template
+
+from app import compose
+from stacks.bundling import Bundler, Target
+from stacks.bundling.lock import compile_lock
+from stacks.constructs.python_function import ROOT_CONTEXT, PythonFunction
+from stacks.environment import Environment
+
+PROJECT = Path(__file__).resolve().parents[2]
+ARM = Target.of("3.13", "arm64")
+
+# An App under pytest does not read cdk.json, and would synthesize other templates than a deployment.
+FLAGS: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text())["context"]
+
+# ELF header: e_machine, a half word at offset 18 (the ELF specification's figure 1-3; 183 is EM_AARCH64).
+E_MACHINE_AT = 18
+EM_AARCH64 = 183
+
+# What Lambda's own boto3 consists of.
+RUNTIME_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py")
+
+
+def functions() -> list[str]:
+    return sorted(path.parent.name for path in (PROJECT / "lambdas").glob("*/handler.py"))
+
+
+@pytest.fixture(scope="module")
+def pydantic_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of one function with compiled dependencies, its own and the library's."""
+    root = tmp_path_factory.mktemp("compiled")
+    for relative, content in {
+        "lambdas/requirements.in": "msgspec\naws-lambda-powertools\n",
+        "lambdas/parser/requirements.txt": "pydantic>=2\n",
+        "lambdas/parser/handler.py": (
+            "from pydantic import BaseModel\nfrom offload.runtime.log import logger\n"
+            "class Seen(BaseModel):\n    value: int\n"
+            "def handler(event, context):\n    logger.info('seen')\n    return Seen(**event).value\n"
+        ),
+        "offload/runtime/log.py": "import msgspec\nfrom aws_lambda_powertools import Logger\nlogger = Logger()\n",
+    }.items():
+        (root / relative).parent.mkdir(parents=True, exist_ok=True)
+        (root / relative).write_text(content)
+    (root / "lambdas/constraints.txt").write_text(compile_lock(root))
+    return root
+
+
+@pytest.fixture(scope="module")
+def runtime_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of boto3 with what it needs and nothing else, as Lambda's runtime has it."""
+    import boto3
+
+    installed = Path(boto3.__file__).parents[1]
+    folder = tmp_path_factory.mktemp("runtime")
+    for name in RUNTIME_PACKAGES:
+        (folder / name).symlink_to(installed / name)
+    return folder
+
+
+def run_bare(code: str, *paths: Path, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs `code` where the standard library and `paths` are all there is to import."""
+    start = f"import sys; sys.path[:0] = {[str(path) for path in paths]!r}\n"
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", start + code],
+        env={"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", **(variables or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_every_compiled_module_of_an_arm64_bundle_is_aarch64_and_of_python_3_13(pydantic_project: Path) -> None:
+    compiled = list(Bundler(pydantic_project).bundle("parser", ARM).path.rglob("*.so"))
+    names = " ".join(path.name for path in compiled)
+    assert "_pydantic_core" in names
+    assert "_core.cpython-313-aarch64-linux-gnu.so" in names
+    for path in compiled:
+        header = path.read_bytes()[:20]
+        assert header[:4] == b"\x7fELF"
+        assert int.from_bytes(header[E_MACHINE_AT:], "little") == EM_AARCH64, path.name
+
+
+def test_a_bundle_with_compiled_dependencies_runs_in_a_bare_interpreter_with_nothing_else_on_the_path(
+    pydantic_project: Path,
+) -> None:
+    bundle = Bundler(pydantic_project).bundle("parser", Target.of("host", "host"))
+    code = "from lambdas.parser.handler import handler\nprint('value', handler({'value': '7'}, None))"
+    done = run_bare(code, bundle.path)
+    assert done.returncode == 0, done.stderr
+    assert "value 7" in done.stdout.splitlines()
+
+
+def test_the_same_inputs_make_the_same_files_byte_for_byte(pydantic_project: Path, tmp_path: Path) -> None:
+    made = [Bundler(pydantic_project, cache=tmp_path / name).bundle("parser", ARM) for name in ("one", "two")]
+    trees = [{p.relative_to(b.path): p.read_bytes() for p in b.path.rglob("*") if p.is_file()} for b in made]
+    assert trees[0] == trees[1]
+
+
+@pytest.fixture(scope="module")
+def local_variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """By function, the environment variables that the app gives it; what only a deployment knows is "deployed"."""
+    app = App(outdir=str(tmp_path_factory.mktemp("assembly")), context={**FLAGS, "aws:cdk:bundling-stacks": []})
+    compose(app, Environment.load("local"))
+    found: dict[str, dict[str, str]] = {}
+    for stack in app.synth().stacks:
+        for resource in stack.template.get("Resources", {}).values():
+            properties: dict[str, Any] = resource.get("Properties", {})
+            if str(properties.get("Handler", "")).startswith("lambdas."):
+                variables = properties.get("Environment", {}).get("Variables", {})
+                found[properties["Handler"].split(".")[1]] = {
+                    name: value if isinstance(value, str) else "deployed" for name, value in variables.items()
+                }
+    return found
+
+
+@pytest.mark.parametrize("source", functions())
+def test_each_bundle_imports_its_handler_in_a_bare_interpreter_beside_the_runtimes_boto3(
+    source: str, local_variables: dict[str, dict[str, str]], runtime_packages: Path
+) -> None:
+    bundle = Bundler(PROJECT).bundle(source, Target.of("host", "host"))
+    module, _, name = bundle.handler.rpartition(".")
+    code = f"import importlib\nassert callable(importlib.import_module({module!r}).{name})"
+    done = run_bare(code, bundle.path, runtime_packages, variables=local_variables.get(source))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("source", functions())
+def test_each_function_has_its_wheels_for_aws(source: str) -> None:
+    path = Bundler(PROJECT).bundle(source, ARM).path
+    assert (path / "lambdas" / source / "handler.py").is_file()
+    assert not (path / "boto3").exists()
+
+
+def stack_of(root: Path, environment: str, tmp_path: Path, **context: Any) -> dict[str, Any]:
+    app = App(outdir=str(tmp_path), context={**FLAGS, ROOT_CONTEXT: str(root), **context})
+    Environment.load(environment).attach(app)
+    stack = Stack(app, "Stack")
+    PythonFunction(stack, "Parser", source="parser", environment={"A": "1"})
+    return dict(Template.from_stack(stack).to_json())
+
+
+def function_in(template: dict[str, Any]) -> dict[str, Any]:
+    (found,) = [r for r in template["Resources"].values() if r["Type"] == "AWS::Lambda::Function"]
+    return dict(found["Properties"])
+
+
+def test_a_function_has_a_log_group_and_a_role_of_its_own_and_may_write_to_that_log_group_alone(
+    pydantic_project: Path, tmp_path: Path
+) -> None:
+    template = Template.from_json(stack_of(pydantic_project, "dev", tmp_path, **{"aws:cdk:bundling-stacks": []}))
+    template.resource_count_is("AWS::Logs::LogGroup", 1)
+    template.resource_count_is("AWS::Lambda::Function", 1)
+    (log_group,) = template.find_resources("AWS::Logs::LogGroup")
+    (role,) = template.find_resources("AWS::IAM::Role").values()
+    assert "ManagedPolicyArns" not in role["Properties"]
+    (policy,) = template.find_resources("AWS::IAM::Policy").values()
+    assert policy["Properties"]["PolicyDocument"]["Statement"] == [
+        {
+            "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+            "Effect": "Allow",
+            "Resource": {"Fn::GetAtt": [log_group, "Arn"]},
+        }
+    ]
+    properties = function_in(dict(template.to_json()))
+    assert properties["LoggingConfig"] == {"LogGroup": {"Ref": log_group}}
+    assert (properties["Timeout"], properties["MemorySize"]) == (10, 256)
+    assert (properties["Runtime"], properties["Architectures"]) == ("python3.13", ["arm64"])
+    assert properties["Handler"] == "lambdas.parser.handler.handler"
+    assert properties["Environment"] == {"Variables": {"A": "1"}}
+
+
+@pytest.mark.parametrize(("environment", "policy"), [("dev", "Delete"), ("prod", "Retain")])
+def test_logs_are_kept_on_delete_where_the_environment_keeps_data(
+    pydantic_project: Path, tmp_path: Path, environment: str, policy: str
+) -> None:
+    template = stack_of(pydantic_project, environment, tmp_path, **{"aws:cdk:bundling-stacks": []})
+    (log_group,) = [r for r in template["Resources"].values() if r["Type"] == "AWS::Logs::LogGroup"]
+    assert log_group["DeletionPolicy"] == policy
+    assert log_group["Properties"]["RetentionInDays"] == Environment.load(environment).functions.log_retention_days
+
+
+def test_two_checkouts_synthesize_the_same_template_with_the_same_asset(pydantic_project: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "far" / "away"
+    shutil.copytree(pydantic_project, elsewhere, ignore=shutil.ignore_patterns(".offload"))
+    here = stack_of(pydantic_project, "dev", tmp_path / "one")
+    there = stack_of(elsewhere, "dev", tmp_path / "two")
+    assert here == there
+    assert function_in(here)["Code"]["S3Key"].endswith(".zip")
+
+
+def test_a_template_is_made_without_installing_or_even_looking_at_a_function_when_bundling_is_off(
+    pydantic_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uv.find_uv_bin", lambda: "/nonexistent/uv")
+    empty = tmp_path / "empty"
+    off = stack_of(empty, "dev", tmp_path / "off", **{"aws:cdk:bundling-stacks": []})
+    on = stack_of(pydantic_project, "dev", tmp_path / "on")
+    assert function_in(off).keys() == function_in(on).keys()
+    assert {path.name for path in (empty / ".offload/bundles").iterdir()} == {"placeholder"}
+
+
+def test_the_template_of_a_function_that_runs_on_the_host_names_no_property_of_the_host(
+    pydantic_project: Path, tmp_path: Path
+) -> None:
+    properties = function_in(stack_of(pydantic_project, "local", tmp_path))
+    assert (properties["Runtime"], properties["Architectures"]) == ("python3.13", ["arm64"])
