@@ -33,7 +33,7 @@ _NOT_SHOWN = frozenset(
     {
         "timestamp", "level", "message", "location", "service", "exception", "exception_name", "stack_trace",
         "function_name", "function_arn", "function_memory_size", "function_request_id", "cold_start", "sampling_rate",
-        "xray_trace_id", "requestId",
+        "xray_trace_id", "requestId", "request_id", "message_id", "consumer",
     }
 )  # fmt: skip
 
@@ -175,7 +175,9 @@ def _readable(text: str) -> str:
 
 def _structured(clock: str, content: dict[str, Any]) -> str:
     message = content.get("message", "")
-    fields = " ".join(f"{key}={_value(value)}" for key, value in content.items() if key not in _NOT_SHOWN)
+    fields = " ".join(
+        f"{key}={_value(value)}" for key, value in content.items() if key not in _NOT_SHOWN and value not in ("", None)
+    )
     parts = [clock, f"{content.get('level', ''):<5}", message if isinstance(message, str) else _value(message), fields]
     text = "  ".join(part for part in parts if part.strip())
     exception = content.get("exception") or content.get("stack_trace")

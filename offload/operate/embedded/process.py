@@ -152,11 +152,16 @@ class EmbeddedAws:
             for folder in ("state", "s3"):
                 shutil.rmtree(self.root / folder, ignore_errors=True)
             generation = uuid.uuid4().hex
+        shutil.rmtree(self.root / "tmp", ignore_errors=True)  # the code of workers that were killed
         for folder in ("state", "s3", "tmp", "home"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
-        wished = self._port or self._last_port() or USUAL_PORT
+        last = self._last_port()
+        wished = self._port or (last if self._has_state() else None) or USUAL_PORT
         for attempt in range(_ATTEMPTS):
-            port = wished if attempt == 0 and _is_free(wished) else _free_port()
+            port = wished if attempt == 0 and _is_free(wished) else free_port()
+            if last not in {port, None}:
+                self._move_state(str(last), str(port))
+                last = port
             instance = self._started_on(port, generation)
             if instance is not None:
                 return instance
@@ -341,6 +346,15 @@ class EmbeddedAws:
         generation = content.get("generation")
         return generation if self._persist and isinstance(generation, str) and "pid" not in content else None
 
+    def _has_state(self) -> bool:
+        return any((self.root / "state").glob("*.json"))
+
+    def _move_state(self, before: str, after: str) -> None:
+        """Queues are kept under their URLs, which hold the port; under another port no consumer would find its own."""
+        for path in (self.root / "state").glob("*.json"):
+            text = path.read_text(encoding="utf-8")
+            path.write_text(text.replace(f"//localhost:{before}/", f"//localhost:{after}/"), encoding="utf-8")
+
     def _wrote_state_since(self, moment: float) -> bool:
         # Two seconds: file systems round times.
         return any(path.stat().st_mtime >= moment - 2 for path in (self.root / "state").glob("*.json"))
@@ -380,7 +394,8 @@ def _is_free(port: int) -> bool:
         return probe.connect_ex((HOST, port)) != 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on the loopback interface that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
