@@ -13,6 +13,9 @@ from offload.operate import audit_commands, options
 from offload.operate.failure import Failure
 
 SUB_COMMANDS: dict[str, str] = {
+    "orders": "offload.operate.orders_commands",
+    "ledger": "offload.operate.ledger_commands",
+    "events": "offload.operate.events_commands",
     "dead-letters": "offload.operate.dead_letter_commands",
 }
 """Groups of commands: the name, and the module whose `app` is its Typer application, imported when it is used."""

@@ -1,0 +1,80 @@
+"""`offload events`: the event types there are, and publishing one event by hand."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from offload.operate.failure import Failure
+from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
+
+app = typer.Typer(help="Event types, and publishing one event by hand.")
+
+
+@app.command()
+def types(as_json: JsonOption = False) -> None:
+    """List the event types that are published, with what they require."""
+    from offload.contracts.catalogue import EVENT_TYPES
+    from offload.operate.schemas import schema_of
+
+    rows = [
+        {
+            "type": contract.TYPE,
+            "version": contract.VERSION,
+            "source": contract.SOURCE,
+            "dataschema": contract.schema_uri(),
+            "required": schema_of(contract)["required"],
+            "description": schema_of(contract)["description"].splitlines()[0],
+        }
+        for contract in sorted(EVENT_TYPES, key=lambda each: each.TYPE)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table("type", "version", "requires", "says that", box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(row["type"], str(row["version"]), ", ".join(row["required"]), row["description"])
+    console().print(table)
+
+
+@app.command()
+def publish(
+    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type, such as order.placed.")],
+    data: Annotated[typer.FileBinaryRead, typer.Option(metavar="FILE|-", help="Its data as JSON; - reads stdin.")],
+    environment: EnvironmentOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Publish one event from its data, once it keeps its contract. The same data is the same event."""
+    from offload.contracts.catalogue import EVENT_TYPES
+    from offload.contracts.event import BrokenContract, Envelope, by_type
+
+    contracts = by_type(EVENT_TYPES)
+    if event_type not in contracts:
+        raise Failure(f"there is no event type '{event_type}': {', '.join(sorted(contracts))}")
+    name = "stdin" if data.fileno() == sys.stdin.fileno() else data.name
+    # Read as a consumer would read it: by the contract, in an envelope.
+    envelope = Envelope(id="-", source="-", type=event_type, time=datetime.now(UTC), specversion="1.0")
+    try:
+        event = envelope.event(contracts, data.read()).data.event()
+    except BrokenContract as error:
+        raise Failure(f"{name}: not the data of {event_type}: {error}; see schemas/{event_type}.json") from error
+    from offload.client.publisher import EventTooLarge, NotPublished
+    from offload.operate.orders import publisher_of
+    from offload.operate.resources import Deployment
+
+    try:
+        published = publisher_of(Deployment.of(environment)).publish_many([event])
+    except (BrokenContract, EventTooLarge, NotPublished) as error:
+        raise Failure(f"{name}: {error}") from error
+    if as_json:
+        print_json(
+            {"id": event.id, "type": event.type, "source": event.source, "claim_check": published.claim_checks > 0}
+        )
+    else:
+        console().print(f"published {event.id}", markup=False)

@@ -1,0 +1,136 @@
+"""`offload ledger`: the sales ledger, to the penny."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table
+
+    from offload.operate.resources import Deployment
+    from offload.shop.ledger import Figures, Ledger
+
+app = typer.Typer(help="The sales ledger: revenue, units, orders and cancellations.")
+
+LEDGER = "Ledger"
+"""The construct of the ledger's table."""
+
+_DEFAULT_ROWS = 25
+
+
+class By(StrEnum):
+    """What the ledger is broken down by."""
+
+    DAY = "day"
+    COUNTRY = "country"
+    PRODUCT = "product"
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `show` a command of its own while it is the only one."""
+
+
+@app.command()
+def show(
+    by: Annotated[By, typer.Option(help="What the table breaks the figures down by.")] = By.COUNTRY,
+    rows: Annotated[int, typer.Option(min=1, help="Show this many rows of the table.")] = _DEFAULT_ROWS,
+    environment: EnvironmentOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Show the ledger: days in their order, countries and products by revenue. JSON has every breakdown, whole."""
+    from offload.operate.resources import Deployment
+
+    ledger = ledger_of(Deployment.of(environment))
+    if as_json:
+        print_json(document_of(ledger))
+    else:
+        console().print(table_of(ledger, by, rows))
+
+
+def ledger_of(deployment: Deployment) -> Ledger:
+    """Reads the deployment's ledger."""
+    from offload.operate.failure import Failure
+    from offload.runtime.sums import TornRead
+    from offload.shop.ledger import read_ledger
+
+    try:
+        return read_ledger(deployment.table(LEDGER), deployment.aws.dynamodb)
+    except TornRead as error:
+        raise Failure(f"the ledger changes too fast to be read: {error}; try again") from error
+
+
+def document_of(ledger: Ledger) -> dict[str, Any]:
+    """The ledger as JSON: money as strings, everything in the table's order."""
+    return {
+        **_figures(ledger.total),
+        "by_country": _breakdown(_sorted(ledger, By.COUNTRY)),
+        "by_day": _breakdown(_sorted(ledger, By.DAY)),
+        "by_product": _breakdown(_sorted(ledger, By.PRODUCT)),
+    }
+
+
+def table_of(ledger: Ledger, by: By, rows: int) -> Table:
+    """The ledger as a table of at most `rows` rows, with the totals below."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_footer=True)
+    entries = list(_sorted(ledger, by).items())
+    table.add_column(by.value, footer="total")
+    total = ledger.total
+    for heading, footer in (
+        ("revenue GBP", f"{Decimal(money(total.revenue)):,f}"),
+        ("units", f"{total.units:,}"),
+        ("orders", f"{total.orders:,}"),
+        ("cancellations", f"{total.cancellations:,}"),
+    ):
+        table.add_column(heading, footer=footer, justify="right")
+    for name, figures in entries[:rows]:
+        table.add_row(name.replace("[", "\\["), *_cells(figures))
+    if len(entries) > rows:
+        table.add_row(f"… {len(entries) - rows:,} more: --rows")
+    return table
+
+
+def money(amount: Decimal) -> str:
+    """An amount in pounds with its pence, and with more decimals only where it has them: `748957.02`."""
+    pence = amount.quantize(Decimal("0.01"))
+    return f"{(pence if pence == amount else amount.normalize()) + 0:f}"
+
+
+def _sorted(ledger: Ledger, by: By) -> dict[str, Figures]:
+    if by is By.DAY:
+        return dict(sorted(ledger.by_day.items()))
+    breakdown = ledger.by_country if by is By.COUNTRY else ledger.by_product
+    return dict(sorted(breakdown.items(), key=lambda entry: (-entry[1].revenue, entry[0])))
+
+
+def _breakdown(entries: Mapping[str, Figures]) -> dict[str, dict[str, object]]:
+    return {name: _figures(figures) for name, figures in entries.items()}
+
+
+def _figures(figures: Figures) -> dict[str, object]:
+    return {
+        "revenue": money(figures.revenue),
+        "units": figures.units,
+        "orders": figures.orders,
+        "cancellations": figures.cancellations,
+    }
+
+
+def _cells(figures: Figures) -> tuple[str, ...]:
+    return (
+        f"{Decimal(money(figures.revenue)):,f}",
+        f"{figures.units:,}",
+        f"{figures.orders:,}",
+        f"{figures.cancellations:,}",
+    )
