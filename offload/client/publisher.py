@@ -191,7 +191,7 @@ class Publisher:
         self.bus = bus
         self._events = events
         self._claims = claims
-        self._retries = retries or Retries()
+        self.retries: Final = retries or Retries()
         self._sleep = sleep
         self._clock = clock
         self._jitter = jitter
@@ -272,7 +272,7 @@ class _Sending:
 
     def __init__(self, publisher: Publisher, entries: Sequence[Entry]) -> None:
         self._to = publisher
-        self._retries = publisher._retries
+        self._retries = publisher.retries
         self._ends = publisher._clock() + self._retries.deadline
         self._left = deque(_Item(at, entry, entry.size()) for at, entry in enumerate(entries))
         self._sent = Sent()

@@ -1,0 +1,241 @@
+"""The transactional outbox: events written in the monolith's own database transaction, published after its commit.
+
+`Outbox.add` writes, `offload.client.relay` publishes. An event of a transaction that was rolled back was never there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import UnsetType
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator
+
+from offload.client.entry import Entry
+from offload.contracts.event import Event
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, scoped_session
+
+_KEY_LENGTH: Final = 255
+_NAME_LENGTH: Final = 256
+
+
+class State(StrEnum):
+    """What has become of a row."""
+
+    WAITING = "waiting"
+    """To be published."""
+    HELD = "held"
+    """The bus refused it for good: a person decides. Later rows of its key wait behind it."""
+    PUBLISHED = "published"
+    DISCARDED = "discarded"
+    """A person decided that it is not to be published."""
+
+
+OPEN: Final = (State.WAITING, State.HELD)
+"""The states in which a row is in the way of later rows of its key."""
+
+
+class UtcMoment(TypeDecorator[datetime]):
+    """A moment, kept as UTC without a zone: what every database has and compares alike."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """MySQL's own default would drop the fraction of the second."""
+        kind = mysql.DATETIME(fsp=6) if dialect.name in {"mysql", "mariadb"} else DateTime()
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """To the database: an aware moment."""
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """From the database: aware, in UTC."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class HeldEvent:
+    """A row that a person has to decide on."""
+
+    row: int
+    event_id: str
+    type: str
+    key: str
+    written_at: datetime
+    reason: str
+    behind: int
+    """Rows of the same key that wait for it."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How an outbox stands. Published rows count until they are cleaned up."""
+
+    waiting: int
+    held: int
+    published: int
+    discarded: int
+    oldest_waiting: datetime | None
+    """When the oldest waiting row was written."""
+
+
+class Outbox:
+    """The outbox table of one database: its definition, writing to it, and what operators ask of it."""
+
+    def __init__(self, name: str = "outbox_events", *, schema: str | None = None) -> None:
+        self.name = name
+        self.schema = schema
+        self.rows: Final = self.table(MetaData())
+        """The table as this object's own statements use it; `table` defines it in the team's MetaData."""
+
+    def table(self, metadata: MetaData) -> Table:
+        """Defines the table in the team's own MetaData, for its migrations and `create_all`; returns it."""
+        qualified = f"{self.schema}.{self.name}" if self.schema else self.name
+        if qualified in metadata.tables:
+            return metadata.tables[qualified]
+        table = Table(
+            self.name,
+            metadata,
+            # Insertion order. A number may become visible after a higher one: no reader may keep a high-water mark.
+            Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+            Column("event_id", String(_NAME_LENGTH), nullable=False),
+            Column("event_type", String(_NAME_LENGTH), nullable=False),
+            Column("ordering_key", String(_KEY_LENGTH), nullable=False),
+            Column("event", Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb"), nullable=False),
+            Column("state", String(9), nullable=False),
+            Column("written_at", UtcMoment(), nullable=False),
+            Column("published_at", UtcMoment()),
+            Column("attempts", Integer, nullable=False, default=0),
+            Column("refusals", Integer, nullable=False, default=0),
+            Column("retry_at", UtcMoment()),
+            Column("reason", Text()),
+            Column("lease", String(32)),
+            Column("leased_until", UtcMoment()),
+            schema=self.schema,
+            sqlite_autoincrement=True,
+        )
+        Index(f"{self.name}_by_state", table.c.state, table.c.id)
+        Index(f"{self.name}_by_key", table.c.ordering_key, table.c.state, table.c.id)
+        return table
+
+    def create_all(self, engine: Engine) -> None:
+        """Creates the table and its indexes unless they exist; for teams without migrations, and for tests."""
+        self.rows.metadata.create_all(engine)
+
+    def add(
+        self, transaction: Session | scoped_session[Session] | Connection, *events: Event[Any], key: str | None = None
+    ) -> None:
+        """Writes events in the caller's transaction: published after its commit, or not at all.
+
+        Events of one `key` are published in the order they were added; by default the key is the event's subject.
+        Raises BrokenContract with the event's id and the field, before anything is written.
+        """
+        if isinstance(transaction, Engine):
+            raise TypeError(
+                "outbox.add needs the Session or Connection whose transaction writes the fact, not an Engine"
+            )
+        now = datetime.now(UTC)
+        entries = [Entry.of(event) for event in events]
+        rows = [
+            {
+                "event_id": entry.id,
+                "event_type": entry.type,
+                "ordering_key": _ordering_key(event, key),
+                "event": entry.detail.decode(),
+                "state": State.WAITING,
+                "written_at": now,
+            }
+            for event, entry in zip(events, entries, strict=True)
+        ]
+        if rows:
+            transaction.execute(insert(self.rows), rows)
+
+    def status(self, engine: Engine) -> Status:
+        """Counts the rows by state."""
+        rows = self.rows
+        with engine.connect() as connection:
+            by_state = select(rows.c.state, func.count()).group_by(rows.c.state)
+            counts: dict[str, int] = dict(connection.execute(by_state).tuples().all())
+            oldest = connection.scalar(select(func.min(rows.c.written_at)).where(rows.c.state == State.WAITING))
+        return Status(
+            waiting=counts.get(State.WAITING, 0),
+            held=counts.get(State.HELD, 0),
+            published=counts.get(State.PUBLISHED, 0),
+            discarded=counts.get(State.DISCARDED, 0),
+            oldest_waiting=oldest,
+        )
+
+    def held(self, engine: Engine, *, limit: int = 100) -> list[HeldEvent]:
+        """The rows that a person has to decide on, oldest first."""
+        rows, later = self.rows, self.rows.alias()
+        behind = (
+            select(func.count())
+            .where(later.c.ordering_key == rows.c.ordering_key, later.c.state.in_(OPEN), later.c.id > rows.c.id)
+            .scalar_subquery()
+        )
+        statement = (
+            select(
+                rows.c.id,
+                rows.c.event_id,
+                rows.c.event_type,
+                rows.c.ordering_key,
+                rows.c.written_at,
+                rows.c.reason,
+                behind,
+            )
+            .where(rows.c.state == State.HELD)
+            .order_by(rows.c.id)
+            .limit(limit)
+        )
+        with engine.connect() as connection:
+            return [HeldEvent(*row) for row in connection.execute(statement)]
+
+    def retry(self, engine: Engine, ids: Sequence[int] | None = None) -> int:
+        """Lets held rows be published again, all of them or those of `ids`; returns how many."""
+        return self._decide(engine, ids, {"state": State.WAITING, "refusals": 0, "retry_at": None})
+
+    def discard(self, engine: Engine, ids: Sequence[int]) -> int:
+        """Gives held rows up, so that what waits behind them goes on; returns how many."""
+        return self._decide(engine, ids, {"state": State.DISCARDED, "published_at": datetime.now(UTC)})
+
+    def _decide(self, engine: Engine, ids: Sequence[int] | None, values: dict[str, Any]) -> int:
+        statement = update(self.rows).where(self.rows.c.state == State.HELD).values(values)
+        if ids is not None:
+            statement = statement.where(self.rows.c.id.in_(ids))
+        with engine.begin() as connection:
+            return connection.execute(statement).rowcount
+
+
+def _ordering_key(event: Event[Any], key: str | None) -> str:
+    chosen = key if key is not None else event.id if isinstance(event.subject, UnsetType) else event.subject
+    # PostgreSQL's text has no NUL, an index's key has a longest length. Equal keys stay equal: that is all it is for.
+    if len(chosen) > _KEY_LENGTH or "\0" in chosen:
+        return "sha256:" + sha256(chosen.encode()).hexdigest()
+    return chosen
