@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from offload.contracts.event import BrokenContract, Envelope, Event, by_type, read_envelope
 
-_ASCII_ESCAPE_BYTES: Final = len("\\u0000")
+_ESCAPE_BYTES: Final = len("\\u0000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,13 @@ class Entry:
         apart and writes it anew, as a bus does, may escape what is not ASCII: six bytes a UTF-16 unit.
         """
         size = len(self.source.encode()) + len(self.type.encode()) + len(self.detail)
+        # DEL is ASCII, and escaped all the same by some.
+        size += (_ESCAPE_BYTES - 1) * self.detail.count(b"\x7f")
         if not self.detail.isascii():
             text = self.detail.decode()
             ascii_bytes = sum(character.isascii() for character in text)
             units = len(text.encode("utf-16-le")) // 2
-            size += ascii_bytes + _ASCII_ESCAPE_BYTES * (units - ascii_bytes) - len(self.detail)
+            size += ascii_bytes + _ESCAPE_BYTES * (units - ascii_bytes) - len(self.detail)
         return size
 
     def data(self) -> bytes:
