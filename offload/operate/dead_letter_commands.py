@@ -112,19 +112,16 @@ def _dead_letters(environment: str) -> DeadLetters:
 
 
 def _show_listing(listing: Listing, limit: int) -> None:
-    from rich import box
-    from rich.table import Table
-
     screen = console()
     if not listing.letters:
         screen.print("no dead letters")
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("consumer", "reason", "event", "detail", "failed at", "id"):
-        table.add_column(heading, overflow="fold")
+    # Two lines a letter and no table: ids and details are long, and are there to be copied whole.
     for letter in listing.letters[:_SHOWN]:
-        table.add_row(letter.consumer, letter.reason, letter.event_id, letter.detail, letter.failed_at, letter.id)
-    screen.print(table)
+        columns = (letter.consumer, letter.reason, letter.event_id or "(no event id)", letter.failed_at)
+        screen.print("  ".join((*columns, f"id {letter.id}")), markup=False, soft_wrap=True)
+        if letter.detail:
+            screen.print(f"    {letter.detail}", markup=False, soft_wrap=True, style="dim")
     if len(listing.letters) > _SHOWN:
         screen.print(f"and {len(listing.letters) - _SHOWN} more: --consumer, --reason, or --json for all of them")
     counts = Counter((letter.consumer, letter.reason) for letter in listing.letters)

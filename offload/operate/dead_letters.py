@@ -43,6 +43,8 @@ _HIDDEN_SECONDS: Final = 900
 # Long polling asks all of SQS's servers, so an empty answer means an empty queue; a short poll's does not.
 LONG_POLL_SECONDS: Final = 1
 _ANSWERS_WITHOUT_NEWS: Final = 3
+REDRIVEN_TOGETHER: Final = 5_000
+"""So many letters are read before the first is sent: a bound for memory, and for what SQS lets anyone hold."""
 
 
 @dataclass(frozen=True)
@@ -152,17 +154,28 @@ class DeadLetters:
         """Consumer and reason of each letter sent, and how many were refused."""
         redriven: list[tuple[str, str]] = []
         refused = 0
+
+        def send(letters: Sequence[tuple[MessageTypeDef, DeadLetter]]) -> None:
+            nonlocal refused
+            for batch in _batches(letters):
+                sent = self._forward(queue, batch)
+                held.forget([message for message, _ in sent])
+                refused += len(batch) - len(sent)
+                redriven.extend((letter.consumer, letter.reason) for _, letter in sent)
+                if progress:
+                    progress(len(sent))
+
         with self._hold(queue) as held:
             started = self._server_time(queue)
+            chosen: list[tuple[MessageTypeDef, DeadLetter]] = []
             for page in held.pages():
-                letters = [(message, queue.letter(message)) for message in page if _sent_at(message) <= started]
-                for batch in _batches([pair for pair in letters if wanted.includes(pair[1])]):
-                    sent = self._forward(queue, batch)
-                    held.forget([message for message, _ in sent])
-                    refused += len(batch) - len(sent)
-                    redriven += [(letter.consumer, letter.reason) for _, letter in sent]
-                    if progress:
-                        progress(len(sent))
+                # A letter that was sent may be back already, dead again: from then on only those from before count.
+                old = [message for message in page if not redriven or _sent_at(message) < started]
+                chosen += [pair for pair in ((each, queue.letter(each)) for each in old) if wanted.includes(pair[1])]
+                if len(chosen) >= REDRIVEN_TOGETHER:
+                    send(chosen)
+                    chosen = []
+            send(chosen)
         return redriven, refused
 
     def _queues(self, wanted: Wanted) -> list[_Queue]:
@@ -218,10 +231,10 @@ class DeadLetters:
         return sent
 
     def _server_time(self, queue: _Queue) -> float:
-        """The queue's own clock, since it stamps the letters; whole seconds, rounded up."""
+        """The queue's own clock, since it stamps the letters; whole seconds, rounded down."""
         answer = self._sqs.get_queue_attributes(QueueUrl=queue.url, AttributeNames=["QueueArn"])
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        return parsedate_to_datetime(date).timestamp() + 1 if date else time.time()
+        return parsedate_to_datetime(date).timestamp() if date else float(int(time.time()))
 
 
 class _Held:
