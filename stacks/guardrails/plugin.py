@@ -134,6 +134,9 @@ def _templates(context: IPolicyValidationContext) -> Templates:
 
 
 def _reference_by_name(templates: Templates, rule: str) -> str:
+    # An import is only its export's name in cdk-nag's wording, a weak reference is JSON.
+    for name, refers in templates.exports.items():
+        rule = rule.replace(name, refers)
     start = rule.find('{"Fn::')
     if start < 0:
         return rule

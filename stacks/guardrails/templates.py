@@ -97,6 +97,12 @@ class Templates:
                 return f"<{logical_id}>"
         return None
 
+    @property
+    def exports(self) -> dict[str, str]:
+        """What each export's name refers to, written as `named` does."""
+        names = ((name, self.named({"Fn::ImportValue": name})) for name in self._exports)
+        return {name: refers for name, refers in names if refers is not None}
+
     def _follow(self, template: Template, value: Value) -> Resource | None:
         if isinstance(value, str):
             return self._by_name(value)
