@@ -1,0 +1,49 @@
+"""cfn-lint on every environment's templates: `python -m stacks.lint`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aws_cdk import App
+from cfnlint.api import ManualArgs, lint_by_config  # type: ignore[import-untyped]
+
+from app import compose
+from stacks.environment import Environment
+
+# W3005: the CDK writes a function's dependency on its role although a reference implies it.
+IGNORED = ["W3005"]
+# What a resource type takes is looked up for one Region; the templates name none.
+REGION = "eu-west-1"
+
+
+def templates(folder: Path) -> Iterator[Path]:
+    """Synthesizes every environment below `folder`, without bundling or guarding; yields the templates' files."""
+    # An App outside of the command line does not read cdk.json.
+    settings = Path(__file__).resolve().parent.parent / "cdk.json"
+    flags: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["context"]
+    for name in Environment.names():
+        app = App(outdir=str(folder / name), context=flags | {"aws:cdk:bundling-stacks": []})
+        compose(app, Environment.load(name))
+        yield from (Path(stack.template_full_path) for stack in app.synth().stacks)
+
+
+def main() -> None:
+    """Prints each finding on a line of its own; exit code 1 when there is one."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [str(file) for file in templates(Path(folder))]
+        found = [
+            f"{Path(match.filename).name}: {match.rule.id} {match.message} ({'/'.join(map(str, match.path or ()))})"
+            for match in lint_by_config(ManualArgs(templates=files, regions=[REGION], ignore_checks=IGNORED))
+        ]
+    if found:
+        sys.exit("\n".join(found))
+    print(f"cfn-lint: {len(files)} templates are clean")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Every stack in every environment, as it was when someone last looked at it (`--snapshot-update` after you have)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk import App, CfnResource
+from aws_cdk import aws_sqs as sqs
+from syrupy.assertion import SnapshotAssertion
+from syrupy.extensions.json import JSONSnapshotExtension
+from syrupy.location import PyTestLocation
+from syrupy.types import SnapshotIndex
+
+from app import compose
+from stacks.constructs.python_function import ROOT_CONTEXT
+from stacks.environment import Environment
+
+PROJECT = Path(__file__).resolve().parents[2]
+# An App under pytest does not read cdk.json, and would synthesize other templates than a deployment.
+FLAGS: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
+UNBUNDLED: dict[str, Any] = {"aws:cdk:bundling-stacks": []}
+
+# An asset is found by its content's hash, which changes with every line of code.
+_ASSET = re.compile(r"\b[0-9a-f]{64}(\.zip)?\b")
+
+Templates = dict[str, dict[str, Any]]
+
+
+def synthesized(
+    environment: str, folder: Path, *, context: dict[str, Any], change: Callable[[App], None] | None = None
+) -> Templates:
+    """The templates of one environment by their stacks' names, as they are deployed."""
+    app = App(outdir=str(folder), context=FLAGS | context)
+    compose(app, Environment.load(environment))
+    if change:
+        change(app)
+    return {stack.stack_name: stack.template for stack in app.synth().stacks}
+
+
+def masked(template: dict[str, Any]) -> dict[str, Any]:
+    """The template without its assets' hashes."""
+    without: dict[str, Any] = json.loads(_ASSET.sub("ASSET", json.dumps(template)))
+    return without
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(child, f"{path}/{key}")
+    else:
+        yield path, value
+
+
+class OneFileAStack(JSONSnapshotExtension):
+    """`__snapshots__/test_templates/STACK.json`, since the stack's name has its environment in it."""
+
+    @classmethod
+    def get_snapshot_name(cls, *, test_location: PyTestLocation, index: SnapshotIndex = 0) -> str:
+        return str(index) if isinstance(index, str) else super().get_snapshot_name(test_location=test_location)
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Templates]:
+    """Every environment's templates, without bundling."""
+    return {name: synthesized(name, tmp_path_factory.mktemp(name), context=UNBUNDLED) for name in Environment.names()}
+
+
+# A stack's name says more in a review than the name of the test that syrupy would like to see in it.
+@pytest.mark.filterwarnings("ignore:.*\\n?.*Can not relate snapshot")
+@pytest.mark.parametrize("environment", Environment.names())
+def test_every_stack_is_as_it_was_last_reviewed(
+    environment: str, templates: dict[str, Templates], snapshot: SnapshotAssertion
+) -> None:
+    for name, template in templates[environment].items():
+        assert masked(template) == snapshot(name=name, extension_class=OneFileAStack)
+
+
+def test_no_snapshot_holds_a_hash_a_path_or_an_account(templates: dict[str, Templates]) -> None:
+    for of_environment in templates.values():
+        for name, template in of_environment.items():
+            for path, value in leaves(masked(template)):
+                assert not re.search(r"\b[0-9a-f]{32,}\b", str(value)), f"{name}{path}: {value} holds a hash"
+                assert not re.search(r"\b\d{12}\b", str(value)), f"{name}{path}: {value} holds an account"
+                assert str(Path.home()) not in str(value), f"{name}{path}: {value} holds a path"
+                assert str(PROJECT) not in str(value), f"{name}{path}: {value} holds a path"
+
+
+def test_changing_a_handlers_code_redeploys_it_and_changes_no_snapshot(
+    tmp_path: Path, templates: dict[str, Templates]
+) -> None:
+    for folder in ("lambdas", "offload"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    bundled = {ROOT_CONTEXT: str(tmp_path)}
+    before = synthesized("dev", tmp_path / "before", context=bundled)
+    with (tmp_path / "lambdas" / "sales_ledger" / "handler.py").open("a", encoding="utf-8") as handler:
+        handler.write("\nCHANGED = True\n")
+    after = synthesized("dev", tmp_path / "after", context=bundled)
+
+    changed = [
+        path for name in before for path, value in leaves(before[name]) if dict(leaves(after[name])).get(path) != value
+    ]
+    assert [path for path in changed if path.endswith("/S3Key")] == changed
+    assert len(changed) == 1
+    assert "SalesLedger" in changed[0]
+    reviewed = {name: masked(template) for name, template in templates["dev"].items()}
+    assert {name: masked(template) for name, template in before.items()} == reviewed
+    assert {name: masked(template) for name, template in after.items()} == reviewed
+
+
+def test_changing_one_queues_setting_changes_exactly_one_snapshot(
+    tmp_path: Path, templates: dict[str, Templates]
+) -> None:
+    def delay(app: App) -> None:
+        queue = app.node.find_child("offload-dev-shop").node.find_child("SalesLedger").node.find_child("Queue")
+        assert isinstance(queue, sqs.Queue)
+        resource = queue.node.default_child
+        assert isinstance(resource, CfnResource)
+        resource.add_property_override("DelaySeconds", 1)
+
+    changed = synthesized("dev", tmp_path / "changed", context=UNBUNDLED, change=delay)
+    unlike = [name for name, template in changed.items() if masked(template) != masked(templates["dev"][name])]
+    assert unlike == ["offload-dev-shop"]
+    elsewhere = {name for environment, of in templates.items() if environment != "dev" for name in of}
+    assert not elsewhere & changed.keys()
