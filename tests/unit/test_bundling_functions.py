@@ -148,7 +148,7 @@ def stack_of(root: Path, environment: str, tmp_path: Path, **context: Any) -> di
     app = App(outdir=str(tmp_path), context={**FLAGS, ROOT_CONTEXT: str(root), **context})
     Environment.load(environment).attach(app)
     stack = Stack(app, "Stack")
-    PythonFunction(stack, "Parser", source="parser", environment={"A": "1"})
+    PythonFunction(stack, "Parser", source="parser", environment={"COLOUR": "red"})
     return dict(Template.from_stack(stack).to_json())
 
 
@@ -179,7 +179,7 @@ def test_a_function_has_a_log_group_and_a_role_of_its_own_and_may_write_to_that_
     assert (properties["Timeout"], properties["MemorySize"]) == (10, 256)
     assert (properties["Runtime"], properties["Architectures"]) == ("python3.13", ["arm64"])
     assert properties["Handler"] == "lambdas.parser.handler.handler"
-    assert properties["Environment"] == {"Variables": {"A": "1"}}
+    assert properties["Environment"] == {"Variables": {"COLOUR": "red"}}
 
 
 @pytest.mark.parametrize(("environment", "policy"), [("dev", "Delete"), ("prod", "Retain")])
