@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from offload.operate.embedded import state_folder
+from offload.operate.embedded import PROJECT, state_folder
 from offload.operate.embedded.process import ACCOUNT, REGION, EmbeddedAws, Instance
 from offload.operate.failure import Failure
 
@@ -44,7 +44,13 @@ class Aws:
 
     @staticmethod
     def of(environment: str) -> Aws:
-        """The services of an environment; raises NotRunning when it is `local` and the embedded AWS is not up."""
+        """The services of an environment; raises NotRunning when it is `local` and the embedded AWS is not up.
+
+        Raises Failure for an environment that has no file in `environments/`.
+        """
+        known = sorted(path.stem for path in (PROJECT / "environments").glob("*.toml"))
+        if environment not in known:
+            raise Failure(f"no environment '{environment}' (known: {', '.join(known)})")
         return Aws(environment, EmbeddedAws(state_folder()).connected() if environment == LOCAL else None)
 
     @cached_property
@@ -106,7 +112,8 @@ class Aws:
 
         if self.instance is None:
             try:
-                session = boto3.Session()
+                # The name that every other SDK and the CDK read; boto3 by itself reads AWS_DEFAULT_REGION only.
+                session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
                 region = session.region_name
             except BotoCoreError as error:
                 raise Failure(f"environment {self.environment}: {error}") from error

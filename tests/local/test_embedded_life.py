@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from offload.operate.embedded.deploy import copy_for_emulator, deploy
 from offload.operate.embedded.mend import mend
@@ -194,3 +195,23 @@ def test_down_ends_every_worker_too(own: EmbeddedAws, assembly: Path) -> None:
     assert own.workers() == []
     for pid in (instance.pid, *workers):
         assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_with_iam_enforced_over_tls_the_same_app_works_and_a_stranger_is_denied(deployed_with_iam: Copy) -> None:
+    deployment = deployed_with_iam.deployment
+    assert deployment.aws.instance is not None
+    assert deployment.aws.instance.endpoint.startswith("https://")
+    publish_a_broken_order(deployment)
+    wait_until_idle(deployment)
+    assert dead_letters_of_the_ledger(deployment) == 1
+    deployment.aws.iam.create_user(UserName="stranger")
+    key = deployment.aws.iam.create_access_key(UserName="stranger")["AccessKey"]
+    stranger = deployment.aws.session.client(
+        "sqs",
+        endpoint_url=deployment.aws.instance.endpoint,
+        verify=deployment.aws.instance.certificate,
+        aws_access_key_id=key["AccessKeyId"],
+        aws_secret_access_key=key["SecretAccessKey"],
+    )
+    with pytest.raises(ClientError, match="AccessDenied"):
+        stranger.send_message(QueueUrl=deployment.consumer("SalesLedger").queue_url, MessageBody="x")

@@ -135,7 +135,7 @@ class Archive(Mend):
             if error.response.get("Error", {}).get("Code") == "ResourceNotFoundException":
                 return "there is none"
             raise
-        wanted = self._settings(target) | {"EventSourceArn": self._bus_arn(aws, target)}
+        wanted = {"EventPattern": "{}", "EventSourceArn": self._bus_arn(aws, target)} | self._settings(target)
         actual = {
             "EventPattern": json.dumps(json.loads(found.get("EventPattern") or "{}")),
             "RetentionDays": found.get("RetentionDays", 0),
@@ -160,8 +160,10 @@ class Archive(Mend):
 
     @staticmethod
     def _settings(target: Target) -> dict[str, Any]:
-        pattern = _resolved(target.properties.get("EventPattern", {}), target)
-        return {"EventPattern": json.dumps(pattern), "RetentionDays": int(target.properties.get("RetentionDays", 0))}
+        settings: dict[str, Any] = {"RetentionDays": int(target.properties.get("RetentionDays", 0))}
+        if pattern := target.properties.get("EventPattern"):
+            settings["EventPattern"] = json.dumps(_resolved(pattern, target))
+        return settings
 
     @staticmethod
     def _bus_arn(aws: Aws, target: Target) -> str:

@@ -1,0 +1,107 @@
+"""What is taken out of the assembly's copy for the emulator, and what the app's own templates keep."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offload.operate.embedded.deploy import copy_for_emulator
+from offload.operate.failure import Failure
+
+BUS = {"Type": "AWS::Events::EventBus", "Properties": {"Name": "b"}}
+ARCHIVE = {
+    "Type": "AWS::Events::Archive",
+    "Properties": {"SourceArn": {"Fn::GetAtt": ["Bus", "Arn"]}},
+    "Metadata": {"aws:cdk:path": "offload-local-x/Events/Archive/Resource"},
+}
+
+
+def an_assembly(folder: Path, template: dict[str, Any]) -> Path:
+    folder.mkdir()
+    content = json.dumps(template)
+    name = "offload-local-x.template.json"
+    asset = hashlib.sha256(content.encode()).hexdigest()
+    (folder / name).write_text(content)
+    (folder / "offload-local-x.assets.json").write_text(json.dumps({"files": {asset: {"source": {"path": name}}}}))
+    (folder / "manifest.json").write_text(json.dumps({"url": f"s3://bucket/{asset}.json"}))
+    (folder / "asset.1").mkdir()
+    (folder / "asset.1" / "handler.py").write_text("pass\n")
+    return folder
+
+
+def copied(tmp_path: Path, template: dict[str, Any]) -> dict[str, Any]:
+    copy_for_emulator(an_assembly(tmp_path / "out", template), tmp_path / "copy")
+    content: dict[str, Any] = json.loads((tmp_path / "copy" / "offload-local-x.template.json").read_text())
+    return content
+
+
+def test_the_archive_is_taken_out_by_name_and_the_synthesized_template_keeps_it(tmp_path: Path) -> None:
+    assembly = an_assembly(tmp_path / "out", {"Resources": {"Bus": BUS, "Archive": ARCHIVE}})
+    before = (assembly / "offload-local-x.template.json").read_text()
+    (taken,) = copy_for_emulator(assembly, tmp_path / "copy")
+    assert (taken.stack, taken.path, taken.type) == ("offload-local-x", "Events/Archive", "AWS::Events::Archive")
+    assert (assembly / "offload-local-x.template.json").read_text() == before
+    template = json.loads((tmp_path / "copy" / "offload-local-x.template.json").read_text())
+    assert template["Resources"] == {"Bus": BUS}
+
+
+def test_the_copy_is_uploaded_under_a_name_of_its_own_and_its_assets_are_the_same_files(tmp_path: Path) -> None:
+    copied(tmp_path, {"Resources": {"Bus": BUS, "Archive": ARCHIVE}})
+    copy = tmp_path / "copy"
+    hash_ = hashlib.sha256((copy / "offload-local-x.template.json").read_bytes()).hexdigest()
+    assert list(json.loads((copy / "offload-local-x.assets.json").read_text())["files"]) == [hash_]
+    assert json.loads((copy / "manifest.json").read_text()) == {"url": f"s3://bucket/{hash_}.json"}
+    assert (copy / "asset.1" / "handler.py").read_text() == "pass\n"
+
+
+def test_a_second_copy_replaces_the_first_and_leaves_the_assembly_whole(tmp_path: Path) -> None:
+    assembly = an_assembly(tmp_path / "out", {"Resources": {"Bus": BUS}})
+    copy_for_emulator(assembly, tmp_path / "copy")
+    copy_for_emulator(assembly, tmp_path / "copy")
+    assert (assembly / "asset.1" / "handler.py").exists()
+
+
+def test_what_only_waited_for_a_taken_out_resource_stays_without_the_wait(tmp_path: Path) -> None:
+    after = {"Type": "AWS::SQS::Queue", "DependsOn": ["Archive", "Bus"]}
+    last = {"Type": "AWS::SQS::Queue", "DependsOn": "Archive"}
+    resources = copied(tmp_path, {"Resources": {"Bus": BUS, "Archive": ARCHIVE, "A": after, "B": last}})["Resources"]
+    assert resources["A"]["DependsOn"] == ["Bus"]
+    assert "DependsOn" not in resources["B"]
+
+
+def test_an_output_about_a_taken_out_resource_goes_with_it_and_others_stay(tmp_path: Path) -> None:
+    outputs = {"Gone": {"Value": {"Fn::GetAtt": ["Archive", "Arn"]}}, "Stays": {"Value": {"Ref": "Bus"}}}
+    template = copied(tmp_path, {"Resources": {"Bus": BUS, "Archive": ARCHIVE}, "Outputs": outputs})
+    assert list(template["Outputs"]) == ["Stays"]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        {"Ref": "Archive"},
+        {"Fn::GetAtt": ["Archive", "Arn"]},
+        {"Fn::GetAtt": "Archive.Arn"},
+        {"Fn::Sub": "arn:${Archive.Arn}/x"},
+        {"Fn::Join": ["", ["a", {"Ref": "Archive"}]]},
+    ],
+)
+def test_a_resource_that_needs_a_taken_out_one_is_refused_with_both_names(tmp_path: Path, reference: Any) -> None:
+    needy = {"Type": "AWS::SSM::Parameter", "Properties": {"Value": reference}}
+    with pytest.raises(Failure, match="offload-local-x: Needy refers to Archive, which the embedded AWS cannot have"):
+        copied(tmp_path, {"Resources": {"Bus": BUS, "Archive": ARCHIVE, "Needy": needy}})
+
+
+def test_an_exported_output_of_a_taken_out_resource_is_refused_since_another_stack_may_need_it(tmp_path: Path) -> None:
+    outputs = {"Arn": {"Value": {"Ref": "Archive"}, "Export": {"Name": "arn"}}}
+    with pytest.raises(Failure, match="output Arn refers to Archive"):
+        copied(tmp_path, {"Resources": {"Bus": BUS, "Archive": ARCHIVE}, "Outputs": outputs})
+
+
+def test_an_alarm_with_metric_math_is_taken_out_and_a_plain_one_stays(tmp_path: Path) -> None:
+    math = {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": []}}
+    plain = {"Type": "AWS::CloudWatch::Alarm", "Properties": {"MetricName": "Errors"}}
+    assert copied(tmp_path, {"Resources": {"Math": math, "Plain": plain}})["Resources"] == {"Plain": plain}
