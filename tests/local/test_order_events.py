@@ -1,0 +1,292 @@
+"""Orders through the deployed app: exact figures whatever is sent twice, out of order, broken or killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from offload.client.publisher import ClaimStore, Publisher
+from offload.contracts.orders import OrderCancelled, OrderLine, OrderPlaced
+from offload.operate.audit import audit
+from offload.operate.ledger_commands import ledger_of
+from offload.operate.resources import Deployment
+from offload.operate.status import depths
+from offload.shop.ledger import Figures, Ledger
+from offload.shop.orders import SHIPPED_DAY, generate, read_orders, write_orders
+from tests.local.conftest import Copy, a_copy
+
+SETTLED_WITHIN: Final = 240.0
+WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
+DECEMBER: Final = Path(__file__).resolve().parents[3] / "shared/data/online_retail/2010-12.csv.gz"
+
+
+@pytest.fixture
+def copy(tmp_path: Path, assembly: Path) -> Iterator[Copy]:
+    """The app on an embedded AWS of this test's own, with empty tables."""
+    yield from a_copy(tmp_path / "embedded", assembly)
+
+
+@pytest.fixture
+def orders_file(tmp_path: Path) -> Path:
+    """A month of real orders where it is at hand, else as many made ones."""
+    if DECEMBER.exists():
+        return DECEMBER
+    file = tmp_path / "orders.csv.gz"
+    write_orders(file, generate(2010, 2_000))
+    return file
+
+
+def until(condition: Callable[[], bool], what: str, within: float = SETTLED_WITHIN) -> None:
+    """Waits for a condition; fails with what was waited for."""
+    ends = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < ends, f"waited {within:.0f} s for {what}"
+        time.sleep(0.25)
+
+
+def settled(deployment: Deployment) -> bool:
+    """Whether no consumer's queue holds anything."""
+    return all(queues.queue.all == 0 for queues in depths(deployment))
+
+
+def expected(file: Path) -> Ledger:
+    """The ledger that a file must come to, by plain addition."""
+    total = Figures()
+    days: dict[str, Figures] = {}
+    countries: dict[str, Figures] = {}
+    products: dict[str, Figures] = {}
+    for invoice in read_orders(file).invoices:
+        cancelled = isinstance(invoice, OrderCancelled)
+        seen: set[str] = set()
+        for number, line in enumerate(invoice.lines):
+            first, new = number == 0, line.product not in seen
+            seen.add(line.product)
+            moved = (line.unit_price * line.quantity, line.quantity)
+            once = Figures(*moved, int(first and not cancelled), int(first and cancelled))
+            product = Figures(*moved, int(new and not cancelled), int(new and cancelled))
+            total = total.plus(once)
+            day = (line.invoiced_at or invoice.invoiced_at).date().isoformat()
+            country = line.country or invoice.country
+            days[day] = days.get(day, Figures()).plus(once)
+            countries[country] = countries.get(country, Figures()).plus(once)
+            products[line.product] = products.get(line.product, Figures()).plus(product)
+    return Ledger(total, days, countries, products)
+
+
+@contextmanager
+def workers_killed_all_along(copy: Copy, *, every: float, seed: int) -> Iterator[list[int]]:
+    """Kills one of the emulator's function workers with SIGKILL again and again; gives those that were hit."""
+    stop, killed, choice = threading.Event(), [], random.Random(seed)
+
+    def kill() -> None:
+        while not stop.wait(choice.uniform(0.5 * every, 1.5 * every)):
+            workers = copy.embedded.workers()
+            if workers:
+                victim = choice.choice(workers)
+                try:
+                    os.kill(victim, signal.SIGKILL)
+                    killed.append(victim)
+                except ProcessLookupError:
+                    continue
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
+
+
+def dead_letters(copy: Copy) -> list[dict[str, Any]]:
+    """What `offload dead-letters list --json` says."""
+    found = copy.offload("dead-letters", "list", "--json")
+    assert found.returncode == 0, found.stderr
+    letters: list[dict[str, Any]] = json.loads(found.stdout)["dead_letters"]
+    return letters
+
+
+def test_a_month_is_exact_though_doubled_shuffled_poisoned_and_its_workers_killed(
+    copy: Copy, orders_file: Path
+) -> None:
+    with workers_killed_all_along(copy, every=0.7 if WHOLE else 1.0, seed=12) as killed:
+        told = copy.offload(
+            "orders", "publish", str(orders_file),
+            "--duplicate", "0.2", "--shuffle", "--poison", "0.01", "--seed", "12", "--json",
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr
+        published = json.loads(told.stdout)
+        # A killed worker's batch comes back after its visibility timeout: the killing ends before the last of these.
+        killing_ends = time.monotonic() + (120 if WHOLE else 20)
+        until(
+            lambda: settled(copy.deployment) or time.monotonic() > killing_ends,
+            "the killing to end",
+        )
+    assert len(killed) >= 5
+    until(lambda: settled(copy.deployment), "the queues to be empty")
+    assert ledger_of(copy.deployment) == expected(orders_file)
+    poison = Counter((each["id"], each["reason"]) for each in published["poison"])
+    assert len(poison) == round(0.01 * len(read_orders(orders_file).invoices))
+    letters = dead_letters(copy)
+    for consumer in ("SalesLedger", "StockLevels"):
+        own = {(each["event_id"], each["reason"]) for each in letters if each["consumer"] == consumer}
+        assert own == set(poison)
+    account = audit(copy.deployment)
+    assert account.adds_up
+    assert {line.missing for line in account.lines} == {0}
+    assert sum(line.dead for line in account.lines) == 2 * len(poison)
+
+
+def test_december_2010_has_the_figures_that_the_data_set_has(copy: Copy) -> None:
+    if not DECEMBER.exists():
+        pytest.skip("the month's orders are not beside this checkout")
+    assert copy.offload("orders", "publish", str(DECEMBER)).returncode == 0
+    until(lambda: ledger_of(copy.deployment).total.orders == 1_699, "the month's orders")
+    until(lambda: settled(copy.deployment), "the queues to be empty")
+    shown = json.loads(copy.offload("ledger", "show", "--json").stdout)
+    assert [shown[key] for key in ("revenue", "units", "orders", "cancellations")] == ["748957.02", 342_228, 1_699, 326]
+    assert shown["by_country"]["EIRE"]["revenue"] == "9029.95"
+    levels_agree_with_the_events(copy)
+
+
+def levels_agree_with_the_events(copy: Copy) -> None:
+    """Every level is the opening units less what the ledger sold, and `stock.low` was published for whatever is low."""
+    deployment = copy.deployment
+    pages = deployment.aws.dynamodb.get_paginator("scan").paginate(TableName=deployment.table("StockTable"))
+    levels = {
+        product: int(units["N"])
+        for page in pages
+        for item in page["Items"]
+        for product, units in item["levels"]["M"].items()
+    }
+    sold = {product: figures.units for product, figures in ledger_of(deployment).by_product.items()}
+    assert levels == {product: 1_000 - units for product, units in sold.items()}
+    marks = deployment.consumer("EventJournal").marks_table
+    told = {
+        item["pk"]["S"].split("stock.low:")[1].partition(":order")[0]
+        for page in deployment.aws.dynamodb.get_paginator("scan").paginate(TableName=str(marks))
+        for item in page["Items"]
+        if item.get("type", {}).get("S") == "stock.low"
+    }
+    low = {product for product, units in levels.items() if units < 100}
+    assert low
+    assert low <= told
+
+
+def test_what_a_fault_killed_is_redriven_after_the_mend_and_counts_once(copy: Copy) -> None:
+    client = copy.deployment.aws.lambda_
+    function = copy.deployment.function("SalesLedger").function_name
+    variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    broken = variables | {"LEDGER_TABLE": "no-such-table", "OFFLOAD_ATTEMPTS": "2"}
+    client.update_function_configuration(FunctionName=function, Environment={"Variables": broken})
+    assert copy.offload("orders", "publish", str(SHIPPED_DAY)).returncode == 0
+    count = len(read_orders(SHIPPED_DAY).invoices)
+    until(lambda: settled(copy.deployment), "every attempt")
+    assert ledger_of(copy.deployment).total == Figures()
+    letters = dead_letters(copy)
+    assert {(each["consumer"], each["reason"]) for each in letters} == {("SalesLedger", "retries-exhausted")}
+    assert len(letters) == count
+    assert "ResourceNotFoundException" in letters[0]["detail"]
+    client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
+    said = copy.offload("dead-letters", "redrive", "--consumer", "SalesLedger", "--reason", "retries-exhausted")
+    assert said.returncode == 0, said.stderr
+    assert copy.offload("orders", "publish", str(SHIPPED_DAY)).returncode == 0
+    until(lambda: settled(copy.deployment), "the redriven to be done")
+    assert ledger_of(copy.deployment) == expected(SHIPPED_DAY)
+    assert dead_letters(copy) == []
+
+
+def test_an_event_that_vanishes_from_a_queue_is_named_by_the_audit(copy: Copy) -> None:
+    consumer = copy.deployment.consumer("SalesLedger")
+    aws = copy.deployment.aws
+    (mapping,) = aws.lambda_.list_event_source_mappings(FunctionName=consumer.function_name)["EventSourceMappings"]
+    aws.lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    order = an_order("900001", 1)
+    Publisher(copy.deployment.bus, events=aws.events).publish(order.event())
+    until(lambda: depth_of(copy.deployment, "SalesLedger") == 1, "the event to wait")
+    until(lambda: audit_line(copy.deployment).published == 1, "the journal")
+    assert (audit_line(copy.deployment).waiting, audit_line(copy.deployment).missing) == (1, 0)
+    aws.sqs.purge_queue(QueueUrl=consumer.queue_url)
+    until(lambda: depth_of(copy.deployment, "SalesLedger") == 0, "the purge")
+    shown = copy.offload("audit", "--json")
+    assert shown.returncode == 1
+    document = json.loads(shown.stdout)
+    assert not document["adds_up"]
+    assert [(each["consumer"], each["event_id"]) for each in document["missing"]] == [("SalesLedger", order.event().id)]
+
+
+def test_an_order_over_the_limit_of_the_bus_is_counted_like_any_other(copy: Copy) -> None:
+    aws = copy.deployment.aws
+    order = an_order("900002", 12_000, "a description that makes the order's event longer than the bus can carry")
+    assert len(order.event().to_json()) > 1_048_576
+    publisher = Publisher(
+        copy.deployment.bus, events=aws.events, claims=ClaimStore(copy.deployment.bucket("Claims"), s3=aws.s3)
+    )
+    publisher.publish(order.event())
+    until(lambda: ledger_of(copy.deployment).total.orders == 1, "the large order")
+    assert ledger_of(copy.deployment).total == Figures(Decimal(12_000), 12_000, 1, 0)
+
+
+def test_each_function_works_with_its_own_role_and_not_without_a_grant(deployed_with_iam: Copy) -> None:
+    copy = deployed_with_iam
+    assert copy.offload("orders", "publish", str(SHIPPED_DAY)).returncode == 0
+    until(lambda: settled(copy.deployment), "the day's orders")
+    assert ledger_of(copy.deployment) == expected(SHIPPED_DAY)
+    assert dead_letters(copy) == []
+    account = audit(copy.deployment)
+    assert account.adds_up
+    assert sum(line.done for line in account.lines) == 2 * len(read_orders(SHIPPED_DAY).invoices)
+    aws = copy.deployment.aws
+    function = copy.deployment.function("SalesLedger").function_name
+    role = aws.lambda_.get_function_configuration(FunctionName=function)["Role"].rpartition("/")[2]
+    for policy in aws.iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        document: Any = aws.iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+        ledger = copy.deployment.table("Ledger")
+        kept = [each for each in document["Statement"] if ledger not in json.dumps(each)]
+        assert len(kept) == len(document["Statement"]) - 1
+        text = json.dumps(document | {"Statement": kept})
+        aws.iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=text)
+    Publisher(copy.deployment.bus, events=aws.events).publish(an_order("900003", 1).event())
+
+    def denied() -> bool:
+        return "AccessDenied" in copy.offload("logs", "SalesLedger").stdout
+
+    until(denied, "AccessDenied in the function's log", within=60)
+    assert ledger_of(copy.deployment) == expected(SHIPPED_DAY)
+
+
+def an_order(invoice: str, lines: int, description: str | None = None) -> OrderPlaced:
+    """An order with so many lines of one unit at 1.00."""
+    return OrderPlaced(
+        invoice=invoice,
+        invoiced_at=datetime(2011, 1, 4, tzinfo=UTC),
+        country="France",
+        lines=tuple(
+            OrderLine(product=f"p{n % 90}", quantity=1, unit_price=Decimal(1), description=description)
+            for n in range(lines)
+        ),
+    )
+
+
+def depth_of(deployment: Deployment, consumer: str) -> int:
+    """How many messages a consumer's queue holds."""
+    return next(queues.queue.all for queues in depths(deployment) if queues.consumer == consumer)
+
+
+def audit_line(deployment: Deployment) -> Any:
+    """The audit's line for placed orders in the sales ledger."""
+    lines = audit(deployment, pause=lambda _: None).lines
+    return next(line for line in lines if (line.consumer, line.event_type) == ("SalesLedger", "order.placed"))
