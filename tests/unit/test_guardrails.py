@@ -27,7 +27,9 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from app import compose
 from stacks.constructs.acknowledge import acknowledge, acknowledge_objects, declare_signature_check
+from stacks.environment import Environment
 from stacks.guardrails import RULES, Guardrails, guard
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -567,6 +569,15 @@ def test_a_property_that_cloudformation_does_not_know_is_an_error(synthesis: Syn
     [report] = [plugin for plugin in synthesis.of(build).plugins if plugin["pluginName"] == "CloudFormation Validate"]
     assert report["conclusion"] == "failure"
     assert "VisibiltyTimeout" in report["violations"][0]["description"]
+
+
+@pytest.mark.parametrize("environment", Environment.names())
+def test_the_projects_own_stacks_leave_nothing_to_report(synthesis: Synthesis, environment: str) -> None:
+    def build(app: App) -> None:
+        compose(app, Environment.load(environment))
+
+    report = synthesis.of(build, nag=True, context={"aws:cdk:bundling-stacks": []})
+    assert [violation for plugin in report.plugins for violation in plugin["violations"]] == []
 
 
 def test_the_documentation_has_a_row_for_each_rule_and_no_other() -> None:
