@@ -182,7 +182,7 @@ class Outbox:
         rows = self.rows
         with engine.connect() as connection:
             by_state = select(rows.c.state, func.count()).group_by(rows.c.state)
-            counts: dict[str, int] = dict(connection.execute(by_state).tuples().all())
+            counts: dict[str, int] = {row[0]: row[1] for row in connection.execute(by_state)}
             oldest = connection.scalar(select(func.min(rows.c.written_at)).where(rows.c.state == State.WAITING))
         return Status(
             waiting=counts.get(State.WAITING, 0),

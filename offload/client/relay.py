@@ -406,7 +406,8 @@ def log_json() -> None:
     """Sends the process's log to stderr, a JSON object a line."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    _log.setLevel(logging.INFO)
 
 
 def _say(level: int, message: str, **fields: Any) -> None:

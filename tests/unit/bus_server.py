@@ -90,6 +90,9 @@ class Bus:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # An answer in two packets would wait 40 ms for the client's delayed acknowledgement.
+    wbufsize = -1
+    disable_nagle_algorithm = True
     bus: Bus
 
     def do_POST(self) -> None:
