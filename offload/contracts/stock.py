@@ -9,7 +9,10 @@ from offload.contracts.event import EventData, Id, Moment
 
 
 class StockLow(EventData, frozen=True, kw_only=True):
-    """A product fell below its threshold. It names the event that made it fall, and so has one id however often told."""
+    """A product fell below its threshold.
+
+    It names the event that made it fall, and so it has one id however often it is told.
+    """
 
     TYPE: ClassVar[str] = "stock.low"
     SOURCE: ClassVar[str] = "offload.shop"

@@ -24,7 +24,7 @@ _ROWS: Final = 10
 _NEXT: Final = """\
 That is {day}, exact to the penny, through the bus, a queue and a function. What to try next:
   .venv/bin/offload orders generate --seed 1 --count 500 --out orders.csv.gz   make an orders file of your own
-  .venv/bin/offload orders publish orders.csv.gz --duplicate 0.2 --shuffle     publish it, a fifth of it twice: it counts once
+  .venv/bin/offload orders publish orders.csv.gz --duplicate 0.2 --shuffle     publish it, a fifth twice: it counts once
   .venv/bin/offload orders publish orders.csv.gz --poison 0.01                 with broken events among them
   .venv/bin/offload dead-letters list                                          what the consumers refused, and why
   .venv/bin/offload ledger show --by product                                   what sells best
