@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -57,7 +56,7 @@ def publish(
     contracts = by_type(EVENT_TYPES)
     if event_type not in contracts:
         raise Failure(f"there is no event type '{event_type}': {', '.join(sorted(contracts))}")
-    name = "stdin" if data.fileno() == sys.stdin.fileno() else data.name
+    name = getattr(data, "name", "<stdin>")
     # Read as a consumer would read it: by the contract, in an envelope.
     envelope = Envelope(id="-", source="-", type=event_type, time=datetime.now(UTC), specversion="1.0")
     try:
