@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from offload.operate import dead_letters
 from offload.operate.dead_letters import FUNCTION_DIED, UNDELIVERABLE, DeadLetters, Wanted
 from offload.operate.failure import Failure
 from offload.operate.resources import Consumer
+from offload.runtime.reasons import Reason
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -244,3 +246,9 @@ def test_a_letter_that_dies_again_at_once_is_not_sent_a_second_time(
 
     assert bench.dead_letters.redrive(progress=die_again).count == 20
     assert len(bench.dead_letters.listing().letters) == 20
+
+
+def test_the_documentation_has_a_row_for_every_reason() -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "dead-letters.md").read_text("utf-8")
+    rows = {line.split("`")[1] for line in documented.splitlines() if line.startswith("| `")}
+    assert rows == {*Reason, FUNCTION_DIED, UNDELIVERABLE}
