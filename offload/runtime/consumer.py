@@ -202,7 +202,7 @@ class _Consumer:
             record.seconds = time.perf_counter() - began
         self._handle(readable)
         for record in records:
-            if record.outcome == "failed":
+            if record.outcome not in ("done", "duplicate"):
                 self._retry_or_give_up(record, context)
         for record in records:
             self._say(record, context)
@@ -313,6 +313,7 @@ class _Consumer:
                 self._publish(record, msgspec.json.encode(list(caused)) if caused else None, outcome="done")
             self._fold(postings)
             return
+        raise Contended(f"other deliveries won each of {_COMMIT_ATTEMPTS} transactions")
 
     def _mark(self, event: Event[Any], effect: Effect) -> dict[str, Any]:
         item: dict[str, Any] = {**_mark_key(event), "type": {"S": event.type}}
@@ -439,6 +440,10 @@ class _Consumer:
             return
         fields |= {"reason": record.reason, "detail": record.detail}
         self._log.error("record", exc_info=None if isinstance(record.error, Refused) else record.error, **fields)
+
+
+class Contended(Exception):
+    """A batch lost every race for its marks; what is left of it is tried again with the record's retry."""
 
 
 class NotPublished(Exception):

@@ -310,3 +310,15 @@ def test_an_effect_that_no_transaction_can_hold_is_a_dead_letter(bench: Bench) -
     assert handler(bench.batch(order(1), order(99), order(2)), CONTEXT) == {"batchItemFailures": []}
     assert bench.done() == {"order.placed": 2}
     assert [letter["reason"] for letter in bench.dead_letters()] == ["effect-too-large"]
+
+
+def test_a_batch_that_lost_every_race_is_retried_and_not_taken_for_done(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = counting(bench)
+    handler(bench.batch(order(1)), CONTEXT)
+    monkeypatch.setattr("offload.runtime.consumer._COMMIT_ATTEMPTS", 1)
+    batch = bench.batch(order(1), order(2))
+    new = next(record for record in batch["Records"] if "order.placed:2" in record["body"])
+    assert handler(batch, CONTEXT) == {"batchItemFailures": [{"itemIdentifier": new["messageId"]}]}
+    assert units(bench) == 1
