@@ -373,11 +373,14 @@ def run_until_signalled(relay: Relay) -> None:
     def end(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-    _say(logging.INFO, "relay started")
-    relay.run(stop)
-    _say(logging.INFO, "relay stopped")
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        _say(logging.INFO, "relay started")
+        relay.run(stop)
+        _say(logging.INFO, "relay stopped")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _until_empty(relay: Relay) -> int:

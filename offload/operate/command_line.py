@@ -17,6 +17,7 @@ SUB_COMMANDS: dict[str, str] = {
     "ledger": "offload.operate.ledger_commands",
     "events": "offload.operate.events_commands",
     "dead-letters": "offload.operate.dead_letter_commands",
+    "outbox": "offload.operate.outbox_commands",
 }
 """Groups of commands: the name, and the module whose `app` is its Typer application, imported when it is used."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -135,11 +136,13 @@ def retry(
     schema: SchemaOption = None,
 ) -> None:
     """Let held events be published after all, once what refused them is mended."""
-    from offload.client.outbox import Outbox
-
     if bool(rows) == every:
         raise Failure("name the held rows to retry, or say --all: `offload outbox status` lists them")
-    count = Outbox(table, schema=schema).retry(_engine(database_url), None if every else rows)
+    from offload.client.outbox import Outbox
+
+    count = _decided(
+        database_url, table, lambda engine: Outbox(table, schema=schema).retry(engine, None if every else rows)
+    )
     _said(count, rows, "will be published again")
 
 
@@ -153,7 +156,19 @@ def discard(
     """Give held events up: they are never published, and what waits behind them goes on."""
     from offload.client.outbox import Outbox
 
-    _said(Outbox(table, schema=schema).discard(_engine(database_url), rows), rows, "are discarded")
+    count = _decided(database_url, table, lambda engine: Outbox(table, schema=schema).discard(engine, rows))
+    _said(count, rows, "are discarded")
+
+
+def _decided(database_url: str, table: str, decide: Callable[[Engine], int]) -> int:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from offload.client.relay import one_line
+
+    try:
+        return decide(_engine(database_url))
+    except SQLAlchemyError as error:
+        raise Failure(f"the outbox '{table}' cannot be written: {one_line(error)}") from error
 
 
 def _said(count: int, rows: list[int] | None, what: str) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -27,7 +28,10 @@ from offload.client.publisher import Publisher, Retries
 from offload.client.relay import Patience, Relay, RelayStopped, connect
 from offload.contracts.event import BrokenContract, Event
 from offload.contracts.orders import OrderLine, OrderPlaced
+from offload.operate.aws import Aws
+from offload.operate.embedded.process import Instance
 from offload.operate.outbox_commands import app
+from offload.operate.resources import Deployment
 from tests.unit.bus_server import Answer, Bus, serving
 from tests.unit.databases import database_url, postgresql, postgresql_server, sqlite
 
@@ -583,6 +587,34 @@ def test_operators_see_how_the_outbox_stands_and_decide_on_held_events(shop: Sho
     assert offload("retry", str(held["row"])).stdout == "1 held events will be published again\n"
     shop.drain(relay)
     assert shop.published == ["b1", "a1", "a2"]
+
+
+def test_offload_outbox_relay_publishes_to_the_environments_own_bus_until_sigterm(
+    shop: Shop, emulator: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Real services; only what CloudFormation would say of a deployment is given.
+    deployment = Deployment(Aws("local", emulator))
+    name = f"outbox-{uuid4().hex[:12]}"
+    deployment.aws.events.create_event_bus(Name=name)
+    deployment.aws.s3.create_bucket(Bucket=name)
+    deployment.__dict__["bus"] = name
+    monkeypatch.setattr(Deployment, "bucket", lambda *_: name)
+    monkeypatch.setattr(Deployment, "of", lambda _: deployment)
+    with shop.engine.begin() as connection:
+        outbox.add(connection, placed("1"), placed("2", description="x" * 1_100_000))
+
+    def stop_when_published() -> None:
+        until(lambda: outbox.status(shop.engine).published == 2, "the events are not published")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop_when_published)
+    stopper.start()
+    ended = CliRunner().invoke(app, ["relay", "--idle", "0.05"], env={"OFFLOAD_DATABASE_URL": shop.url})
+    stopper.join()
+
+    assert (ended.exit_code, ended.exception) == (0, None)
+    claims = deployment.aws.s3.list_objects_v2(Bucket=name)["Contents"]
+    assert [found["Key"].rpartition("/")[0] for found in claims] == ["claims/order.placed"]
 
 
 def test_every_row_is_one_of_the_four_states(shop: Shop) -> None:
