@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 # A call that hangs must end well before the function does, so that a record is retried and not the whole batch killed.
+# Requests are made by our own typed code and checked by AWS again: checking them in botocore too costs a transaction of
+# a dozen actions most of a millisecond (bench/ledger).
 _CONFIG = botocore.config.Config(
-    connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}
+    connect_timeout=2,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    parameter_validation=False,
 )
 
 

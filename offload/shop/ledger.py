@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,8 +55,11 @@ def sums_of(events: Iterable[Event[Invoice]]) -> sums.Sections:
         invoice = event.data
         placed = 0 if isinstance(invoice, OrderCancelled) else 1
         counted: set[str] = set()
+        days: dict[datetime | None, str] = {}
         for position, line in enumerate(invoice.lines):
-            rows = sections.setdefault(invoice.day_of(line).isoformat(), {})
+            if line.invoiced_at not in days:
+                days[line.invoiced_at] = invoice.day_of(line).isoformat()
+            rows = sections.setdefault(days[line.invoiced_at], {})
             # The invoice counts once, where its first line stands, and once for each of its products.
             first, again = position == 0, line.product in counted
             counted.add(line.product)
