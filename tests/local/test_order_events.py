@@ -20,7 +20,7 @@ import pytest
 
 from offload.client.publisher import ClaimStore, Publisher
 from offload.contracts.orders import OrderCancelled, OrderLine, OrderPlaced
-from offload.operate.audit import audit
+from offload.operate.audit import Account, audit
 from offload.operate.ledger_commands import ledger_of
 from offload.operate.resources import Deployment
 from offload.operate.status import depths
@@ -145,7 +145,7 @@ def test_a_month_is_exact_though_doubled_shuffled_poisoned_and_its_workers_kille
         own = {(each["event_id"], each["reason"]) for each in letters if each["consumer"] == consumer}
         assert own == set(poison)
     account = audit(copy.deployment)
-    assert account.missing == ()
+    assert account.missing == (), what_the_logs_say(copy, account)
     assert account.adds_up
     assert sum(line.dead for line in account.lines) == 2 * len(poison)
 
@@ -266,6 +266,15 @@ def test_each_function_works_with_its_own_role_and_not_without_a_grant(deployed_
 
     until(denied, "AccessDenied in the function's log", within=60)
     assert ledger_of(copy.deployment) == expected(SHIPPED_DAY)
+
+
+def what_the_logs_say(copy: Copy, account: Account) -> str:
+    """The log lines of every missing event."""
+    lines = [f"{len(account.missing)} missing"]
+    for missing in account.missing:
+        logged = copy.offload("logs", missing.consumer, "--since", "1h", "--json").stdout.splitlines()
+        lines += [str(missing), *(line for line in logged if missing.event_id in line)]
+    return "\n".join(lines)
 
 
 def an_order(invoice: str, lines: int, description: str | None = None) -> OrderPlaced:
