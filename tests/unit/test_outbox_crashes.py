@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -129,7 +130,8 @@ def test_nothing_is_lost_nor_published_that_was_rolled_back_and_order_is_kept_th
             for name in relays:
                 processes.running[name].terminate()
             for name in relays:
-                assert processes.running.pop(name).wait(20) == 0
+                # One that was started a moment ago may have been told to stop before it could listen.
+                assert processes.running.pop(name).wait(20) in {0, -signal.SIGTERM}
         finally:
             for process in processes.running.values():
                 process.kill()
