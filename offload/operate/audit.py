@@ -35,7 +35,10 @@ _BETWEEN_LOOKS_SECONDS: Final = 1.0
 
 
 class Line(NamedTuple):
-    """One consumer's account of one event type, in distinct events; `missing` is what nobody has."""
+    """One consumer's account of one event type, in distinct events; `missing` is what nobody has.
+
+    `published` leaves out what was published before the consumer was there.
+    """
 
     consumer: str
     event_type: str
@@ -90,7 +93,7 @@ def _draw_up(deployment: Deployment) -> Account:
     client = deployment.aws.dynamodb
     # In this order an event that moves on while we read is counted twice rather than not at all.
     published = _tally(client, journal)
-    waiting = {consumer.name: _waiting(deployment, consumer) for consumer in consumers}
+    queues = {consumer.name: _queue(deployment, consumer) for consumer in consumers}
     listing = DeadLetters(deployment.aws.sqs, consumers).listing(Wanted(), limit=_ALL)
     lines: list[Line] = []
     missing: list[Missing] = []
@@ -101,13 +104,20 @@ def _draw_up(deployment: Deployment) -> Account:
         dead = _dead(client, consumer, letters)
         done = _tally(client, consumer)
         types = consumer.event_types or tuple(sorted(published))
-        own = _lines(consumer, types, published, done, waiting[consumer.name], dead)
+        queue = queues[consumer.name]
+        own = _lines(consumer, types, published, done, queue.waiting, dead)
         lacking = [line.event_type for line in own if line.missing]
         if lacking:
             dead_ids = {letter.event_id for letter in letters}
-            missing += list(_missing(client, journal, consumer, lacking, dead_ids))[:_SHOWN]
+            found = list(_missing(client, journal, consumer, lacking, dead_ids))
+            before = Counter(each.event_type for each, sent in found if sent < queue.created)
+            # The tallies do not say when; the marks do.
+            since = {event_type: published.get(event_type, 0) - before[event_type] for event_type in types}
+            own = _lines(consumer, types, since, done, queue.waiting, dead)
+            if any(line.missing for line in own):
+                missing += [each for each, sent in found if sent >= queue.created][:_SHOWN]
         lines += own
-    return Account(tuple(lines), tuple(missing), waiting[journal.name])
+    return Account(tuple(lines), tuple(missing), queues[journal.name].waiting)
 
 
 def _lines(
@@ -145,10 +155,18 @@ def _tally(client: DynamoDBClient, consumer: Consumer) -> dict[str, int]:
     return {event_type: int(amounts[0]) for event_type, amounts in rows.items()}
 
 
-def _waiting(deployment: Deployment, consumer: Consumer) -> int:
+class _Queue(NamedTuple):
+    """How many messages a consumer's queue holds, and when it was made, in milliseconds since the epoch."""
+
+    waiting: int
+    created: int
+
+
+def _queue(deployment: Deployment, consumer: Consumer) -> _Queue:
     answer = deployment.aws.sqs.get_queue_attributes(QueueUrl=consumer.queue_url, AttributeNames=["All"])
-    counts = (value for name, value in answer["Attributes"].items() if name.startswith("ApproximateNumberOfMessages"))
-    return sum(int(count) for count in counts)
+    said = answer["Attributes"]
+    counts = (value for name, value in said.items() if name.startswith("ApproximateNumberOfMessages"))
+    return _Queue(sum(int(count) for count in counts), int(said["CreatedTimestamp"]) * 1000)
 
 
 def _dead(client: DynamoDBClient, consumer: Consumer, letters: Iterable[DeadLetter]) -> Counter[str]:
@@ -188,18 +206,21 @@ def _marked(client: DynamoDBClient, consumer: Consumer, keys: Iterable[str]) -> 
 
 def _missing(
     client: DynamoDBClient, journal: Consumer, consumer: Consumer, types: Iterable[str], dead: set[str]
-) -> Iterator[Missing]:
-    """The events of the journal that the consumer has neither marked nor given up on: reads the whole journal."""
+) -> Iterator[tuple[Missing, int]]:
+    """The events of the journal that the consumer has neither marked nor given up on, and when the bus had them.
+
+    Reads the whole journal.
+    """
     wanted = set(types)
     pages = client.get_paginator("scan").paginate(TableName=str(journal.marks_table), ConsistentRead=True)
     for page in pages:
         marks = {
-            item["pk"]["S"]: item["type"]["S"]
+            item["pk"]["S"]: (item["type"]["S"], int(item["sent"]["N"]))
             for item in page["Items"]
             if item["sk"]["S"] == "mark" and item["type"]["S"] in wanted
         }
         done = _marked(client, consumer, marks)
-        for key, event_type in marks.items():
+        for key, (event_type, sent) in marks.items():
             source, _, event_id = key.removeprefix("event#").partition("#")
             if key not in done and event_id not in dead:
-                yield Missing(consumer.name, event_type, source, event_id)
+                yield Missing(consumer.name, event_type, source, event_id), sent

@@ -22,7 +22,7 @@ _POLL_SECONDS: Final = 0.25
 _ROWS: Final = 10
 
 _NEXT: Final = """\
-That is {day}, exact to the penny, through the bus, a queue and a function. What to try next:
+The orders of {day} came through the bus, a queue and a function, exact to the penny. What to try next:
   .venv/bin/offload orders generate --seed 1 --count 500 --out orders.csv.gz   make an orders file of your own
   .venv/bin/offload orders publish orders.csv.gz --duplicate 0.2 --shuffle     publish it, a fifth twice: it counts once
   .venv/bin/offload orders publish orders.csv.gz --poison 0.01                 with broken events among them

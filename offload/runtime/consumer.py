@@ -83,6 +83,8 @@ class _Record:
         self.receipt: str = record["receiptHandle"]
         self.body: str = record["body"]
         self.attempt = int(record["attributes"]["ApproximateReceiveCount"])
+        # Milliseconds since the epoch at which the bus handed it to the queue; of a redriven record, the redrive.
+        self.sent_at = int(record["attributes"]["SentTimestamp"])
         self.event: Event[EventData] | None = None
         self.id = ""
         self.type = ""
@@ -284,7 +286,7 @@ class _Consumer:
             effect = decide([_event(record) for record in new])
             tally = self._tally(new)
             postings = (tally, *effect.postings)
-            marks = [self._mark(_event(record), effect) for record in new]
+            marks = [self._mark(record, effect) for record in new]
             actions: list[Any] = [*marks, *(posting.action() for posting in postings), *effect.actions]
             if len(actions) > _TRANSACTION_ACTIONS:
                 if len(new) == 1:
@@ -315,8 +317,9 @@ class _Consumer:
             return
         raise Contended(f"other deliveries won each of {_COMMIT_ATTEMPTS} transactions")
 
-    def _mark(self, event: Event[Any], effect: Effect) -> dict[str, Any]:
-        item: dict[str, Any] = {**_mark_key(event), "type": {"S": event.type}}
+    def _mark(self, record: _Record, effect: Effect) -> dict[str, Any]:
+        event = _event(record)
+        item: dict[str, Any] = {**_mark_key(event), "type": {"S": event.type}, "sent": {"N": str(record.sent_at)}}
         publications = effect.publications.get(event.id)
         if publications:
             item["publish"] = {"B": msgspec.json.encode(list(publications))}

@@ -228,6 +228,31 @@ def test_an_event_that_vanishes_from_a_queue_is_named_by_the_audit(copy: Copy) -
     assert [(each["consumer"], each["event_id"]) for each in document["missing"]] == [("SalesLedger", order.event().id)]
 
 
+def test_a_consumer_that_came_later_owes_nothing_for_what_was_before_it(copy: Copy) -> None:
+    aws = copy.deployment.aws
+    consumer = copy.deployment.consumer("SalesLedger")
+    publisher = Publisher(copy.deployment.bus, events=aws.events)
+    early, late = an_order("900011", 1).event(), an_order("900012", 1).event()
+    (rule,) = (each for each in copy.deployment.resources if each.path == "SalesLedger/Rule")
+    name = rule.physical_id.rpartition("|")[2]
+    aws.events.disable_rule(Name=name, EventBusName=copy.deployment.bus)
+    publisher.publish(early, late)
+    until(lambda: audit_line(copy.deployment).published == 2, "the journal")
+    assert audit_line(copy.deployment).missing == 2
+    marks = str(copy.deployment.consumer("EventJournal").marks_table)
+    created = aws.sqs.get_queue_attributes(QueueUrl=consumer.queue_url, AttributeNames=["CreatedTimestamp"])
+    before = int(created["Attributes"]["CreatedTimestamp"]) * 1000 - 1
+    aws.dynamodb.update_item(
+        TableName=marks,
+        Key={"pk": {"S": f"event#offload.shop#{early.id}"}, "sk": {"S": "mark"}},
+        UpdateExpression="SET sent = :before",
+        ExpressionAttributeValues={":before": {"N": str(before)}},
+    )
+    account = audit(copy.deployment, pause=lambda _: None)
+    assert [each.event_id for each in account.missing if each.consumer == "SalesLedger"] == [late.id]
+    assert audit_line(copy.deployment).published == 1
+
+
 def test_an_order_over_the_limit_of_the_bus_is_counted_like_any_other(copy: Copy) -> None:
     aws = copy.deployment.aws
     order = an_order("900002", 12_000, "a description that makes the order's event longer than the bus can carry")

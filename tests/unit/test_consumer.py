@@ -72,7 +72,7 @@ class Bench:
                     "messageId": each["MessageId"],
                     "receiptHandle": each["ReceiptHandle"],
                     "body": each["Body"],
-                    "attributes": {"ApproximateReceiveCount": str(attempt)},
+                    "attributes": {"ApproximateReceiveCount": str(attempt), "SentTimestamp": "1291191960000"},
                 }
                 for each in found["Messages"]
             ]
