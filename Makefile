@@ -6,6 +6,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # jsii would otherwise greet every synth with the machine's own, maybe outdated, Node.
 export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := 1
 export CDK_DISABLE_CLI_TELEMETRY := true
+# Many containers set it; every synth would then compile the CDK's modules anew, for over two seconds (bench/synth).
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help toolchain up down test test-fast check synth diff deploy bench prove lock schemas clean

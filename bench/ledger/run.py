@@ -326,8 +326,11 @@ def main() -> None:
         results["throughput"] = rates
         kept &= rates["ratio"] >= throughput.GOAL
         if not arguments.json:
-            print(f"{rates['events']} events a round, events/s: {rates['rates']}")
-            print(f"medians {rates['medians']}, ratio {rates['ratio']} (goal: at least {throughput.GOAL})")
+            print(f"{rates['events']} events a round")
+            for name, median in rates["medians"].items():
+                print(f"  {name:14} {median:6.0f} events/s {rates['rates'][name]}; ms: {rates['processor_ms'][name]}")
+            print(f"ratio to a do-nothing consumer {rates['ratio']} (goal: at least {throughput.GOAL})")
+            print(f"ratio to a bare function {rates['ratio_to_bare']}")
     if arguments.json:
         print(json.dumps(results, indent=1))
     if not kept:

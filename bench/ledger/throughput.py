@@ -1,15 +1,19 @@
-"""Events a second through the deployed app, beside a consumer that does nothing.
+"""Events a second through the deployed sales ledger, beside two consumers that do nothing.
 
-The app is deployed to an embedded AWS by the CDK's command line, as `offload up` does. Beside it stands a function that
-logs a line and returns, behind a rule, a queue and an event source with the same settings as the sales ledger's. Both
-get the same real invoices over the same bus; only one rule of the bus is switched on at a time, so that each has the
-machine for itself. The clock runs from the first PutEvents to the moment when nothing is left in the queue.
+The app is deployed to an embedded AWS by the CDK's command line, as `offload up` does. The first peer is the app's own
+EventJournal: a consumer that decides nothing, on the same runtime, each event done once. The second is a bare function
+that logs a line a batch and returns, behind a rule, a queue and an event source with the same settings. All get the
+same real invoices over the same bus; only one rule of the bus is switched on at a time, so that each has the machine
+for itself. The clock runs from the first PutEvents to the moment when nothing is left in the queue. Beside the rates
+stands the processor time that an event took in the emulator, in its function workers and in the publisher: on two cores
+the three compete.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -30,6 +34,8 @@ from offload.runtime import sums
 
 GOAL: Final = 0.8
 CONSUMER: Final = "SalesLedger"
+NOTHING: Final = "EventJournal"
+BARE: Final = "bare function"
 _NOTHING: Final = """
 def handler(event, context):
     print("nothing done with", len(event["Records"]), "records")
@@ -53,43 +59,72 @@ class Peer:
 
 
 def measure(invoices: Sequence[Invoice], *, rounds: int) -> dict[str, Any]:
-    """Rates in events a second of both, by round, their medians and the ratio of these."""
+    """Rates in events a second of all, by round, their medians, the ratios of these, and processor time an event."""
     with tempfile.TemporaryDirectory() as folder:
         embedded = EmbeddedAws(Path(folder), persist=False)
         try:
-            return _measure(bring_up(embedded), invoices, rounds)
+            return _measure(embedded, bring_up(embedded), invoices, rounds)
         finally:
             embedded.stop()
 
 
-def _measure(deployment: Deployment, invoices: Sequence[Invoice], rounds: int) -> dict[str, Any]:
-    consumer = deployment.consumer(CONSUMER)
-    rule = deployment.one(f"{CONSUMER}/Rule", "AWS::Events::Rule").physical_id.rpartition("|")[2]
-    ours = Peer("ours", rule.rpartition("/")[2], consumer.queue_url)
-    nothing = _nothing(deployment)
-    rates: dict[str, list[float]] = {ours.name: [], nothing.name: []}
-    published = 0
+def _measure(embedded: EmbeddedAws, deployment: Deployment, invoices: Sequence[Invoice], rounds: int) -> dict[str, Any]:
+    peers = [_deployed(deployment, CONSUMER), _deployed(deployment, NOTHING), _nothing(deployment)]
+    rates: dict[str, list[float]] = {peer.name: [] for peer in peers}
+    spent: dict[str, list[tuple[float, ...]]] = {peer.name: [] for peer in peers}
     for turn in range(rounds + 1):
-        for peer in (ours, nothing) if turn % 2 else (nothing, ours):
-            # The first round starts the workers, and is not counted; every round's events are new ones.
-            rate = _rate(deployment, peer, _entries(deployment.bus, invoices, f"{peer.name}-{turn}"))
-            published += len(invoices) if peer is ours else 0
+        # The first round starts the workers, and is not counted; every round's events are new ones.
+        for peer in peers if turn % 2 else reversed(peers):
+            entries = _entries(deployment.bus, invoices, f"{peer.name}-{turn}")
+            before = _processor_seconds(embedded)
+            rate = _rate(deployment, peer, entries)
             if turn:
-                rates[peer.name].append(round(rate, 1))
-    done = sum(int(row[0]) for row in sums.read(deployment.aws.dynamodb, consumer.marks_table or "")["done"].values())
-    if done != published:
-        raise RuntimeError(f"{CONSUMER} did {done} of {published} events")
+                rates[peer.name].append(round(rate))
+                after = _processor_seconds(embedded)
+                spent[peer.name].append(tuple((b - a) / len(entries) for a, b in zip(before, after, strict=True)))
+    marks_table = deployment.consumer(CONSUMER).marks_table or ""
+    done = sum(int(row[0]) for row in sums.read(deployment.aws.dynamodb, marks_table)["done"].values())
+    if done != (rounds + 1) * len(invoices):
+        raise RuntimeError(f"{CONSUMER} did {done} of {(rounds + 1) * len(invoices)} events")
     medians = {name: statistics.median(each) for name, each in rates.items()}
     return {
         "events": len(invoices),
         "rates": rates,
         "medians": medians,
-        "ratio": round(medians[ours.name] / medians[nothing.name], 3),
+        "ratio": round(medians[CONSUMER] / medians[NOTHING], 3),
+        "ratio_to_bare": round(medians[CONSUMER] / medians[BARE], 3),
+        "processor_ms": {
+            name: {
+                who: round(1000 * statistics.median(column), 2)
+                for who, column in zip(("emulator", "workers", "publisher"), zip(*each, strict=True), strict=True)
+            }
+            for name, each in spent.items()
+        },
     }
 
 
+def _deployed(deployment: Deployment, name: str) -> Peer:
+    rule = deployment.one(f"{name}/Rule", "AWS::Events::Rule").physical_id
+    return Peer(name, rule.rpartition("|")[2].rpartition("/")[2], deployment.consumer(name).queue_url)
+
+
+def _processor_seconds(embedded: EmbeddedAws) -> tuple[float, float, float]:
+    """User and system time so far of the emulator, of its workers, and of this process; zeros without /proc."""
+    workers = sum(_process_seconds(pid) for pid in embedded.workers())
+    own = os.times()
+    return _process_seconds(embedded.connected().pid), workers, own.user + own.system
+
+
+def _process_seconds(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:  # it has just ended, or this system has no /proc
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _nothing(deployment: Deployment) -> Peer:
-    """The consumer that does nothing, made by API."""
+    """The bare function behind a queue, made by API."""
     aws = deployment.aws
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -115,7 +150,7 @@ def _nothing(deployment: Deployment) -> Peer:
     pattern = json.dumps({"source": ["offload.shop"], "detail-type": ["order.cancelled", "order.placed"]})
     aws.events.put_rule(Name="nothing", EventBusName=deployment.bus, EventPattern=pattern)
     aws.events.put_targets(Rule="nothing", EventBusName=deployment.bus, Targets=[{"Id": "queue", "Arn": arn}])
-    return Peer("nothing", "nothing", queue_url)
+    return Peer(BARE, "nothing", queue_url)
 
 
 def _entries(bus: str, invoices: Sequence[Invoice], suffix: str) -> list[Any]:
