@@ -40,6 +40,12 @@ def copy(tmp_path: Path, assembly: Path) -> Iterator[Copy]:
 
 
 @pytest.fixture
+def copy_with_iam(tmp_path: Path, assembly: Path) -> Iterator[Copy]:
+    """The same over TLS and with IAM enforced, so that every call needs its role's permission."""
+    yield from a_copy(tmp_path / "embedded", assembly, auth=True)
+
+
+@pytest.fixture
 def orders_file(tmp_path: Path) -> Path:
     """A month of real orders where it is at hand, else as many made ones."""
     if DECEMBER.exists():
@@ -265,8 +271,8 @@ def test_an_order_over_the_limit_of_the_bus_is_counted_like_any_other(copy: Copy
     assert ledger_of(copy.deployment).total == Figures(Decimal(12_000), 12_000, 1, 0)
 
 
-def test_each_function_works_with_its_own_role_and_not_without_a_grant(deployed_with_iam: Copy) -> None:
-    copy = deployed_with_iam
+def test_each_function_works_with_its_own_role_and_not_without_a_grant(copy_with_iam: Copy) -> None:
+    copy = copy_with_iam
     assert copy.offload("orders", "publish", str(SHIPPED_DAY)).returncode == 0
     until(lambda: settled(copy.deployment), "the day's orders")
     assert ledger_of(copy.deployment) == expected(SHIPPED_DAY)
