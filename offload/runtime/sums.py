@@ -48,7 +48,11 @@ class TornRead(Exception):
 def add(sums: Rows, key: str, amounts: Iterable[Amount]) -> None:
     """Adds `amounts`, column by column, to the row of `key`."""
     row = sums.get(key)
-    sums[key] = list(amounts) if row is None else [a + b for a, b in zip(row, amounts, strict=True)]
+    if row is None:
+        sums[key] = list(amounts)
+        return
+    for column, amount in enumerate(amounts):
+        row[column] += amount
 
 
 def merge(into: Sections, more: Sections) -> None:
