@@ -14,7 +14,7 @@ more resources. What is unchanged has a project of its own, that no cold step em
     .venv/bin/python bench/bundling/run.py --empty-caches    once, with downloads
 
 sam installs by pip and uv does not read pip's settings: where those name more indexes, give sam its best with
-`env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null` in front. The machine's load is printed; a busy one's ratios are rough.
+`env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null` in front. The load is printed: a busy machine's ratios are rough.
 
 It writes nothing but `.offload/bench/sam`, the environment of aws-sam-cli. Leaves with 1 when a goal is missed.
 """
