@@ -52,7 +52,7 @@ test: toolchain check ## everything that is not a benchmark: checks, unit, snaps
 	@$(BIN)/python -m pytest tests
 
 test-fast: toolchain ## unit and template tests alone
-	@$(BIN)/python -m pytest tests/unit tests/snapshots
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/unit tests/snapshots
 
 check: toolchain ## ruff, mypy strict, import-linter, cfn-lint
 	@$(BIN)/ruff check .
@@ -71,7 +71,7 @@ deploy: toolchain ## deploy ENV to AWS
 	@node_modules/.bin/cdk deploy --all --context environment=$(ENV)
 
 bench: toolchain ## every benchmark under bench/, one after the other
-	@for bench in bench/*/run.py; do $(BIN)/python $$bench || exit 1; done
+	@missed=0; for bench in bench/*/run.py; do echo "$$bench"; $(BIN)/python $$bench || missed=1; done; exit $$missed
 
 prove: toolchain ## the proofs that are too long for `make test`, whole
 	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest tests/local

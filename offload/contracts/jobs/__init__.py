@@ -1,0 +1,1 @@
+"""Job types: what a unit of background work takes, gives, and may cost."""

@@ -1,0 +1,100 @@
+"""A job as the service shows it, and how it is asked for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final
+
+from msgspec import Meta, Raw, Struct
+
+from offload.contracts.event import Id, Moment
+from offload.contracts.jobs.job_type import Priority
+
+# A year ahead is as far as a job may be put off.
+LONGEST_DELAY_SECONDS: Final = 366 * 24 * 3600
+# The body of a submit, in bytes. Lambda takes 6 MB, DynamoDB items are 400 kB: larger input travels as a reference.
+LONGEST_INPUT: Final = 256 * 1024
+BULK_LIMIT: Final = 1000
+
+Tag = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class State(StrEnum):
+    """Where a job is. `waiting`, `queued`, `running` and `held` are open; the others are its end."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    HELD = "held"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+class Transition(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One change of a job's state. `why` is for people: `due`, `lease ended`, an attempt's error."""
+
+    at: Moment
+    state: State
+    attempt: int
+    why: str = ""
+
+
+class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a run is. `finish_at` is estimated from its rate so far."""
+
+    done: int = 0
+    total: int | None = None
+    message: str = ""
+    finish_at: datetime | None = None
+
+
+class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A job as it stands. `input` and `result` are JSON by the type's contract; `result_ref` stands for a large one."""
+
+    id: Id
+    type: str
+    state: State
+    attempt: int
+    input: Raw
+    created_at: Moment
+    changed_at: Moment
+    priority: Priority = Priority.NORMAL
+    run_at: datetime | None = None
+    progress: Progress | None = None
+    result: Raw | None = None
+    result_ref: str | None = None
+    error: str | None = None
+    tags: tuple[str, ...] = ()
+    key: str | None = None
+    parent: str | None = None
+    retry_of: str | None = None
+    traceparent: str | None = None
+    cancel_requested: bool = False
+    lease_until: datetime | None = None
+    history: tuple[Transition, ...] = ()
+
+
+class Submit(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One wish for a job. At most one of `delay` (seconds) and `run_at`.
+
+    `idempotency_key`: the same key and content is the same job; other content under the key is a conflict.
+    `unique_for` (seconds) overrides how long the type keeps jobs unique.
+    """
+
+    type: str
+    input: Raw = Raw(b"{}")
+    idempotency_key: Id | None = None
+    delay: Annotated[float, Meta(ge=0, le=LONGEST_DELAY_SECONDS)] | None = None
+    run_at: Moment | None = None
+    priority: Priority = Priority.NORMAL
+    tags: Annotated[tuple[Tag, ...], Meta(max_length=20)] = ()
+    unique_for: Annotated[float, Meta(gt=0)] | None = None
+    traceparent: str | None = None
+    retry_of: Id | None = None
