@@ -10,6 +10,7 @@ import boto3
 import pytest
 
 from offload.operate.embedded.process import EmbeddedAws, Instance
+from tests.month import MONTH
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -60,12 +61,11 @@ def sqs(aws_environment: None) -> SQSClient:
 
 
 @pytest.fixture
-def shared_data() -> Path:
-    """The folder of data that lies beside the project; tests that use it skip where it is not."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
+def month() -> Path:
+    """The real orders of December 2010; tests that need them skip where they are not beside the checkout."""
+    if not MONTH.exists():
         pytest.skip("the month's orders are not beside this checkout")
-    return folder
+    return MONTH
 
 
 def new_table(client: DynamoDBClient, name: str, *, sort_key: bool = True) -> str:

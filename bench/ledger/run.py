@@ -7,7 +7,7 @@ theirs to DynamoDB is counted, and its units computed by the rules in `meter.py`
 tally, the postings and their folds; the idempotency records and the counters. What Lambda itself does (receiving,
 deleting) is the same for both and not counted.
 
-    .venv/bin/python bench/ledger/run.py                    December (../shared/data), or the day that is shipped
+    .venv/bin/python bench/ledger/run.py                    December (tests/month.py), or the day that is shipped
     .venv/bin/python bench/ledger/run.py --repeat 10        the month ten times over: folds at work
     .venv/bin/python bench/ledger/run.py --json
 
@@ -39,13 +39,12 @@ from bench.ledger import throughput
 from bench.ledger.meter import Item, Meter, item_size
 from bench.ledger.plain import plain_handler
 from offload.operate.aws import shell_settings
-from offload.operate.embedded import PROJECT
 from offload.operate.embedded.process import EmbeddedAws
 from offload.runtime import aws, sums
 from offload.shop.ledger import Ledger, read_ledger
 from offload.shop.orders import SHIPPED_DAY, read_orders
+from tests.month import MONTH
 
-MONTH: Final = PROJECT.parent / "shared" / "data" / "online_retail" / "2010-12.csv.gz"
 CALLS_GOAL: Final = 1 / 10
 UNITS_GOAL: Final = 1 / 5
 SEED: Final = 20101201

@@ -27,10 +27,10 @@ from offload.operate.status import depths
 from offload.shop.ledger import Figures, Ledger
 from offload.shop.orders import SHIPPED_DAY, generate, read_orders, write_orders
 from tests.local.conftest import Copy, a_copy
+from tests.month import MONTH
 
 SETTLED_WITHIN: Final = 240.0
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
-DECEMBER: Final = Path(__file__).resolve().parents[3] / "shared/data/online_retail/2010-12.csv.gz"
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def copy_with_iam(tmp_path: Path, assembly: Path) -> Iterator[Copy]:
 @pytest.fixture
 def orders_file(tmp_path: Path) -> Path:
     """A month of real orders where it is at hand, else as many made ones."""
-    if DECEMBER.exists():
-        return DECEMBER
+    if MONTH.exists():
+        return MONTH
     file = tmp_path / "orders.csv.gz"
     write_orders(file, generate(2010, 2_000))
     return file
@@ -156,10 +156,8 @@ def test_a_month_is_exact_though_doubled_shuffled_poisoned_and_its_workers_kille
     assert sum(line.dead for line in account.lines) == 2 * len(poison)
 
 
-def test_december_2010_has_the_figures_that_the_data_set_has(copy: Copy) -> None:
-    if not DECEMBER.exists():
-        pytest.skip("the month's orders are not beside this checkout")
-    assert copy.offload("orders", "publish", str(DECEMBER)).returncode == 0
+def test_december_2010_has_the_figures_that_the_data_set_has(copy: Copy, month: Path) -> None:
+    assert copy.offload("orders", "publish", str(month)).returncode == 0
     until(lambda: ledger_of(copy.deployment).total.orders == 1_699, "the month's orders")
     until(lambda: settled(copy.deployment), "the queues to be empty")
     shown = json.loads(copy.offload("ledger", "show", "--json").stdout)

@@ -60,8 +60,8 @@ def test_the_shipped_day_adds_up_to_the_penny() -> None:
     assert [sum(column) for column in zip(*products, strict=True)][:2] == [Decimal("58635.56"), 26814]
 
 
-def test_december_adds_up_to_the_penny(shared_data: Path) -> None:
-    invoices = read_orders(shared_data / "online_retail" / "2010-12.csv.gz").invoices
+def test_december_adds_up_to_the_penny(month: Path) -> None:
+    invoices = read_orders(month).invoices
     rows = [
         row
         for section in sums_of(invoice.event() for invoice in invoices).values()

@@ -25,7 +25,6 @@ from offload.shop.orders import (
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
 GOOD = "536365,85123A,WHITE HANGING HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom\n"
-DECEMBER = Path(__file__).parents[3] / "shared" / "data" / "online_retail" / "2010-12.csv.gz"
 
 FIGURES_OF_SEED_1 = (Decimal("342369.433"), 93245, 449, 51)
 
@@ -66,9 +65,8 @@ def test_the_shipped_day_has_the_figures_that_its_attribution_names() -> None:
         assert told in attribution
 
 
-@pytest.mark.skipif(not DECEMBER.exists(), reason="the month is not shipped with the project")
-def test_december_2010_sums_to_its_known_figures() -> None:
-    invoices = read_orders(DECEMBER).invoices
+def test_december_2010_sums_to_its_known_figures(month: Path) -> None:
+    invoices = read_orders(month).invoices
     assert figures(invoices) == (Decimal("748957.02"), 342228, 1699, 326)
     by_country: dict[str, Decimal] = {}
     by_day: dict[date, Decimal] = {}
