@@ -19,7 +19,7 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Final, TextIO
+from typing import BinaryIO, Final, TextIO, cast
 
 from offload.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
 
@@ -45,10 +45,25 @@ _CUSTOMER: Final = re.compile(r"(\d+)(\.0+)?", re.ASCII)
 _ID_LENGTH: Final = 256
 _QUANTITY_BOUND: Final = 10**9
 _ROWS_TOLD: Final = 5
+_BUFFER: Final = 2**18
 
 
 class UnreadableOrders(Exception):
     """A file that is no orders file at all; `str()` is one line that names the file and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An order line as it stands in the file, checked: `unit_price` in GBP, exact; `customer` None for a guest."""
+
+    invoice: str
+    product: str
+    description: str | None
+    quantity: int
+    invoiced_at: datetime
+    unit_price: Decimal
+    customer: str | None
+    country: str
 
 
 @dataclass(frozen=True)
@@ -101,21 +116,34 @@ def read_orders(path: Path, *, skip_bad: bool = False) -> Orders:
     quantities stay exact. With `skip_bad`, an invoice with a bad row is left out as a whole and its row is listed.
     Raises BadRows (without `skip_bad`) and UnreadableOrders.
     """
-    invoices: dict[str, list[_Row]] = {}
+    invoices: dict[str, list[Row]] = {}
     bad: list[BadRow] = []
     count = 0
-    with _text_of(path) as text:
-        for row in _rows(text, path):
-            count += 1
-            if isinstance(row, BadRow):
-                bad.append(row)
-            else:
-                invoices.setdefault(row.invoice, []).append(row)
+    try:
+        with path.open("rb") as file:
+            for row in read_rows(file, str(path)):
+                count += 1
+                if isinstance(row, BadRow):
+                    bad.append(row)
+                else:
+                    invoices.setdefault(row.invoice, []).append(row)
+    except OSError as error:
+        raise UnreadableOrders(f"{path}: {error.strerror or error}") from error
     if bad and not skip_bad:
         raise BadRows(path, bad)
     for row in bad:
         invoices.pop(row.invoice, None)
     return Orders(tuple(_invoice(rows) for rows in invoices.values()), count, tuple(bad))
+
+
+def read_rows(file: BinaryIO, name: str) -> Iterator[Row | BadRow]:
+    """Streams the rows of an orders file, plain or gzip, in the file's order, in memory that does not grow with it.
+
+    `file` is read from where it stands, forwards only: a response of S3 will do. `name` is what errors call it.
+    Raises UnreadableOrders.
+    """
+    with _text_of(file, name) as text:
+        yield from _rows(text, name)
 
 
 def write_orders(path: Path, invoices: Iterable[Invoice]) -> int:
@@ -131,18 +159,6 @@ def write_orders(path: Path, invoices: Iterable[Invoice]) -> int:
         return _write(file, invoices)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    invoice: str
-    product: str
-    description: str | None
-    quantity: int
-    invoiced_at: datetime
-    unit_price: Decimal
-    customer: str | None
-    country: str
-
-
 class _Bad(Exception):
     def __init__(self, column: str, reason: str) -> None:
         super().__init__(reason)
@@ -151,70 +167,68 @@ class _Bad(Exception):
 
 
 @contextmanager
-def _text_of(path: Path) -> Iterator[TextIO]:
+def _text_of(file: BinaryIO, name: str) -> Iterator[TextIO]:
+    # Looked at, not sought back to: what comes over the network cannot be.
+    buffered = io.BufferedReader(cast("io.RawIOBase", file), _BUFFER)
     try:
-        with path.open("rb") as file:
-            magic = file.read(2)
-            if not magic:
-                raise UnreadableOrders(f"{path}: the file is empty; an orders file has a row of column names first")
-            file.seek(0)
-            if magic == b"\x1f\x8b":
-                with gzip.GzipFile(fileobj=file) as packed, _decoded(packed) as text:
-                    yield text
-            elif path.suffix == ".gz":
-                raise UnreadableOrders(f"{path}: not a gzip file, though its name ends with .gz")
-            else:
-                with _decoded(file) as text:
-                    yield text
+        magic = buffered.peek(2)[:2]
+        if not magic:
+            raise UnreadableOrders(f"{name}: the file is empty; an orders file has a row of column names first")
+        if magic == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=buffered) as packed, _decoded(packed) as text:
+                yield text
+        elif name.endswith(".gz"):
+            raise UnreadableOrders(f"{name}: not a gzip file, though its name ends with .gz")
+        else:
+            with _decoded(buffered) as text:
+                yield text
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UnreadableOrders(f"{path}: the gzip file is damaged or cut off ({error})") from error
+        raise UnreadableOrders(f"{name}: the gzip file is damaged or cut off ({error})") from error
     except UnicodeDecodeError as error:
         raise UnreadableOrders(
-            f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as CSV in UTF-8"
+            f"{name}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as CSV in UTF-8"
         ) from error
-    except OSError as error:
-        raise UnreadableOrders(f"{path}: {error.strerror or error}") from error
 
 
-def _decoded(file: io.BufferedReader | gzip.GzipFile) -> io.TextIOWrapper:
+def _decoded(file: io.BufferedReader[io.RawIOBase] | gzip.GzipFile) -> io.TextIOWrapper:
     # utf-8-sig takes the byte order mark that spreadsheets write; newline="" leaves line ends inside quotes alone.
     return io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
 
 
-def _rows(text: TextIO, path: Path) -> Iterator[_Row | BadRow]:
+def _rows(text: TextIO, name: str) -> Iterator[Row | BadRow]:
     reader = csv.reader(text, strict=True)
     try:
-        header = [name.strip() for name in next(reader, [])]
-        places = _places(header, path)
+        header = [column.strip() for column in next(reader, [])]
+        places = _places(header, name)
         before = reader.line_num
         for fields in reader:
             line, before = before + 1, reader.line_num
             if fields:
                 yield _row(fields, places, len(header), line)
     except csv.Error as error:
-        raise UnreadableOrders(f"{path}: not CSV at line {reader.line_num}: {error}") from error
+        raise UnreadableOrders(f"{name}: not CSV at line {reader.line_num}: {error}") from error
 
 
-def _places(header: Sequence[str], path: Path) -> tuple[int, ...]:
+def _places(header: Sequence[str], name: str) -> tuple[int, ...]:
     if not header:
-        raise UnreadableOrders(f"{path}: the first line is empty; an orders file has its column names there")
-    missing = [name for name in COLUMNS if name not in header]
+        raise UnreadableOrders(f"{name}: the first line is empty; an orders file has its column names there")
+    missing = [column for column in COLUMNS if column not in header]
     if missing:
         found = ", ".join(islice(header, 12))
-        raise UnreadableOrders(f"{path}: missing column {', '.join(missing)}; the first line has {found[:200]}")
-    twice = [name for name in COLUMNS if header.count(name) > 1]
+        raise UnreadableOrders(f"{name}: missing column {', '.join(missing)}; the first line has {found[:200]}")
+    twice = [column for column in COLUMNS if header.count(column) > 1]
     if twice:
-        raise UnreadableOrders(f"{path}: column {', '.join(twice)} stands twice in the first line")
-    return tuple(header.index(name) for name in COLUMNS)
+        raise UnreadableOrders(f"{name}: column {', '.join(twice)} stands twice in the first line")
+    return tuple(header.index(column) for column in COLUMNS)
 
 
-def _row(fields: Sequence[str], places: tuple[int, ...], width: int, line: int) -> _Row | BadRow:
+def _row(fields: Sequence[str], places: tuple[int, ...], width: int, line: int) -> Row | BadRow:
     invoice = fields[places[0]].strip() if places[0] < len(fields) else ""
     if len(fields) != width:
         return BadRow(line, None, f"{len(fields)} fields where the first line has {width}", invoice)
     _, product, description, quantity, invoiced_at, price, customer, country = (fields[place] for place in places)
     try:
-        return _Row(
+        return Row(
             invoice=_name(invoice, "InvoiceNo"),
             product=_name(product, "StockCode"),
             description=description or None,
@@ -281,7 +295,7 @@ def _quoted(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
-def _invoice(rows: Sequence[_Row]) -> Invoice:
+def _invoice(rows: Sequence[Row]) -> Invoice:
     first = rows[0]
     kind = OrderCancelled if first.invoice.startswith(CANCELLED) else OrderPlaced
     return kind(
