@@ -31,6 +31,9 @@ FOLD_EVERY: Final = 32
 _FOLDED_AT_ONCE: Final = 72
 _FOLDED_SECTIONS: Final = 24
 _READ_ATTEMPTS: Final = 10
+_TOTAL: Final = "total#"
+# Sorts after every key that begins alike.
+_LAST: Final = "\U0010ffff"
 
 Amount: TypeAlias = int | Decimal
 Rows: TypeAlias = dict[str, list[Amount]]
@@ -139,35 +142,55 @@ def fold(client: DynamoDBClient, table: str, shard: int) -> int:
     return len(keys)
 
 
-def read(client: DynamoDBClient, table: str) -> Sections:
-    """Everything added so far, exactly: each shard as it was between two folds. Raises TornRead."""
+def read(client: DynamoDBClient, table: str, *, first: str | None = None, last: str | None = None) -> Sections:
+    """Everything added so far, exactly: each shard as it was between two folds. Raises TornRead.
+
+    With `first` or `last`, the sections from the one to the other alone, both included, in the order of their names;
+    totals of other sections are not read.
+    """
     sums: Sections = {}
+    if first is not None and last is not None and last < first:
+        return sums
     for shard in range(SHARDS):
-        merge(sums, _read_shard(client, table, shard))
+        merge(sums, _read_shard(client, table, shard, first, last))
     return sums
 
 
-def _read_shard(client: DynamoDBClient, table: str, shard: int) -> Sections:
+def _read_shard(client: DynamoDBClient, table: str, shard: int, first: str | None, last: str | None) -> Sections:
+    if first is None and last is None:
+        ranges = [("head", _TOTAL + _LAST)]
+    else:
+        ranges = [("head", "posting#" + _LAST), (_TOTAL + (first or ""), _TOTAL + (_LAST if last is None else last))]
     for _ in range(_READ_ATTEMPTS):
         before: int | None = None
         sums: Sections = {}
-        pages = client.get_paginator("query").paginate(
-            TableName=table,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": _pk(shard)}},
-            ConsistentRead=True,
-        )
         found = False
-        for page in pages:
-            for item in page["Items"]:
-                found = True
-                key = item["sk"]["S"]
-                if key == "head":  # sorts before the postings and totals
-                    before = int(item["version"]["N"])
-                    continue
-                content = zlib.decompress(item["sums"]["B"])
-                kind, _, section = key.partition("#")
-                merge(sums, {section: _rows.decode(content)} if kind == "total" else _sections.decode(content))
+        for low, high in ranges:
+            pages = client.get_paginator("query").paginate(
+                TableName=table,
+                KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
+                ExpressionAttributeValues={":pk": {"S": _pk(shard)}, ":low": {"S": low}, ":high": {"S": high}},
+                ConsistentRead=True,
+            )
+            for page in pages:
+                for item in page["Items"]:
+                    found = True
+                    key = item["sk"]["S"]
+                    if key == "head":  # sorts before the postings and totals
+                        before = int(item["version"]["N"])
+                        continue
+                    content = zlib.decompress(item["sums"]["B"])
+                    if key.startswith(_TOTAL):
+                        merge(sums, {key.removeprefix(_TOTAL): _rows.decode(content)})
+                        continue
+                    merge(
+                        sums,
+                        {
+                            section: rows
+                            for section, rows in _sections.decode(content).items()
+                            if (first is None or first <= section) and (last is None or section <= last)
+                        },
+                    )
         # A fold moves sums from postings to totals; the version tells whether one did while the pages were read.
         if not found or _head(client, table, shard) == (before or 0):
             return sums

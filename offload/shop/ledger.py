@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,13 +69,18 @@ def sums_of(events: Iterable[Event[Invoice]]) -> sums.Sections:
     return sections
 
 
-def read_ledger(table: str, client: DynamoDBClient) -> Ledger:
-    """Reads the ledger, exactly as it stands; raises `sums.TornRead` when it changes too fast to be read."""
+def read_ledger(table: str, client: DynamoDBClient, *, first: date | None = None, last: date | None = None) -> Ledger:
+    """Reads the ledger, exactly as it stands; raises `sums.TornRead` when it changes too fast to be read.
+
+    With `first` or `last`, the days from the one to the other alone, both included: its countries and products are
+    those of these days, and an invoice counts on the day of its first line.
+    """
+    days = sums.read(client, table, first=_iso(first), last=_iso(last))
     total = Figures()
     by_day: dict[str, Figures] = {}
     by_country: dict[str, Figures] = {}
     by_product: dict[str, Figures] = {}
-    for day, rows in sums.read(client, table).items():
+    for day, rows in days.items():
         for key, (revenue, units, orders, cancellations) in rows.items():
             figures = Figures(Decimal(revenue), int(units), int(orders), int(cancellations))
             kind, _, name = key.partition("#")
@@ -90,3 +95,7 @@ def read_ledger(table: str, client: DynamoDBClient) -> Ledger:
 
 def _count(placed: int, *, counts: bool) -> tuple[int, int]:
     return (placed, 1 - placed) if counts else (0, 0)
+
+
+def _iso(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()

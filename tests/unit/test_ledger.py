@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +69,30 @@ def test_december_adds_up_to_the_penny(month: Path) -> None:
         if key.startswith("country#")
     ]
     assert [sum(column) for column in zip(*rows, strict=True)] == [Decimal("748957.02"), 342228, 1699, 326]
+
+
+def test_a_period_has_the_figures_of_its_days_alone_folded_or_not(dynamodb: DynamoDBClient) -> None:
+    table = new_table(dynamodb, "ledger-period")
+    for day in range(1, 5):
+        country = {2: "France", 3: "Spain"}.get(day, "Eire")
+        for number in range(20):
+            invoice = OrderPlaced(
+                invoice=f"{day}-{number}",
+                invoiced_at=datetime(2010, 12, day, 9, 0, tzinfo=UTC),
+                country=country,
+                lines=(line(f"product-{day}", 1, "1.05"),),
+            )
+            posting = sums.Posting(table, [invoice.event().id], sums_of([invoice.event()]))
+            dynamodb.transact_write_items(TransactItems=[posting.action()])  # type: ignore[list-item]
+    for shard in range(0, sums.SHARDS, 2):
+        sums.fold(dynamodb, table, shard)
+    middle = read_ledger(table, dynamodb, first=date(2010, 12, 2), last=date(2010, 12, 3))
+    assert middle.total == Figures(Decimal("42.00"), 40, 40, 0)
+    assert middle.by_country == dict.fromkeys(("France", "Spain"), Figures(Decimal("21.00"), 20, 20, 0))
+    assert set(middle.by_product) == {"product-2", "product-3"}
+    assert set(read_ledger(table, dynamodb, first=date(2010, 12, 3)).by_day) == {"2010-12-03", "2010-12-04"}
+    assert set(read_ledger(table, dynamodb, last=date(2010, 12, 1)).by_day) == {"2010-12-01"}
+    assert read_ledger(table, dynamodb, first=date(2010, 12, 2), last=date(2010, 12, 1)).total == Figures()
 
 
 def test_the_ledger_is_read_as_the_postings_added_it(dynamodb: DynamoDBClient) -> None:
