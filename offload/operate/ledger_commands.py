@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
+from offload.shop.money import money
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,12 +100,6 @@ def table_of(ledger: Ledger, by: By, rows: int) -> Table:
     if len(entries) > rows:
         table.add_row(f"… {len(entries) - rows:,} more: --rows")
     return table
-
-
-def money(amount: Decimal) -> str:
-    """An amount in pounds with its pence, and with more decimals only where it has them: `748957.02`."""
-    pence = amount.quantize(Decimal("0.01"))
-    return f"{(pence if pence == amount else amount.normalize()) + 0:f}"
 
 
 def _sorted(ledger: Ledger, by: By) -> dict[str, Figures]:

@@ -22,11 +22,12 @@ from offload.operate.aws import Aws
 from offload.operate.command_line import app
 from offload.operate.embedded.process import Instance
 from offload.operate.failure import Failure
-from offload.operate.ledger_commands import By, document_of, money, table_of
+from offload.operate.ledger_commands import By, document_of, table_of
 from offload.operate.orders import POISON_KINDS, Broken, Mix, mixed, publish
 from offload.operate.resources import Deployment
 from offload.runtime.reasons import Reason
 from offload.shop.ledger import Figures, Ledger
+from offload.shop.money import money
 from offload.shop.orders import SHIPPED_DAY, generate, read_orders
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Puts every customer of an orders file into a segment."""
