@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
 
 # A call that hangs must end well before the function does, so that a record is retried and not the whole batch killed.
 # Requests are made by our own typed code and checked by AWS again: checking them in botocore too costs a transaction of
@@ -56,4 +57,10 @@ def s3() -> S3Client:
 def events() -> EventBridgeClient:
     """The client for EventBridge."""
     client: EventBridgeClient = _client("events")
+    return client
+
+
+def ssm() -> SSMClient:
+    """The client for SSM's parameters."""
+    client: SSMClient = _client("ssm")
     return client

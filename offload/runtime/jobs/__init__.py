@@ -1,0 +1,1 @@
+"""Background jobs: their state, and how a function runs one."""

@@ -1,0 +1,119 @@
+"""How a job stands in its table: keys, encoding, and the parts of its writes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from offload.contracts.jobs.job import Job, Progress, State, Transition
+from offload.contracts.jobs.job_type import Priority
+
+Item = Mapping[str, Any]
+
+DUE_SHARDS: Final = 8
+TALLY_SHARDS: Final = 8
+_RANK: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
+
+
+def job_key(job_id: str) -> dict[str, Any]:
+    """The key of a job."""
+    return {"pk": {"S": f"job#{job_id}"}, "sk": {"S": "job"}}
+
+
+def unique_key(job_type: str, values: str) -> dict[str, Any]:
+    """The key of what says which job holds a combination of a type's unique fields."""
+    return {"pk": {"S": f"unique#{job_type}#{values}"}, "sk": {"S": "unique"}}
+
+
+def slot_key(job_type: str, key: str | None) -> dict[str, Any]:
+    """The key of what says which jobs run, of a type or of one key of it."""
+    return {"pk": {"S": f"slot#{_scope(job_type, key)}"}, "sk": {"S": "slot"}}
+
+
+def line_pk(job_type: str, key: str | None) -> dict[str, Any]:
+    """The partition of the jobs that wait for a slot."""
+    return {"S": f"line#{_scope(job_type, key)}"}
+
+
+def line_key(job_type: str, key: str | None, item: Item, *, ordered: bool = False) -> dict[str, Any]:
+    """A job's place in the line: by priority, then by age; of ordered jobs by age alone."""
+    rank = 0 if ordered else _RANK[Priority(item["priority"]["S"])]
+    return {"pk": line_pk(job_type, key), "sk": {"S": f"{rank}#{item['listed']['S']}"}}
+
+
+def tally_key(job_type: str, shard: int) -> dict[str, Any]:
+    """The key of one part of a type's counters."""
+    return {"pk": {"S": f"tally#{job_type}#{shard}"}, "sk": {"S": "tally"}}
+
+
+def shard_of(job_id: str, shards: int) -> int:
+    """The part that a job belongs to."""
+    return zlib.crc32(job_id.encode()) % shards
+
+
+def _scope(job_type: str, key: str | None) -> str:
+    return job_type if key is None else f"{job_type}#{key}"
+
+
+def number(moment: datetime) -> dict[str, str]:
+    """A time as DynamoDB's number: seconds since the epoch, to the microsecond."""
+    return {"N": f"{moment.timestamp():.6f}"}
+
+
+def moment(value: Mapping[str, str]) -> datetime:
+    """A time from its number."""
+    return datetime.fromtimestamp(float(value["N"]), UTC)
+
+
+def text(item: Item, name: str) -> str | None:
+    """A string attribute, None when it is not there."""
+    return item[name]["S"] if name in item else None
+
+
+def transition(at: datetime, state: State, attempt: int, why: str) -> dict[str, Any]:
+    """One entry of the history."""
+    entry = {"at": number(at), "state": {"S": state.value}, "attempt": {"N": str(attempt)}}
+    return {"M": {**entry, **({"why": {"S": why}} if why else {})}}
+
+
+def job_of(item: Item) -> Job:
+    """The job as it is shown."""
+
+    def when(name: str) -> datetime | None:
+        return moment(item[name]) if name in item else None
+
+    return Job(
+        id=item["pk"]["S"].removeprefix("job#"),
+        type=item["type"]["S"],
+        state=State(item["state"]["S"]),
+        attempt=int(item["attempt"]["N"]),
+        input=msgspec.Raw(item["input"]["B"]),
+        created_at=moment(item["created_at"]),
+        changed_at=moment(item["changed_at"]),
+        priority=Priority(item["priority"]["S"]),
+        run_at=when("run_at"),
+        progress=msgspec.json.decode(item["progress"]["B"], type=Progress) if "progress" in item else None,
+        result=msgspec.Raw(item["result"]["B"]) if "result" in item else None,
+        result_ref=text(item, "result_ref"),
+        error=text(item, "error"),
+        tags=tuple(tag["S"] for tag in item["tags"]["L"]),
+        key=text(item, "key"),
+        parent=text(item, "parent"),
+        retry_of=text(item, "retry_of"),
+        traceparent=text(item, "traceparent"),
+        cancel_requested="cancel" in item,
+        lease_until=when("lease_until"),
+        history=tuple(
+            Transition(
+                at=moment(entry["M"]["at"]),
+                state=State(entry["M"]["state"]["S"]),
+                attempt=int(entry["M"]["attempt"]["N"]),
+                why=text(entry["M"], "why") or "",
+            )
+            for entry in item["history"]["L"]
+        ),
+    )
