@@ -1,0 +1,1 @@
+"""A period's sales as a page with charts and a table."""
