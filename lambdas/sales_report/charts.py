@@ -17,8 +17,9 @@ _LEFT: Final = 64
 _TOP: Final = 12
 _BOTTOM: Final = 44
 _STEPS: Final = 5
-# A label of six characters at 12 px, and air.
-_LABEL_WIDTH: Final = 56
+# A digit at 12 px, rather wide, and air between two labels.
+_CHARACTER_WIDTH: Final = 8
+_LABEL_GAP: Final = 10
 
 
 class Bar(NamedTuple):
@@ -45,7 +46,8 @@ def columns(bars: Sequence[Bar], description: str) -> str:
         parts.append(f'<text class="mark" x="{_LEFT - 8}" y="{y(mark) + 4:.1f}">{escape(short(mark))}</text>')
         mark += step
     pitch = plot_width / max(1, len(bars))
-    every = max(1, -int(-_LABEL_WIDTH // pitch))
+    widest = max((len(bar.label[0]) for bar in bars), default=1) * _CHARACTER_WIDTH + _LABEL_GAP
+    every = max(1, -int(-widest // pitch))
     for index, bar in enumerate(bars):
         left = _LEFT + index * pitch + pitch * 0.14
         top, foot = sorted((y(bar.value), y(Decimal(0))))
@@ -56,17 +58,15 @@ def columns(bars: Sequence[Bar], description: str) -> str:
                 f'height="{max(foot - top, 1):.1f}" rx="{min(3.0, pitch * 0.2):.1f}">'
                 f"<title>{escape(bar.title)}</title></rect>"
             )
-        if index % every == 0:
-            for line, text in enumerate(bar.label):
-                parts.append(
-                    f'<text class="label" x="{left + pitch * 0.36:.1f}" '
-                    f'y="{HEIGHT - _BOTTOM + 18 + line * 16}">{escape(text)}</text>'
-                )
+        # Further lines are rare, such as a month below its first day, and have a height of their own.
+        for line, text in list(enumerate(bar.label))[0 if index % every == 0 else 1 :]:
+            below = HEIGHT - _BOTTOM + 18 + line * 16
+            parts.append(f'<text class="label" x="{left + pitch * 0.36:.1f}" y="{below}">{escape(text)}</text>')
     return "".join([*parts, "</svg>"])
 
 
 def strip(value: Decimal, lowest: Decimal, highest: Decimal) -> str:
-    """One lying bar, for a table's cell that has the number beside it; `lowest` is 0 or less, and places the zero line."""
+    """One lying bar, for a table's cell with the number beside it; `lowest` is 0 or less, and places the zero line."""
     span = (highest - lowest) or Decimal(1)
     zero = float(-lowest / span) * 100
     length = float(abs(value) / span) * 100

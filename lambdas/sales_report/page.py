@@ -25,13 +25,14 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def page_of(ledger: Ledger, period: Period, read_at: datetime) -> str:
-    """The page of `ledger`, which is that of `period`, read at `read_at`. Money is exact; rows add up to their total."""
+    """The page of `ledger`, which is that of `period`, read at `read_at`. Money is exact, rows add up."""
     days = {date.fromisoformat(day): figures for day, figures in sorted(ledger.by_day.items())}
     title = f"Sales, {_span(period, days)}"
     body = [_tiles(ledger.total)]
     if days:
-        body += [_by_day(days), _by_name("Countries", "Country", "countries", ledger.by_country, ledger.total)]
-        body.append(_by_name("Products", "Product", "products", ledger.by_product, None))
+        body.append(_by_day(days))
+        body.append(_by_name("Country", "countries", ledger.by_country, ledger.total, shares_orders=False))
+        body.append(_by_name("Product", "products", ledger.by_product, ledger.total, shares_orders=True))
     else:
         body.append('<section><p class="note">The ledger has no sales in this period.</p></section>')
     return f"""<!DOCTYPE html>
@@ -120,7 +121,8 @@ def _months(days: dict[date, Figures]) -> Iterator[Bar]:
         yield Bar(amount, label, f"{month:%B} {month.year}: {pounds(amount)}")
 
 
-def _by_name(heading: str, column: str, many: str, breakdown: dict[str, Figures], total: Figures | None) -> str:
+def _by_name(column: str, many: str, breakdown: dict[str, Figures], total: Figures, *, shares_orders: bool) -> str:
+    # An invoice with two products is an order of both: the counts of several products are no sum of orders.
     entries = best_first(breakdown)
     shown, rest = entries[:_ROWS], entries[_ROWS:]
     revenues = [figures.revenue for _, figures in shown]
@@ -129,18 +131,18 @@ def _by_name(heading: str, column: str, many: str, breakdown: dict[str, Figures]
         _row(f'<th scope="row">{escape(name)}</th>', figures, f"<td>{strip(figures.revenue, lowest, highest)}</td>")
         for name, figures in shown
     ]
-    note = f"{len(entries):,} {many}, by revenue."
+    note = f"{len(entries):,} {many if len(entries) > 1 else column.lower()}, by revenue."
     if rest:
         others = _sum(figures for _, figures in rest)
-        rows.append(_row(f'<th scope="row" class="rest">{len(rest):,} others</th>', others, "<td></td>"))
+        heading = f'<th scope="row" class="rest">{len(rest):,} {"others" if len(rest) > 1 else "other"}</th>'
+        rows.append(_row(heading, others, "<td></td>", counts=not shares_orders))
         note = f"The first {_ROWS} of {note} All of them are in the report's CSV."
-    foot = _row('<th scope="row">Total</th>', total, "<td></td>") if total else ""
-    anchor = heading.lower()
-    if total is None:
-        note += " Orders and cancellations are the invoices that a product is on."
-    headings = (column, '<span class="unseen">Share</span>', *_HEADINGS)
-    return f"""<section aria-labelledby="{anchor}">
-<h2 id="{anchor}">{heading}</h2>
+    if shares_orders:
+        note += f" Orders and cancellations are the invoices that a {column.lower()} is on."
+    foot = _row('<th scope="row">Total</th>', total, "<td></td>", counts=not shares_orders)
+    headings = (column, '<span class="unseen">Revenue as a bar</span>', *_HEADINGS)
+    return f"""<section aria-labelledby="{many}">
+<h2 id="{many}">{many.capitalize()}</h2>
 <p class="note">{note}</p>
 {_table(f"Figures by {column.lower()}", headings, "".join(rows), foot)}
 </section>
@@ -163,8 +165,9 @@ def _table(caption: str, headings: Sequence[str], rows: str, foot: str) -> str:
     )
 
 
-def _row(heading: str, figures: Figures, extra: str = "") -> str:
-    cells = (pounds(figures.revenue), whole(figures.units), whole(figures.orders), whole(figures.cancellations))
+def _row(heading: str, figures: Figures, extra: str = "", *, counts: bool = True) -> str:
+    cells = [pounds(figures.revenue), whole(figures.units)]
+    cells += [whole(figures.orders), whole(figures.cancellations)] if counts else ["", ""]
     return f"<tr>{heading}{extra}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
