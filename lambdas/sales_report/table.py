@@ -20,7 +20,8 @@ def table_of(ledger: Ledger) -> bytes:
     Days are in their order, the others by revenue. A name that a spreadsheet would run as a formula gets `'` before it.
     """
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    # The line end of RFC 4180: with another, some Pythons leave a name with half of it unquoted.
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(_COLUMNS)
     writer.writerow(_row("total", "", ledger.total))
     writer.writerows(_row("day", day, figures) for day, figures in sorted(ledger.by_day.items()))

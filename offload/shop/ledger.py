@@ -75,12 +75,16 @@ def read_ledger(table: str, client: DynamoDBClient, *, first: date | None = None
     With `first` or `last`, the days from the one to the other alone, both included: its countries and products are
     those of these days, and an invoice counts on the day of its first line.
     """
-    days = sums.read(client, table, first=_iso(first), last=_iso(last))
+    return ledger_of(sums.read(client, table, first=_iso(first), last=_iso(last)))
+
+
+def ledger_of(sections: sums.Sections) -> Ledger:
+    """The ledger that consists of these sections, as `sums_of` makes them."""
     total = Figures()
     by_day: dict[str, Figures] = {}
     by_country: dict[str, Figures] = {}
     by_product: dict[str, Figures] = {}
-    for day, rows in days.items():
+    for day, rows in sections.items():
         for key, (revenue, units, orders, cancellations) in rows.items():
             figures = Figures(Decimal(revenue), int(units), int(orders), int(cancellations))
             kind, _, name = key.partition("#")
