@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from offload.contracts.event import EventData
+from offload.contracts.jobs.events import JobFinished, JobWanted
 from offload.contracts.orders import OrderCancelled, OrderPlaced
 from offload.contracts.stock import StockLow
 
-EVENT_TYPES: Final[tuple[type[EventData], ...]] = (OrderPlaced, OrderCancelled, StockLow)
+EVENT_TYPES: Final[tuple[type[EventData], ...]] = (OrderPlaced, OrderCancelled, StockLow, JobWanted, JobFinished)

@@ -1,0 +1,1 @@
+"""Submits the jobs that transactions asked for."""

@@ -1,0 +1,42 @@
+"""Submits the jobs that transactions asked for, each once, however often its event arrives."""
+
+from __future__ import annotations
+
+from msgspec import UnsetType
+
+from offload.contracts.event import Event
+from offload.contracts.jobs.catalogue import JOB_TYPES
+from offload.contracts.jobs.events import JobWanted
+from offload.contracts.jobs.job import Submit
+from offload.runtime.consumer import consumer
+from offload.runtime.jobs.refusals import Contended, JobRefused, NotDeployed
+from offload.runtime.jobs.store import JobStore
+from offload.runtime.reasons import Refused
+
+store = JobStore.from_environment()
+
+
+@consumer(JobWanted)
+def handler(event: Event[JobWanted]) -> None:
+    """Submits under the event's id: a job that is there already is the same job."""
+    wanted = event.data
+    job_type = JOB_TYPES.get(wanted.job_type)
+    if job_type is None:
+        raise Refused(f"there is no job type '{wanted.job_type}'")
+    wish = Submit(
+        type=wanted.job_type,
+        input=wanted.input,
+        idempotency_key=event.id,
+        run_at=wanted.run_at,
+        priority=wanted.priority,
+        tags=wanted.tags,
+        unique_for=wanted.unique_for,
+        traceparent=None if isinstance(event.traceparent, UnsetType) else event.traceparent,
+    )
+    try:
+        store.submit(job_type, wish)
+    except (NotDeployed, Contended):
+        # A deploy or a moment later it may pass: the retries see to it.
+        raise
+    except JobRefused as error:
+        raise Refused(str(error)) from error
