@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
@@ -19,10 +20,17 @@ from hypothesis import strategies as st
 from lambdas.sales_report.charts import Bar, columns, scale_of, short, strip
 from lambdas.sales_report.page import page_of
 from lambdas.sales_report.table import table_of
-from offload.contracts.jobs.shop import Period
+from offload.contracts.jobs.shop import SALES_REPORT, Period
 from offload.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
+from offload.runtime import sums
 from offload.shop.ledger import Figures, Ledger, ledger_of, sums_of
 from offload.shop.orders import generate, read_orders
+from tests.unit.shop_jobs import ShopJobs, shop_jobs
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+__all__ = ["shop_jobs"]
 
 READ_AT = datetime(2011, 1, 1, 2, 0, tzinfo=UTC)
 MADE = tuple(generate(7, 600))
@@ -102,14 +110,14 @@ def check_totals(sold: Ledger) -> None:
         if caption != "Figures by product":
             for column, count in ((-2, total.orders), (-1, total.cancellations)):
                 assert sum(number(row[column]) for row in rows) == number(last[column]) == count, caption
-    sums: dict[str, Figures] = {}
+    added: dict[str, Figures] = {}
     names: dict[str, set[str]] = {}
     for row in csv.DictReader(io.StringIO(table_of(sold).decode(), newline="")):
         figures = Figures(Decimal(row["revenue_gbp"]), int(row["units"]), int(row["orders"]), int(row["cancellations"]))
-        sums[row["by"]] = sums.get(row["by"], Figures()).plus(figures)
+        added[row["by"]] = added.get(row["by"], Figures()).plus(figures)
         names.setdefault(row["by"], set()).add(row["name"])
-    assert sums["total"] == sums["day"] == sums["country"] == total
-    assert sums["product"][:2] == total[:2]
+    assert added["total"] == added["day"] == added["country"] == total
+    assert added["product"][:2] == total[:2]
     assert names["product"] == set(sold.by_product)
 
 
@@ -241,3 +249,37 @@ def test_no_bar_leaves_its_chart(values: list[Decimal]) -> None:
 )
 def test_marks_of_an_axis_are_short(amount: str, says: str) -> None:
     assert short(Decimal(amount)) == says
+
+
+def book(table: str, client: DynamoDBClient, invoices: Sequence[Invoice]) -> None:
+    for start in range(0, len(invoices), 50):
+        events = [invoice.event() for invoice in invoices[start : start + 50]]
+        posting = sums.Posting(table, [event.id for event in events], sums_of(events))
+        client.transact_write_items(TransactItems=[posting.action()])  # type: ignore[list-item]
+
+
+def test_the_job_puts_the_page_and_the_table_of_its_period(shop_jobs: ShopJobs, dynamodb: DynamoDBClient) -> None:
+    book(shop_jobs.ledger, dynamodb, MADE)
+    period = Period(first=date(2011, 1, 5), last=date(2011, 1, 6))
+    result = shop_jobs.result(SALES_REPORT, period)
+    sold = ledger(invoice for invoice in MADE if invoice.invoiced_at.day in (5, 6))
+    assert (Decimal(result.revenue), result.units, result.orders, result.cancellations) == sold.total
+    text, content_type = shop_jobs.file(result.page)
+    assert content_type == "text/html; charset=utf-8"
+    assert Tables(text).tables == page(sold, period).tables
+    table, content_type = shop_jobs.file(result.table)
+    assert content_type == "text/csv; charset=utf-8"
+    assert table.encode() == table_of(sold)
+
+
+def test_the_job_without_a_period_reports_all_that_the_ledger_has(
+    shop_jobs: ShopJobs, dynamodb: DynamoDBClient
+) -> None:
+    book(shop_jobs.ledger, dynamodb, MADE)
+    assert Decimal(shop_jobs.result(SALES_REPORT, Period()).revenue) == ledger(MADE).total.revenue
+
+
+def test_a_period_that_ends_before_it_begins_fails_the_job_at_once(shop_jobs: ShopJobs) -> None:
+    job = shop_jobs.run(SALES_REPORT, Period(first=date(2011, 1, 6), last=date(2011, 1, 5)))
+    assert (job.state.value, job.attempt) == ("failed", 1)
+    assert job.error == "the period ends on 2011-01-05, before it begins on 2011-01-06"
