@@ -1,0 +1,1 @@
+"""Looks each minute at the jobs whose time has come."""

@@ -1,0 +1,102 @@
+"""Looks each minute at the jobs whose time has come, and starts those that a schedule asks for.
+
+Two that run at once do no harm: each change is conditional, and a nudge may come twice. What one leaves out, or does
+not get to before its time is up, keeps its time in the table, and the next one finds it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
+
+from offload.contracts.jobs.catalogue import JOB_TYPES
+from offload.contracts.jobs.job import State
+from offload.runtime import aws
+from offload.runtime.jobs import schedules
+from offload.runtime.jobs.refusals import JobRefused, NotDeployed
+from offload.runtime.jobs.store import LOOK_AHEAD, Due, JobStore
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+# Settling is waiting for DynamoDB and SQS; a client keeps 10 connections.
+_WORKERS: Final = 8
+# What is left of the invocation's time then is for the settling in flight, the schedules' counts and the log line.
+_SPARE_MILLIS: Final = 10_000
+
+store = JobStore.from_environment()
+log = Logger(service="jobs_timekeeper")
+
+
+class SweepIncomplete(Exception):
+    """Some of what was due could not be settled; the function's error alarm tells of it."""
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:  # noqa: ARG001 -- Lambda's signature
+    """Starts what schedules ask for, then settles what is due or soon will be; returns how often it did what.
+
+    Raises SweepIncomplete, when all else is done, if something could not be looked at.
+    """
+    done = _fire_schedules() + _settle(context)
+    failed = done["failed"]
+    missing = {name: tally.missing for name, tally in store.tallies(list(JOB_TYPES)).items() if tally.missing}
+    log.info("sweep", counts=dict(done), missing=missing, request_id=context.aws_request_id)
+    if failed:
+        raise SweepIncomplete(f"{failed} jobs or schedules could not be looked at; the log names each")
+    return dict(done)
+
+
+def _fire_schedules() -> Counter[str]:
+    done: Counter[str] = Counter()
+    for job_type in JOB_TYPES.values():
+        try:
+            fired = schedules.fire(store, job_type)
+        except NotDeployed:
+            done["schedules not deployed"] += 1
+        except (BotoCoreError, ClientError, JobRefused, schedules.BadSchedule):
+            # One schedule's trouble is not the others'; its fire time stands, so the next minute looks again.
+            log.exception("schedule", job_type=job_type.name, outcome="failed")
+            done["failed"] += 1
+        else:
+            done["scheduled"] += fired.started
+            done["skipped fire times"] += fired.skipped
+            done["waiting fire times"] += fired.waiting
+    return +done
+
+
+def _settle(context: LambdaContext) -> Counter[str]:
+    # Clients are made one at a time, before the workers share them.
+    aws.dynamodb(), aws.sqs(), aws.events(), aws.ssm(), aws.s3()
+    now = store.now()
+    due = [found for found in store.due(now + LOOK_AHEAD) if found.at <= now or found.state is State.WAITING]
+    # The longest overdue first, should time run out.
+    due.sort(key=lambda found: found.at)
+
+    def settle(found: Due) -> str:
+        if context.get_remaining_time_in_millis() < _SPARE_MILLIS:
+            return "left for the next minute"
+        return _settle_one(found)
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return Counter(pool.map(settle, due))
+
+
+def _settle_one(due: Due) -> str:
+    if due.type not in JOB_TYPES:
+        log.error(
+            "settle", job_id=due.job_id, job_type=due.type, outcome="unknown type: put it back into the catalogue"
+        )
+        return "failed"
+    try:
+        return store.settle(JOB_TYPES[due.type], due.job_id) or "nothing"
+    except NotDeployed as error:
+        log.warning("settle", job_id=due.job_id, job_type=due.type, outcome="not deployed", detail=str(error))
+        return "not deployed"
+    except (BotoCoreError, ClientError, JobRefused):
+        # One job's trouble is not the others'; its time stands, so the next minute looks again.
+        log.exception("settle", job_id=due.job_id, job_type=due.type, outcome="failed")
+        return "failed"
