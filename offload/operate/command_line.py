@@ -18,6 +18,7 @@ SUB_COMMANDS: dict[str, str] = {
     "events": "offload.operate.events_commands",
     "dead-letters": "offload.operate.dead_letter_commands",
     "outbox": "offload.operate.outbox_commands",
+    "jobs": "offload.operate.jobs_commands",
 }
 """Groups of commands: the name, and the module whose `app` is its Typer application, imported when it is used."""
 
@@ -41,7 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Events, their consumers and what became of them: on this machine, or in an environment on AWS.",
+    help="Events, background jobs and what became of them: on this machine, or in an environment on AWS.",
 )
 
 # AWS's packages take half a second to import: commands import what they need when they run.

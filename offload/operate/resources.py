@@ -21,6 +21,10 @@ _TABLES = ("AWS::DynamoDB::GlobalTable", "AWS::DynamoDB::Table")
 _BUS = "AWS::Events::EventBus"
 _RULE = "AWS::Events::Rule"
 _BUCKET = "AWS::S3::Bucket"
+_HTTP_API = "AWS::ApiGatewayV2::Api"
+
+JOBS_API = "jobs_api"
+"""The folder of the function behind the job service's API."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,22 @@ class Consumer:
 
 
 @dataclass(frozen=True)
+class JobService:
+    """The deployed job service: its API's URL, its table, and the bucket of its files."""
+
+    endpoint: str
+    table: str
+    bucket: str
+
+
+@dataclass(frozen=True)
 class DeployedStack:
-    """One stack: its name, CloudFormation's status of it, and its template."""
+    """One stack: its name, CloudFormation's status of it, its template, and the values of its outputs."""
 
     name: str
     status: str
     template: Mapping[str, Any]
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,11 +117,14 @@ class Deployment:
         for page in self.aws.cloudformation.get_paginator("describe_stacks").paginate():
             for stack in page["Stacks"]:
                 if stack["StackName"].startswith(prefix) and stack["StackStatus"] != "DELETE_COMPLETE":
-                    found.append((stack["StackName"], str(stack["StackStatus"])))
+                    outputs = tuple(str(output.get("OutputValue", "")) for output in stack.get("Outputs", ()))
+                    found.append((stack["StackName"], str(stack["StackStatus"]), outputs))
         if not found:
             how = "make up" if self.environment == LOCAL else f"make deploy ENV={self.environment}"
             raise Failure(f"nothing is deployed in environment {self.environment}: `{how}`")
-        return tuple(DeployedStack(name, status, self._template(name)) for name, status in sorted(found))
+        return tuple(
+            DeployedStack(name, status, self._template(name), outputs) for name, status, outputs in sorted(found)
+        )
 
     @cached_property
     def resources(self) -> tuple[Resource, ...]:
@@ -222,7 +239,51 @@ class Deployment:
         known = ", ".join(consumer.name for consumer in consumers) or "none"
         raise Failure(f"environment {self.environment} has no consumer '{name}': {known}")
 
+    @cached_property
+    def job_service(self) -> JobService:
+        """The job service; raises Failure when there is none."""
+        service = self.job_service_or_none()
+        if service is None:
+            raise Failure(f"environment {self.environment} has no job service (a function of lambdas/{JOBS_API})")
+        return service
+
+    def job_service_or_none(self) -> JobService | None:
+        """The job service, None in an environment without one."""
+        function = next((each for each in self.functions() if each.folder == JOBS_API), None)
+        if function is None:
+            return None
+        own = next(each for each in self.every(_FUNCTION) if each.path == function.path)
+        construct = own.path.partition("/")[0]
+        apis = [each for each in self.every(_HTTP_API) if (each.stack, each.name) == (own.stack, construct)]
+        if len(apis) != 1:
+            raise Failure(f"environment {self.environment}: {construct} has {len(apis)} HTTP APIs, and should have one")
+        return JobService(
+            endpoint=self._endpoint(apis[0]),
+            table=self._named(own, "OFFLOAD_JOBS_TABLE"),
+            bucket=self._named(own, "OFFLOAD_JOBS_BUCKET"),
+        )
+
     # -- reading
+
+    def _endpoint(self, http_api: Resource) -> str:
+        """The URL of an HTTP API's default stage."""
+        if self.aws.instance is not None:
+            # By its host name, which is the output, the embedded AWS is found with a working `*.localhost` only.
+            return f"{self.aws.instance.endpoint}/_aws/execute-api/{http_api.physical_id}"
+        outputs = next(stack.outputs for stack in self.stacks if stack.name == http_api.stack)
+        for value in outputs:
+            if value.startswith(f"https://{http_api.physical_id}."):
+                return value.rstrip("/")
+        raise Failure(f"{http_api.stack} has no output with the URL of {http_api.path}: deploy it again")
+
+    def _named(self, function: Resource, variable: str) -> str:
+        """The physical name of the resource that a function's variable refers to."""
+        value = function.properties.get("Environment", {}).get("Variables", {}).get(variable)
+        logical_id = value.get("Ref") if isinstance(value, Mapping) else None
+        for resource in self.resources:
+            if (resource.stack, resource.logical_id) == (function.stack, logical_id):
+                return resource.physical_id
+        raise Failure(f"{function.path} in {function.stack} has no {variable} that names a resource: deploy it again")
 
     def _template(self, stack: str) -> Mapping[str, Any]:
         body: Any = self.aws.cloudformation.get_template(StackName=stack, TemplateStage="Original")["TemplateBody"]
