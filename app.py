@@ -9,6 +9,7 @@ from aws_cdk import App, Tags
 from stacks.bundling import BundlingError
 from stacks.environment import Environment, UnusableEnvironment
 from stacks.guardrails import guard, synthesize
+from stacks.patterns.background_job import UnusableJobType
 from stacks.platform import Platform
 from stacks.shop import Shop
 
@@ -30,7 +31,7 @@ def main() -> None:
     guard(app)
     try:
         compose(app, Environment.load(app.node.try_get_context("environment")))
-    except (UnusableEnvironment, BundlingError) as refusal:
+    except (UnusableEnvironment, UnusableJobType, BundlingError) as refusal:
         sys.exit(f"offload: {refusal}")
     synthesize(app)
 

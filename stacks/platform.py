@@ -1,21 +1,35 @@
-"""What every use case stands on: the bus, its journal, and where alarms go."""
+"""What every use case stands on: the bus, its journal, the job service, and where alarms go."""
 
 from __future__ import annotations
 
 from aws_cdk import Stack
 from constructs import Construct
 
+from offload.contracts.jobs.events import JobWanted
 from stacks.constructs.event_bus import EventBus
+from stacks.constructs.job_service import JobService
 from stacks.constructs.operators import Operators
 from stacks.patterns.event_consumer import EventConsumer
 
 
 class Platform(Stack):
-    """The bus, the journal of what it took, and the operators."""
+    """The bus, the journal of what it took, the job service, and the operators."""
 
     def __init__(self, scope: Construct, construct_id: str) -> None:
         super().__init__(scope, construct_id)
         self.bus = EventBus(self, "Events")
         self.journal = EventConsumer(self, "EventJournal", source="event_journal", events=(), bus=self.bus)
+        self.jobs = JobService(self, "Jobs", bus=self.bus)
+        submitter = EventConsumer(
+            self,
+            "JobSubmitter",
+            source="job_submitter",
+            events=(JobWanted,),
+            bus=self.bus,
+            grants=(self.jobs.submit,),
+            # Its jobs' messages go out one by one.
+            concurrency=2,
+        )
+        self.jobs.nudgers["Submitter"] = submitter.function.role
         self.operators = Operators(self, "Operators")
         self.operators.hear_of(self)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from aws_cdk import Stack
 from constructs import Construct
 
+from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD, SALES_REPORT
 from offload.contracts.orders import OrderCancelled, OrderPlaced
 from stacks.environment import Environment
 from stacks.ledger import Ledger, StockLevels
+from stacks.patterns.background_job import BackgroundJob
 from stacks.patterns.event_consumer import EventConsumer
 from stacks.platform import Platform
 
@@ -38,5 +40,24 @@ class Shop(Stack):
             variables={"STOCK_OPENING_UNITS": str(stock.opening_units), "STOCK_LOW_BELOW": str(stock.low_below)},
             # Every batch touches most shelves: more at once would only meet each other.
             concurrency=2,
+        )
+        BackgroundJob(
+            self,
+            "SalesReport",
+            source="sales_report",
+            job=SALES_REPORT,
+            service=platform.jobs,
+            grants=(ledger.read,),
+        )
+        shard = BackgroundJob(
+            self, "CustomersShard", source="customers_shard", job=CUSTOMERS_SHARD, service=platform.jobs
+        )
+        BackgroundJob(
+            self,
+            "CustomerSegments",
+            source="customer_segments",
+            job=CUSTOMER_SEGMENTS,
+            service=platform.jobs,
+            starts=(shard,),
         )
         platform.operators.hear_of(self)

@@ -36,7 +36,7 @@ class SweepIncomplete(Exception):
     """Some of what was due could not be settled; the function's error alarm tells of it."""
 
 
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:  # noqa: ARG001 -- Lambda's signature
+def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Starts what schedules ask for, then settles what is due or soon will be; returns how often it did what.
 
     Raises SweepIncomplete, when all else is done, if something could not be looked at.
@@ -44,7 +44,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:  #
     done = _fire_schedules() + _settle(context)
     failed = done["failed"]
     missing = {name: tally.missing for name, tally in store.tallies(list(JOB_TYPES)).items() if tally.missing}
-    log.info("sweep", counts=dict(done), missing=missing, request_id=context.aws_request_id)
+    log.info(
+        "sweep",
+        counts=dict(done),
+        missing=missing,
+        missing_jobs=sum(map(abs, missing.values())),
+        request_id=context.aws_request_id,
+    )
     if failed:
         raise SweepIncomplete(f"{failed} jobs or schedules could not be looked at; the log names each")
     return dict(done)

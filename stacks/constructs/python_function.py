@@ -27,7 +27,7 @@ _DECLARED_PYTHON = "3.13"
 _DECLARED_ARCHITECTURE = "arm64"
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
-_RETENTION = {
+RETENTION = {
     1: logs.RetentionDays.ONE_DAY,
     3: logs.RetentionDays.THREE_DAYS,
     5: logs.RetentionDays.FIVE_DAYS,
@@ -84,7 +84,7 @@ class PythonFunction(Construct):
         self.log_group = logs.LogGroup(
             self,
             "LogGroup",
-            retention=_RETENTION[settings.functions.log_retention_days],
+            retention=RETENTION[settings.functions.log_retention_days],
             removal_policy=RemovalPolicy.RETAIN if settings.data.keep else RemovalPolicy.DESTROY,
         )
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))

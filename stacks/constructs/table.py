@@ -14,15 +14,21 @@ _STRING = dynamodb.AttributeType.STRING
 
 
 class Table(dynamodb.Table):
-    """On demand, keys `pk` and (unless `sort_key` is False) `sk`, kept and restorable as the environment says."""
+    """On demand, keys `pk` and (unless `sort_key` is False) `sk`, kept and restorable as the environment says.
 
-    def __init__(self, scope: Construct, construct_id: str, *, sort_key: bool = True) -> None:
+    Items expire at the time, in seconds since the epoch, of their attribute `time_to_live`.
+    """
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, sort_key: bool = True, time_to_live: str | None = None
+    ) -> None:
         data = Environment.of(scope).data
         super().__init__(
             scope,
             construct_id,
             partition_key=dynamodb.Attribute(name="pk", type=_STRING),
             sort_key=dynamodb.Attribute(name="sk", type=_STRING) if sort_key else None,
+            time_to_live_attribute=time_to_live,
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=data.point_in_time_recovery

@@ -264,7 +264,14 @@ class JobStore:
             return self.get(job_id)
         raise Contended(f"job {job_id} changes too fast to be cancelled; ask again")
 
-    def retry(self, job_type: JobType[Any, Any], job_id: str, content: bytes | None = None) -> Job:
+    def retry(
+        self,
+        job_type: JobType[Any, Any],
+        job_id: str,
+        content: bytes | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Job:
         """A new job that names the old one, with its input or with `content`; raises NoSuchJob, NotEnded, BadInput."""
         old = self.get(job_id)
         if not old.state.ended:
@@ -276,6 +283,7 @@ class JobStore:
             tags=old.tags,
             traceparent=old.traceparent,
             retry_of=job_id,
+            idempotency_key=idempotency_key,
         )
         return self.submit(job_type, wish).job
 

@@ -1,0 +1,256 @@
+"""The service of background jobs: where their state is, the API that takes them, and who keeps their time."""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+from aws_cdk import CfnOutput, Duration, RemovalPolicy
+from aws_cdk import aws_apigatewayv2 as api
+from aws_cdk import aws_apigatewayv2_authorizers as authorizers
+from aws_cdk import aws_apigatewayv2_integrations as integrations
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_scheduler as scheduler
+from constructs import Construct
+
+from stacks.access import Access
+from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
+from stacks.constructs.event_bus import EventBus
+from stacks.constructs.python_function import RETENTION, PythonFunction
+from stacks.constructs.table import Table
+from stacks.constructs.work_queue import DeadLetterQueue
+from stacks.environment import Environment
+
+_GET, _POST = api.HttpMethod.GET, api.HttpMethod.POST
+ROUTES: tuple[tuple[api.HttpMethod, str], ...] = (
+    (_POST, "/jobs"),
+    (_POST, "/jobs/bulk"),
+    (_GET, "/jobs"),
+    (_GET, "/jobs/{id}"),
+    (_POST, "/jobs/{id}/cancel"),
+    (_POST, "/jobs/{id}/retry"),
+    (_POST, "/jobs/{id}/decide"),
+    (_GET, "/jobs/{id}/result"),
+    (_GET, "/job-types"),
+    (_GET, "/schedules"),
+    (_POST, "/schedules/{type}/pause"),
+    (_POST, "/schedules/{type}/resume"),
+    (_POST, "/uploads"),
+)
+# An uploaded file is read by its job soon; results are kept as long as the longest retention of a job type.
+_UPLOADS_KEPT = Duration.days(7)
+_RESULTS_KEPT = Duration.days(90)
+_STRING, _NUMBER = dynamodb.AttributeType.STRING, dynamodb.AttributeType.NUMBER
+
+
+class JobService(Construct):
+    """One table of jobs, the bucket of their files, an HTTP API signed with IAM, and the timekeeper.
+
+    It knows no job type: each BackgroundJob leaves in a parameter below `path` where its queues are, and lets the
+    service's functions send to them.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, bus: EventBus) -> None:
+        super().__init__(scope, construct_id)
+        self.bus = bus
+        self.path = f"/offload/{Environment.of(self).name}/jobs"
+        self.table = self._table()
+        self.bucket = self._bucket()
+        self.variables = {
+            "OFFLOAD_JOBS_TABLE": self.table.table_name,
+            "OFFLOAD_JOBS_BUCKET": self.bucket.bucket_name,
+            "OFFLOAD_JOBS_PATH": self.path,
+            "OFFLOAD_BUS": bus.bus.event_bus_name,
+        }
+        self.api_function = PythonFunction(
+            self,
+            "Api",
+            source="jobs_api",
+            # An HTTP API waits 30 s at the most.
+            timeout=Duration.seconds(29),
+            memory_mb=512,
+            environment=self.variables,
+        )
+        self.timekeeper = PythonFunction(
+            self, "Timekeeper", source="jobs_timekeeper", timeout=Duration.seconds(50), environment=self.variables
+        )
+        self.nudgers: dict[str, iam.Role] = {}
+        """Who may tell a function to look at a job, by a name; each BackgroundJob lets them."""
+        for name, function in {"Api": self.api_function, "Timekeeper": self.timekeeper}.items():
+            self.allow_state(function.role)
+            self.nudgers[name] = function.role
+        self.allow_files(self.api_function.role, "results/*", "s3:GetObject")
+        # A presigned URL carries the permissions of the role that signed it.
+        self.allow_files(self.api_function.role, "uploads/*", "s3:PutObject")
+        self.http_api = self._http_api()
+        self._schedule()
+        self.stopped_alarm = self.timekeeper.function.metric_invocations(period=Duration.minutes(5)).create_alarm(
+            self,
+            "TimekeeperStoppedAlarm",
+            alarm_description="No job has been looked at for five minutes: delayed jobs and retries do not start",
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            threshold=1,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+        )
+        self.failed_alarm = self.timekeeper.function.metric_errors(period=Duration.minutes(5)).create_alarm(
+            self,
+            "TimekeeperFailedAlarm",
+            alarm_description="The timekeeper could not look at every job: offload logs Timekeeper",
+            threshold=3,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        self.audit_alarm = self._audit_alarm()
+        CfnOutput(self, "Url", value=self.http_api.api_endpoint, description="The job service's API")
+
+    def _schedule(self) -> None:
+        """Each minute; what a minute left undone, the next one finds, so nothing is tried again."""
+        role = iam.Role(self, "SchedulerRole", assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com"))
+        letters = DeadLetterQueue(self, "MissedMinutes")
+        acknowledge(
+            letters,
+            "AwsSolutions::AwsSolutions-SQS3",
+            "It is a dead-letter queue, of a schedule's target; cdk-nag knows only those of queues.",
+        )
+        function = self.timekeeper.function.function_arn
+        for action, resource in (("lambda:InvokeFunction", function), ("sqs:SendMessage", letters.queue_arn)):
+            iam.Grant.add_to_principal(grantee=role, actions=[action], resource_arns=[resource])
+        scheduler.CfnSchedule(
+            self,
+            "EachMinute",
+            flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
+            schedule_expression="rate(1 minute)",
+            target=scheduler.CfnSchedule.TargetProperty(
+                arn=function,
+                role_arn=role.role_arn,
+                dead_letter_config=scheduler.CfnSchedule.DeadLetterConfigProperty(arn=letters.queue_arn),
+                retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
+                    maximum_event_age_in_seconds=60, maximum_retry_attempts=0
+                ),
+            ),
+        )
+        letters.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
+            self,
+            "MissedMinutesAlarm",
+            alarm_description="The timekeeper could not be called: look at its permissions and its concurrency",
+            threshold=1,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+
+    @property
+    def submit(self) -> Access:
+        """May submit jobs; the function's role must be among the `nudgers`."""
+        return Access(self.allow_state, self.variables)
+
+    def allow_state(self, grantee: iam.IGrantable) -> None:
+        """May change jobs, and tell the bus that one has ended."""
+        # Not by the table's own grants: those name `index/*` where there is an index.
+        actions = ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
+        iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=[f"dynamodb:{action}" for action in actions],
+            resource_arns=[self.table.table_arn],
+        )
+        iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["dynamodb:Query"],
+            resource_arns=[f"{self.table.table_arn}/index/{name}" for name in ("due", "types")],
+        )
+        self.bus.bus.grant_put_events_to(grantee)
+        self.allow_files(grantee, "results/*", "s3:PutObject")
+
+    def allow_files(self, grantee: iam.IGrantable, keys: str, *actions: str) -> None:
+        """May act on the objects `keys` (`uploads/*`) of the jobs' bucket."""
+        iam.Grant.add_to_principal(
+            grantee=grantee, actions=list(actions), resource_arns=[self.bucket.arn_for_objects(keys)]
+        )
+        acknowledge_objects(grantee, self.bucket, keys, "A file's key has its job's id: known at run time.")
+
+    def _table(self) -> Table:
+        table = Table(self, "Jobs", time_to_live="expires")
+        for name, (partition, sort, kind) in {
+            "due": ("due_shard", "due_at", _NUMBER),
+            "types": ("type", "listed", _STRING),
+        }.items():
+            table.add_global_secondary_index(
+                index_name=name,
+                partition_key=dynamodb.Attribute(name=partition, type=_STRING),
+                sort_key=dynamodb.Attribute(name=sort, type=kind),
+            )
+        return table
+
+    def _bucket(self) -> s3.Bucket:
+        bucket = s3.Bucket(
+            self,
+            "Files",
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            enforce_ssl=True,
+            lifecycle_rules=[
+                s3.LifecycleRule(prefix="uploads/", expiration=_UPLOADS_KEPT),
+                s3.LifecycleRule(prefix="results/", expiration=_RESULTS_KEPT),
+                s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1)),
+            ],
+            removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
+        )
+        acknowledge(
+            bucket,
+            "AwsSolutions::AwsSolutions-S1",
+            "Only this environment's roles read and write it; CloudTrail can log its objects.",
+        )
+        return bucket
+
+    def _http_api(self) -> api.HttpApi:
+        http_api = api.HttpApi(
+            self, "HttpApi", default_authorizer=authorizers.HttpIamAuthorizer(), create_default_stage=False
+        )
+        integration = integrations.HttpLambdaIntegration("Function", self.api_function.function)
+        for method, path in ROUTES:
+            http_api.add_routes(path=path, methods=[method], integration=integration)
+        log_group = logs.LogGroup(
+            self,
+            "AccessLog",
+            retention=RETENTION[Environment.of(self).functions.log_retention_days],
+            removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
+        )
+        stage = api.HttpStage(self, "Stage", http_api=http_api, stage_name="$default", auto_deploy=True)
+        logged = (
+            "requestId",
+            "requestTime",
+            "identity.sourceIp",
+            "httpMethod",
+            "routeKey",
+            "status",
+            "responseLatency",
+        )
+        cast("api.CfnStage", stage.node.default_child).access_log_settings = api.CfnStage.AccessLogSettingsProperty(
+            destination_arn=log_group.log_group_arn,
+            format=json.dumps({name.rpartition(".")[2]: f"$context.{name}" for name in logged}),
+        )
+        return http_api
+
+    def _audit_alarm(self) -> cloudwatch.Alarm:
+        """Goes off when the timekeeper's count of accepted jobs is not that of ended and open ones."""
+        metric = logs.MetricFilter(
+            self,
+            "MissingJobs",
+            log_group=self.timekeeper.log_group,
+            filter_pattern=logs.FilterPattern.exists("$.missing_jobs"),
+            metric_namespace="Offload",
+            metric_name=f"MissingJobs-{Environment.of(self).name}",
+            metric_value="$.missing_jobs",
+        ).metric(statistic="Minimum", period=Duration.minutes(5))
+        return metric.create_alarm(
+            self,
+            "MissingJobsAlarm",
+            alarm_description="Accepted jobs are neither ended nor open: offload audit",
+            threshold=1,
+            evaluation_periods=2,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
