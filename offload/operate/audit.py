@@ -1,4 +1,4 @@
-"""Published = done + waiting + dead, for each consumer and type; and what is missing, by id.
+"""Published = done + waiting + dead, for each consumer and type; and what is missing, by id. Jobs: see jobs_audit.
 
 `published` is what the journal, a consumer of every event, has marked; `done` is what the consumer itself has marked.
 Both are tallies that are written in the transactions of the marks, so they count every event once and cost no call of
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from offload.operate.dead_letters import DeadLetter, DeadLetters, Wanted
 from offload.operate.failure import Failure
+from offload.operate.jobs_audit import JobAccount
+from offload.operate.jobs_audit import draw_up as draw_up_jobs
 from offload.operate.resources import Consumer, Deployment
 from offload.runtime import sums
 
@@ -59,16 +61,25 @@ class Missing(NamedTuple):
 
 
 class Account(NamedTuple):
-    """The account of an environment. `unread` is what the journal itself has not read: those may be published too."""
+    """The account of an environment. `unread` is what the journal itself has not read: those may be published too.
+
+    `jobs` is None in an environment without a job service.
+    """
 
     lines: tuple[Line, ...]
     missing: tuple[Missing, ...]
     unread: int
+    jobs: JobAccount | None = None
+
+    @property
+    def events_add_up(self) -> bool:
+        """Whether every published event is accounted for."""
+        return not any(line.missing for line in self.lines)
 
     @property
     def adds_up(self) -> bool:
-        """Whether every published event is accounted for."""
-        return not any(line.missing for line in self.lines)
+        """Whether every published event and every accepted job is accounted for."""
+        return self.events_add_up and (self.jobs is None or self.jobs.adds_up)
 
 
 def audit(deployment: Deployment, *, pause: Callable[[float], None] = time.sleep) -> Account:
@@ -117,7 +128,9 @@ def _draw_up(deployment: Deployment) -> Account:
             if any(line.missing for line in own):
                 missing += [each for each, sent in found if sent >= queue.created][:_SHOWN]
         lines += own
-    return Account(tuple(lines), tuple(missing), queues[journal.name].waiting)
+    service = deployment.job_service_or_none()
+    jobs = draw_up_jobs(client, service.table) if service else None
+    return Account(tuple(lines), tuple(missing), queues[journal.name].waiting, jobs)
 
 
 def _lines(

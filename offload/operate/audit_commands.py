@@ -1,14 +1,21 @@
-"""`offload audit`: whether everything that was published is accounted for."""
+"""`offload audit`: whether everything that was published or accepted is accounted for."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import typer
 
 from offload.operate import options
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from offload.operate.jobs_audit import JobAccount
+
 
 def show(*, environment: options.EnvironmentOption = "local", as_json: options.JsonOption = False) -> None:
-    """Show published = done + waiting + dead by consumer and type, and the ids of what is missing (exit code 1)."""
+    """Show published = done + waiting + dead of events, accepted = ended + open of jobs; what is missing: exit 1."""
     from rich.table import Table
 
     from offload.operate.audit import audit
@@ -22,6 +29,12 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
             "lines": [line._asdict() for line in account.lines],
             "missing": [missing._asdict() for missing in account.missing],
         }
+        if account.jobs is not None:
+            document["jobs"] = {
+                "adds_up": account.jobs.adds_up,
+                "lines": [line._asdict() for line in account.jobs.lines],
+                "odd": [odd._asdict() for odd in account.jobs.odd],
+            }
         options.print_json(document)
     else:
         console = options.console()
@@ -36,6 +49,26 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
             console.print(f"The journal has {account.unread:,} events to read yet; they count as published after that.")
         for missing in account.missing:
             console.print(f"missing: {missing.consumer} has not got {missing.event_type} {missing.event_id}")
-        console.print("It adds up." if account.adds_up else "It does not add up: replay the missing from the archive.")
+        if account.jobs is not None:
+            _show_jobs(account.jobs, console)
+        if account.adds_up:
+            console.print("It adds up.")
+        elif account.events_add_up:
+            console.print("It does not add up: accepted jobs are neither ended nor looked at in time.")
+        else:
+            console.print("It does not add up: replay the missing from the archive.")
     if not account.adds_up:
         raise typer.Exit(1)
+
+
+def _show_jobs(jobs: JobAccount, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("job type", title="Jobs")
+    for heading in ("accepted", "ended", "waiting", "queued", "running", "held", "missing"):
+        table.add_column(heading, justify="right")
+    for line in jobs.lines:
+        table.add_row(line.type, *(f"{figure:,}" for figure in line[1:]), style="red" if line.missing else None)
+    console.print(table)
+    for odd in jobs.odd:
+        console.print(f"{odd.what}: {odd.type} {odd.job}: {odd.why}", markup=False)
