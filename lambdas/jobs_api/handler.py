@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
+from msgspec import UNSET, UnsetType
 
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job import BULK_LIMIT, LONGEST_INPUT, Job, State, Submit
@@ -99,7 +100,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
 class Retried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a retry changes."""
 
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw | UnsetType = UNSET
 
 
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,7 +108,7 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     decision: Literal["done", "retry", "fail"]
     why: str = ""
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw | UnsetType = UNSET
 
 
 class Upload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -180,7 +181,7 @@ def cancel(_request: Request, job_id: str) -> Answer:
 def retry(request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/retry: a new job."""
     wanted = request.read(Retried)
-    content = bytes(wanted.input) if wanted.input is not None else None
+    content = None if isinstance(wanted.input, UnsetType) else bytes(wanted.input)
     old = store.get(job_id)
     job = store.retry(_type(old.type), job_id, content, idempotency_key=request.idempotency_key)
     return Answer(201, job, {"location": f"/jobs/{job.id}"})
@@ -190,7 +191,7 @@ def decide(request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/decide."""
     wanted = request.read(Decision)
     job_type = _type(store.get(job_id).type)
-    result = bytes(wanted.result) if wanted.result is not None else None
+    result = None if isinstance(wanted.result, UnsetType) else bytes(wanted.result)
     if result is not None:
         try:
             msgspec.json.decode(result, type=job_type.result)

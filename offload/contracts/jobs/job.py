@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from offload.contracts.event import Id, Moment
 from offload.contracts.jobs.job_type import Priority
@@ -68,7 +68,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: Priority = Priority.NORMAL
     run_at: datetime | None = None
     progress: Progress | None = None
-    result: Raw | None = None
+    # Of None and Raw msgspec reads neither.
+    result_json: Raw | UnsetType = field(name="result", default=UNSET)
     result_ref: str | None = None
     error: str | None = None
     tags: tuple[str, ...] = ()
@@ -79,6 +80,11 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cancel_requested: bool = False
     lease_until: datetime | None = None
     history: tuple[Transition, ...] = ()
+
+    @property
+    def result(self) -> Raw | None:
+        """The result as JSON; None when there is none, or a large one under `result_ref`."""
+        return None if isinstance(self.result_json, UnsetType) else self.result_json
 
 
 class Submit(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -97,7 +97,7 @@ def job_of(item: Item) -> Job:
         priority=Priority(item["priority"]["S"]),
         run_at=when("run_at"),
         progress=msgspec.json.decode(item["progress"]["B"], type=Progress) if "progress" in item else None,
-        result=msgspec.Raw(item["result"]["B"]) if "result" in item else None,
+        result_json=msgspec.Raw(item["result"]["B"]) if "result" in item else msgspec.UNSET,
         result_ref=text(item, "result_ref"),
         error=text(item, "error"),
         tags=tuple(tag["S"] for tag in item["tags"]["L"]),
