@@ -169,10 +169,20 @@ class Run:
             raise ValueError(f"gather: {len(inputs)} children, the limit is {BULK_LIMIT}: give each more to do")
         number, self._gathers = self._gathers, self._gathers + 1
         known = {child.id: child for child in self._store.children(self.id)} if self.attempt > 1 else {}
+        before = sum(name.startswith(f"{self.id}-{number}-") for name in known)
+        if before and before != len(inputs):
+            raise Permanent(
+                f"gather {number}: {len(inputs)} inputs, {before} the first time: it must do the same again"
+            )
         children: list[Job] = []
         for index, content in enumerate(inputs):
             child_id = f"{self.id}-{number}-{index}"
-            child = known.get(child_id) or self._start_child(child_type, child_id, content)
+            encoded = msgspec.json.encode(content)
+            child = known.get(child_id) or self._start_child(child_type, child_id, encoded)
+            if child.id == child_id and not _same(child.input, encoded, child_type):
+                raise Permanent(
+                    f"gather {number}: input {index} is not that of the first time: it must do the same again"
+                )
             children.append(child)
             self._children.append(child.id)
             self.check()
@@ -207,10 +217,8 @@ class Run:
     def _may_write(self) -> bool:
         return self.lost or self.cancel_seen or self._store.now() - self._last_write >= BETWEEN_WRITES
 
-    def _start_child(self, child_type: JobType[InputT, ResultT], child_id: str, content: InputT) -> Job:
-        wish = Submit(
-            type=child_type.name, input=msgspec.Raw(msgspec.json.encode(content)), traceparent=self.traceparent
-        )
+    def _start_child(self, child_type: JobType[InputT, ResultT], child_id: str, content: bytes) -> Job:
+        wish = Submit(type=child_type.name, input=msgspec.Raw(content), traceparent=self.traceparent)
         return self._store.submit(child_type, wish, parent=self.id, job_id=child_id).job
 
     def _counts(self, child: Job, index: int, need: Literal["all", "succeeded"]) -> bool:
@@ -268,13 +276,13 @@ class _Outcome(NamedTuple):
 
 
 class JobHandler(Generic[InputT, ResultT]):
-    """The Lambda handler around the work of a type; `work` is the function as it was written."""
+    """The Lambda handler around the work of a type; `work` is the function as it was written, `type` what it runs."""
 
     def __init__(
         self, job_type: JobType[InputT, ResultT], work: Callable[[InputT, Run], ResultT], store: JobStore
     ) -> None:
         self.work: Final = work
-        self._type = job_type
+        self.type: Final = job_type
         self._store = store
         self._settings = JobSettings.from_environment()
         if self._settings.offload_job != job_type.name:
@@ -302,7 +310,7 @@ class JobHandler(Generic[InputT, ResultT]):
             return None, self._dead_letter(record, f"not a nudge: {error}", context)
         until = self._store.now() + timedelta(milliseconds=context.get_remaining_time_in_millis()) + AFTER_DEADLINE
         try:
-            lease = self._store.start(self._type, nudge.job, nudge.attempt, until)
+            lease = self._store.start(self.type, nudge.job, nudge.attempt, until)
         except (BotoCoreError, ClientError, JobRefused) as error:
             return nudge, _Outcome("retry", "store-unavailable", str(error), error, "error", again=True)
         if isinstance(lease, NotStarted):
@@ -318,7 +326,7 @@ class JobHandler(Generic[InputT, ResultT]):
 
     def _attempt(self, lease: Lease) -> _Outcome:
         """Runs the handler under the lease and writes what came of it; raises LostLease."""
-        store, kind = self._store, self._type
+        store, kind = self._store, self.type
         if lease.job.cancel_requested:
             self._write(lease, lambda: store.cancelled(kind, lease))
             return _Outcome("cancelled", "before-it-ran")
@@ -353,7 +361,7 @@ class JobHandler(Generic[InputT, ResultT]):
             return b""
         try:
             encoded = msgspec.json.encode(result)
-            msgspec.json.decode(encoded, type=self._type.result)
+            msgspec.json.decode(encoded, type=self.type.result)
         except (msgspec.MsgspecError, TypeError, RecursionError) as error:
             raise Permanent(f"result: the handler's {type(result).__name__} breaks its contract: {error}") from error
         return encoded
@@ -370,7 +378,7 @@ class JobHandler(Generic[InputT, ResultT]):
         if isinstance(error, JobRefused):
             return self._failed(lease, _said(error), permanent=error.status != _UNAVAILABLE)
         names = {kind.__name__ for kind in type(error).__mro__}
-        return self._failed(lease, _said(error), permanent=bool(names & set(self._type.retry.permanent)), error=error)
+        return self._failed(lease, _said(error), permanent=bool(names & set(self.type.retry.permanent)), error=error)
 
     def _failed(
         self,
@@ -383,13 +391,13 @@ class JobHandler(Generic[InputT, ResultT]):
     ) -> _Outcome:
         self._write(
             lease,
-            lambda: self._store.fail(self._type, lease, text, permanent=permanent, retry_after=retry_after),
+            lambda: self._store.fail(self.type, lease, text, permanent=permanent, retry_after=retry_after),
         )
         return _Outcome("failed", "permanent" if permanent else "may-pass", text, error, "error")
 
     def _suspend(self, lease: Lease, children: Sequence[str]) -> _Outcome:
         job_id = lease.job.id
-        self._write(lease, lambda: self._store.suspend(self._type, lease, children))
+        self._write(lease, lambda: self._store.suspend(self.type, lease, children))
         # A cancel that came before this write did not know of the children.
         found = self._store.get(job_id)
         if found.cancel_requested and not found.state.ended:
@@ -414,7 +422,7 @@ class JobHandler(Generic[InputT, ResultT]):
         attributes = {
             "reason": Reason.UNDECODABLE.value,
             "detail": detail[:_DETAIL_LENGTH],
-            "consumer": self._type.name,
+            "consumer": self.type.name,
             "attempt": str(record["attributes"]["ApproximateReceiveCount"]),
             "request_id": context.aws_request_id,
             "failed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -443,7 +451,7 @@ class JobHandler(Generic[InputT, ResultT]):
         """The attempt's canonical log line; never its input or result."""
         fields: dict[str, Any] = {
             "job_id": nudge.job if nudge else "",
-            "job_type": self._type.name,
+            "job_type": self.type.name,
             "attempt": nudge.attempt if nudge else 0,
             "outcome": outcome.name,
             "duration_ms": round(seconds * 1000, 1),
@@ -463,3 +471,11 @@ class JobHandler(Generic[InputT, ResultT]):
 
 def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _same(one: bytes | msgspec.Raw, other: bytes, job_type: JobType[Any, Any]) -> bool:
+    """Whether two inputs say the same by their contract."""
+    try:
+        return bool(msgspec.json.decode(one, type=job_type.input) == msgspec.json.decode(other, type=job_type.input))
+    except msgspec.MsgspecError as error:
+        raise Permanent(f"the input of a child: {error}") from error
