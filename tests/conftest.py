@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,8 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         embedded.stop()
 
 
-@pytest.fixture
-def aws_environment(emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@contextmanager
+def aws_at(emulator: Instance) -> Iterator[None]:
     """The environment variables under which boto3 and the functions' own clients find the emulator."""
     from offload.runtime import aws
 
@@ -39,13 +40,28 @@ def aws_environment(emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> Iter
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    aws._client.cache_clear()
-    aws._session.cache_clear()
-    yield
-    aws._client.cache_clear()
-    aws._session.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        aws._client.cache_clear()
+        aws._session.cache_clear()
+        yield
+        aws._client.cache_clear()
+        aws._session.cache_clear()
+
+
+@pytest.fixture
+def aws_environment(emulator: Instance) -> Iterator[None]:
+    """The emulator is what a test's clients find."""
+    with aws_at(emulator):
+        yield
+
+
+@pytest.fixture(scope="module")
+def aws_of_module(emulator: Instance) -> Iterator[None]:
+    """The emulator is what a module's clients find: made once, for modules of many short tests."""
+    with aws_at(emulator):
+        yield
 
 
 @pytest.fixture

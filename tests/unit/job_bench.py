@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -18,10 +18,6 @@ from offload.runtime import aws
 from offload.runtime.jobs.registry import Registry
 from offload.runtime.jobs.run import JobHandler, Run
 from offload.runtime.jobs.store import JobStore
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_sqs import SQSClient
 
 
 class Invocation:
@@ -40,12 +36,10 @@ class Invocation:
 class JobBench:
     """The job service of some types; each has one queue for all its lanes."""
 
-    def __init__(
-        self, dynamodb: DynamoDBClient, sqs: SQSClient, monkeypatch: pytest.MonkeyPatch, *types: JobType[Any, Any]
-    ) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *types: JobType[Any, Any]) -> None:
         self.name = f"bench-{uuid4().hex[:12]}"
         attributes: Any = {"pk": "S", "sk": "S", "due_shard": "S", "due_at": "N", "type": "S", "listed": "S"}
-        dynamodb.create_table(
+        aws.dynamodb().create_table(
             TableName=self.name,
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
             AttributeDefinitions=[{"AttributeName": key, "AttributeType": kind} for key, kind in attributes.items()],
@@ -62,8 +56,8 @@ class JobBench:
         self.s3 = aws.s3()
         self.s3.create_bucket(Bucket=self.name)
         aws.events().create_event_bus(Name=self.name)
-        self.sqs = sqs
-        self.dead = sqs.create_queue(QueueName=f"{self.name}-dead")["QueueUrl"]
+        self.sqs = aws.sqs()
+        self.dead = self.sqs.create_queue(QueueName=f"{self.name}-dead")["QueueUrl"]
         self.queues: dict[str, str] = {}
         self.types = {kind.name: kind for kind in types}
         for kind in types:

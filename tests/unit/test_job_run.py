@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -17,10 +17,6 @@ from offload.runtime import aws
 from offload.runtime.jobs.run import Cancelled, Permanent, RetryAfter, Run, job
 from offload.runtime.settings import MissingSetting
 from tests.unit.job_bench import JobBench
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_sqs import SQSClient
 
 
 class Mail(Struct, frozen=True, kw_only=True):
@@ -44,9 +40,9 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture
-def bench(dynamodb: DynamoDBClient, sqs: SQSClient, monkeypatch: pytest.MonkeyPatch) -> JobBench:
+def bench(aws_of_module: None, monkeypatch: pytest.MonkeyPatch) -> JobBench:
     """A job service with two types."""
-    return JobBench(dynamodb, sqs, monkeypatch, MAIL, NEWSLETTER)
+    return JobBench(monkeypatch, MAIL, NEWSLETTER)
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

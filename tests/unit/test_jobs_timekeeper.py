@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from msgspec import Struct
@@ -22,10 +22,6 @@ from offload.runtime import aws
 from offload.runtime.jobs.run import Permanent, Run
 from offload.runtime.jobs.store import JobStore, Lease
 from tests.unit.job_bench import Invocation, JobBench
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_sqs import SQSClient
 
 
 class Nothing(Struct, frozen=True):
@@ -43,9 +39,9 @@ HOURLY = JobType(
 
 
 @pytest.fixture
-def bench(dynamodb: DynamoDBClient, sqs: SQSClient, monkeypatch: pytest.MonkeyPatch) -> JobBench:
+def bench(aws_of_module: None, monkeypatch: pytest.MonkeyPatch) -> JobBench:
     """A job service with three types."""
-    return JobBench(dynamodb, sqs, monkeypatch, MAIL, PAYMENT, HOURLY)
+    return JobBench(monkeypatch, MAIL, PAYMENT, HOURLY)
 
 
 class Timekeeper:

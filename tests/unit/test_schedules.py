@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -20,10 +20,6 @@ from offload.runtime.jobs import schedules
 from offload.runtime.jobs.schedules import BadSchedule, Fired, due_fires, fire_times, next_fires
 from offload.runtime.jobs.store import Lease
 from tests.unit.job_bench import JobBench
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_sqs import SQSClient
 
 LONDON = ZoneInfo("Europe/London")
 # The nights on which London's clock changes: in March from 01:00 to 02:00, in October from 02:00 back to 01:00.
@@ -198,9 +194,9 @@ def kind(
 
 
 @pytest.fixture
-def bench(dynamodb: DynamoDBClient, sqs: SQSClient, monkeypatch: pytest.MonkeyPatch) -> JobBench:
+def bench(aws_of_module: None, monkeypatch: pytest.MonkeyPatch) -> JobBench:
     """A job service with a nightly type, at noon."""
-    return JobBench(dynamodb, sqs, monkeypatch, kind())
+    return JobBench(monkeypatch, kind())
 
 
 def jobs(bench: JobBench) -> list[Job]:
@@ -366,10 +362,8 @@ def test_a_paused_schedule_starts_nothing_and_goes_on_from_its_resume(bench: Job
     assert scheduled_for(bench) == ["2026-11-26T02:00:00Z"]
 
 
-def test_a_schedule_begins_when_its_type_is_deployed(
-    dynamodb: DynamoDBClient, sqs: SQSClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = JobBench(dynamodb, sqs, monkeypatch)
+def test_a_schedule_begins_when_its_type_is_deployed(aws_of_module: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = JobBench(monkeypatch)
     nights = kind()
     schedules.fire(bench.store, nights)
     at(bench, 25, 2)
