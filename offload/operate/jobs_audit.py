@@ -71,9 +71,9 @@ def draw_up(client: DynamoDBClient, table: str, *, now: datetime | None = None) 
     lines: list[JobLine] = []
     odd = [_overdue(item, moment) for item in found if moment - items.moment(item["due_at"]) > OVERDUE]
     for name in JOB_TYPES:
-        counts = [states[name, state] for state in _OPEN]
-        missing = max(0, accepted[name] - ended[name] - sum(counts))
-        lines.append(JobLine(name, accepted[name], ended[name], *counts, missing))
+        waiting, queued, running, held = (states[name, state] for state in _OPEN)
+        missing = max(0, accepted[name] - ended[name] - waiting - queued - running - held)
+        lines.append(JobLine(name, accepted[name], ended[name], waiting, queued, running, held, missing))
         if missing:
             odd += list(_forgotten(client, table, name, known))
             odd += list(_gone(client, table, name))

@@ -34,7 +34,7 @@ SALES_REPORT: Final = JobType(
     name="sales_report",
     input=Period,
     result=Report,
-    timeout=timedelta(minutes=2),
+    timeout=timedelta(minutes=1),
     memory_mb=512,
     lanes=(Priority.HIGH, Priority.NORMAL, Priority.LOW),
     schedule=Schedule(cron="0 2 * * *", timezone="Europe/London", input=Period()),
