@@ -62,9 +62,11 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
 
 
 def _show_jobs(jobs: JobAccount, console: Console) -> None:
+    from rich import box
     from rich.table import Table
 
-    table = Table("job type", title="Jobs")
+    # Without lines it fits a pipe's 80 columns with the types' names whole.
+    table = Table("job type", title="Jobs", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("accepted", "ended", "waiting", "queued", "running", "held", "missing"):
         table.add_column(heading, justify="right")
     for line in jobs.lines:

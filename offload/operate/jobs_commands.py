@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -46,17 +46,13 @@ class Decision(StrEnum):
 @app.command()
 def types(environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
     """List the job types: their input, and the rules that they run by."""
-    from rich.table import Table
-
     with _service(environment) as jobs:
         document = jobs.types()
     if as_json:
         print_json(document)
         return
-    table = Table("type", "input", "timeout", "attempts", "priorities", "", box=None)
-    for each in document["job_types"]:
-        table.add_row(*_type_cells(each))
-    console().print(table)
+    headings = ("type", "input", "timeout", "attempts", "priorities", "")
+    _print_columns([headings, *(_type_cells(each) for each in document["job_types"])])
 
 
 @app.command()
@@ -128,8 +124,7 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
-    from rich.table import Table
-
+    from offload.contracts.jobs.job import State
     from offload.operate import jobs as asked
 
     begin = None if since is None else asked.since(since)
@@ -154,10 +149,10 @@ def list_(
     if not found:
         console().print("no jobs")
         return
-    table = Table("id", "type", "state", "attempt", "submitted", "says", box=None)
-    for job in found:
-        table.add_row(job.id, job.type, _coloured(job), str(job.attempt), _short(job.created_at), _plain(_says(job)))
-    console().print(table)
+    rows = [(job.id, job.type, job.state.value, str(job.attempt), _short(job.created_at), _says(job)) for job in found]
+    styles = {State.FAILED: "red", State.HELD: "yellow", State.SUCCEEDED: "green"}
+    headings = ("id", "type", "state", "attempt", "submitted", "")
+    _print_columns([headings, *rows], [None, *(styles.get(job.state) for job in found)])
     if cursor is not None:
         console().print("and older ones: --limit, --since, or --json for the cursor")
 
@@ -456,8 +451,6 @@ def _says(job: Job) -> str:
 
 
 def _show(job: Job) -> None:
-    from rich.table import Table
-
     screen = console()
     facts = {
         "id": job.id,
@@ -478,10 +471,8 @@ def _show(job: Job) -> None:
     for name, value in facts.items():
         if value not in (None, ""):
             screen.print(f"{name:<12}{value}", markup=False, soft_wrap=True)
-    table = Table("at (UTC)", "state", "attempt", "why", box=None)
-    for entry in job.history:
-        table.add_row(_precise(entry), entry.state.value, str(entry.attempt), _plain(entry.why))
-    screen.print(table)
+    entries = [(_precise(entry), entry.state.value, str(entry.attempt), entry.why) for entry in job.history]
+    _print_columns([("at (UTC)", "state", "attempt", "why"), *entries])
 
 
 def _precise(entry: Transition) -> str:
@@ -498,9 +489,13 @@ def _local(fire: str, timezone: str) -> str:
     return f"{datetime.fromisoformat(fire).astimezone(ZoneInfo(timezone)):%a %Y-%m-%d %H:%M %Z}"
 
 
-def _coloured(job: Job) -> str:
-    colour = {"failed": "red", "held": "yellow", "succeeded": "green"}.get(job.state.value)
-    return f"[{colour}]{job.state.value}[/]" if colour else job.state.value
+def _print_columns(rows: Sequence[Sequence[str]], styles: Sequence[str | None] = ()) -> None:
+    """Rows in columns as wide as they need: ids are there to be copied whole, on a pipe too."""
+    screen = console()
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        screen.print(line, markup=False, soft_wrap=True, style=styles[number] if styles else None)
 
 
 def _plain(text: str) -> str:
@@ -525,4 +520,4 @@ def _fields(schema: Any) -> str:
     """The fields of a JSON Schema's object; those that may be left out in brackets."""
     root = schema["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
     names = root.get("properties", {})
-    return _plain(", ".join(name if name in root.get("required", ()) else f"[{name}]" for name in names))
+    return ", ".join(name if name in root.get("required", ()) else f"[{name}]" for name in names)

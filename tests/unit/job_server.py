@@ -22,7 +22,7 @@ from botocore.credentials import Credentials
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job import Job, Progress, State, Submit, Transition
 
-CREDENTIALS = Credentials("AKIDEXAMPLE", "secret")  # type: ignore[no-untyped-call]
+CREDENTIALS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-west-1"
 MOMENT = datetime(2026, 11, 24, 2, tzinfo=UTC)
 
@@ -222,10 +222,10 @@ def _is_signed(method: str, url: str, headers: dict[str, str], body: bytes) -> b
     signed = given.partition("SignedHeaders=")[2].partition(",")[0].split(";")
     request = AWSRequest(method=method, url=url, data=body, headers={name: headers[name] for name in signed})
     request.context["timestamp"] = headers["x-amz-date"]
-    auth = SigV4Auth(CREDENTIALS, "execute-api", REGION)  # type: ignore[no-untyped-call]
-    canonical: Any = auth.canonical_request(request)  # type: ignore[no-untyped-call]
-    text = auth.string_to_sign(request, canonical)  # type: ignore[no-untyped-call]
-    return given.endswith(f"Signature={auth.signature(text, request)}")  # type: ignore[no-untyped-call]
+    auth = SigV4Auth(CREDENTIALS, "execute-api", REGION)
+    canonical: Any = auth.canonical_request(request)
+    text = auth.string_to_sign(request, canonical)
+    return given.endswith(f"Signature={auth.signature(text, request)}")
 
 
 class _Handler(BaseHTTPRequestHandler):
