@@ -211,7 +211,11 @@ def test_one_event_is_published_from_its_data(deployment: Deployment, published_
 @pytest.mark.parametrize(
     ("event_type", "data", "told"),
     [
-        ("stock.high", LOW, "no event type 'stock.high': order.cancelled, order.placed, stock.low"),
+        (
+            "stock.high",
+            LOW,
+            "no event type 'stock.high': job.finished, job.wanted, order.cancelled, order.placed, stock.low",
+        ),
         ("stock.low", LOW | {"units": "two"}, "data.units: Expected `int`, got `str`"),
         ("stock.low", {}, "missing required field `product`"),
     ],
@@ -225,8 +229,14 @@ def test_an_event_that_breaks_its_contract_is_refused_in_one_line(
 
 def test_the_event_types_are_listed() -> None:
     types = json.loads(ran("events", "types", "--json").stdout)
-    assert [each["type"] for each in types] == ["order.cancelled", "order.placed", "stock.low"]
-    assert types[1]["dataschema"] == "urn:offload:order.placed:1"
+    assert [each["type"] for each in types] == [
+        "job.finished",
+        "job.wanted",
+        "order.cancelled",
+        "order.placed",
+        "stock.low",
+    ]
+    assert types[3]["dataschema"] == "urn:offload:order.placed:1"
 
 
 @pytest.mark.parametrize(
