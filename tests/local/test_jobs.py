@@ -1,0 +1,158 @@
+"""Background jobs through the deployed app: killed workers, lanes, delays, trees, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from offload.client.job_calls import JobRefused
+from offload.client.jobs import Jobs
+from offload.contracts.jobs.job import Job, State
+from offload.contracts.jobs.job_type import Priority
+from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, SALES_REPORT, Customers, Period
+from offload.operate.jobs import jobs_of
+from offload.shop.orders import SHIPPED_DAY
+from tests.local.conftest import Copy, a_copy
+from tests.local.test_order_events import until, workers_killed_all_along
+
+WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
+
+
+@pytest.fixture
+def copy(tmp_path: Path, assembly: Path) -> Iterator[Copy]:
+    """The app on an embedded AWS of this test's own."""
+    yield from a_copy(tmp_path / "embedded", assembly)
+
+
+@pytest.fixture
+def jobs(deployed: Copy) -> Iterator[Jobs]:
+    """A client for the job service of the shared copy."""
+    with jobs_of(deployed.deployment) as client:
+        yield client
+
+
+def started(job: Job) -> float:
+    """When a job's first attempt began, seconds since the epoch."""
+    return next(entry.at for entry in job.history if entry.state is State.RUNNING).timestamp()
+
+
+def test_every_job_ends_once_though_doubled_and_its_workers_killed(copy: Copy) -> None:
+    count = 1_000 if WHOLE else 100
+    days = [Period(first=date(2010, 12, 1 + number % 28)) for number in range(count)]
+    with jobs_of(copy.deployment) as jobs:
+        with workers_killed_all_along(copy, every=2.0, seed=4) as killed:
+            handles = []
+            for number, period in enumerate(days):
+                handle = jobs.submit(SALES_REPORT, period, idempotency_key=f"report {number}")
+                again = jobs.submit(SALES_REPORT, period, idempotency_key=f"report {number}")
+                assert again.id == handle.id
+                handles.append(handle)
+            killing_ends = time.monotonic() + (120 if WHOLE else 15)
+            until(
+                lambda: time.monotonic() > killing_ends or all(each.status().ended for each in handles),
+                "the killing to end",
+            )
+        assert killed
+        # A killed attempt is found within the type's timeout and a minute, and tried again.
+        until(lambda: all(each.status().ended for each in handles), "every job to end", within=600)
+        for handle in handles:
+            job = handle.job()
+            assert [entry.state.ended for entry in job.history].count(True) == 1
+            # Killed three times is what the retry policy gives up on; anything else is not.
+            assert job.state is State.SUCCEEDED or job.attempt == SALES_REPORT.retry.attempts
+    account = json.loads(copy.offload("audit", "--json").stdout)
+    assert account["adds_up"], account
+    [line] = [each for each in account["jobs"]["lines"] if each["type"] == SALES_REPORT.name]
+    assert (line["accepted"], line["ended"]) == (count, count)
+
+
+def test_an_urgent_job_starts_before_the_queue_of_the_others(jobs: Jobs) -> None:
+    low = jobs.submit_many(SALES_REPORT, [Period() for _ in range(300)], priority=Priority.LOW)
+    urgent = jobs.submit(SALES_REPORT, Period(), priority=Priority.HIGH)
+    at = started(urgent.wait(60))
+    until(lambda: all(each.status().ended for each in low), "the low lane to be empty")
+    later = sum(started(each.job()) > at for each in low)
+    assert later > len(low) // 2
+
+
+def test_a_delayed_job_is_never_early_and_seconds_late_at_most(jobs: Jobs) -> None:
+    submitted = time.time()
+    job = jobs.submit(SALES_REPORT, Period(), delay=timedelta(seconds=5))
+    assert job.status() is State.WAITING
+    late = started(job.wait(60)) - submitted - 5
+    assert 0 <= late < 5
+
+
+def test_a_cancelled_job_never_runs(jobs: Jobs) -> None:
+    job = jobs.submit(SALES_REPORT, Period(), delay=timedelta(hours=1))
+    assert job.cancel().state is State.CANCELLED
+    with pytest.raises(JobRefused, match="ended"):
+        jobs.cancel(job.id)
+
+
+def test_a_job_gathers_what_its_children_found(jobs: Jobs) -> None:
+    key = jobs.upload(SHIPPED_DAY)
+    segments = jobs.submit(CUSTOMER_SEGMENTS, Customers(file=key, shards=3)).result(120)
+    assert sum(segments.segments.values()) == segments.customers > 0
+
+
+def test_each_function_works_with_its_own_role(deployed_with_iam: Copy) -> None:
+    with jobs_of(deployed_with_iam.deployment) as jobs:
+        assert jobs.submit(SALES_REPORT, Period()).result(120).orders >= 0
+        key = jobs.upload(SHIPPED_DAY)
+        assert jobs.submit(CUSTOMER_SEGMENTS, Customers(file=key, shards=2)).result(120).customers > 0
+
+
+def test_an_unsigned_call_is_refused(deployed: Copy) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{deployed.deployment.job_service.endpoint}/jobs")  # noqa: S310 -- loopback
+    assert refused.value.code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "slug"),
+    [
+        ("/jobs", b"{", 400, "bad-request"),
+        ("/jobs", b'{"type": "no_such"}', 422, "unknown-type"),
+        ("/jobs", b'{"type": "sales_report", "input": {"first": 1}}', 422, "bad-input"),
+        ("/jobs", b'{"type": "sales_report", "delay": 1, "run_at": "2026-11-24T00:00:00Z"}', 422, "bad-time"),
+        ("/jobs", b'{"type": "sales_report", "x": "' + b"x" * 400_000 + b'"}', 413, "body-too-large"),
+        ("/jobs/job-of-another/cancel", b"", 404, "no-such-job"),
+        ("/jobs/job-of-another/result", b"", 404, "no-such-job"),
+        ("/schedules/order_import/pause", b"", 404, "no-schedule"),
+    ],
+)
+def test_what_is_refused_says_what_to_do(jobs: Jobs, path: str, body: bytes, status: int, slug: str) -> None:
+    answer = call(jobs, "GET" if path.endswith("result") else "POST", path, body)
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["type"]) == (status, f"urn:offload:problem:{slug}")
+    assert problem["detail"]
+
+
+def test_a_job_that_vanishes_is_named_by_the_audit(copy: Copy) -> None:
+    with jobs_of(copy.deployment) as jobs:
+        job = jobs.submit(SALES_REPORT, Period(), delay=timedelta(hours=1))
+    table = copy.deployment.job_service.table
+    key: Any = {"pk": {"S": f"job#{job.id}"}, "sk": {"S": "job"}}
+    assert copy.offload("audit").returncode == 0
+    copy.deployment.aws.dynamodb.delete_item(TableName=table, Key=key)
+    told = copy.offload("audit", "--json")
+    assert told.returncode == 1
+    lines = json.loads(told.stdout)["jobs"]["lines"]
+    assert {line["type"]: line["missing"] for line in lines}[SALES_REPORT.name] == 1
+
+
+def call(jobs: Jobs, method: str, path: str, body: bytes) -> Any:
+    """One signed request, whatever it says."""
+    from offload.client.job_calls import Call
+
+    return jobs._send(Call(method, path, content=body, headers={"Content-Type": "application/json"}))
