@@ -436,11 +436,15 @@ def _said(job: Job, as_json: bool, more: str = "") -> None:
 
 def _says(job: Job) -> str:
     """What there is to say of a job in a line: its progress, what it waits for, its error."""
-    if job.state.value == "failed" or (job.state.value == "waiting" and job.error):
+    state = job.state.value
+    if state == "failed":
         return job.error or ""
-    if job.state.value == "waiting":
-        return f"until {_short(job.run_at)}" if job.run_at else ""
-    if job.state.value == "held":
+    if state == "waiting":
+        # The first entry is the submit; later ones say what the job waits for: its children, its next attempt.
+        why = job.history[-1].why if len(job.history) > 1 else ""
+        until = f"until {_short(job.run_at)}" if job.run_at and job.run_at > datetime.now(UTC) else ""
+        return ", ".join(part for part in (why, until) if part)
+    if state == "held":
         return f"a person decides: offload jobs decide {job.id} done|retry|fail"
     progress = job.progress
     if progress is None or job.state.ended:
