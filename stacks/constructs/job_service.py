@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from datetime import timedelta
 from typing import cast
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy
@@ -17,6 +19,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
+from offload.contracts.jobs.catalogue import JOB_TYPES
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
 from stacks.constructs.event_bus import EventBus
@@ -41,16 +44,15 @@ ROUTES: tuple[tuple[api.HttpMethod, str], ...] = (
     (_POST, "/schedules/{type}/resume"),
     (_POST, "/uploads"),
 )
-# An uploaded file is read by its job soon; results are kept as long as the longest retention of a job type.
-_UPLOADS_KEPT = Duration.days(7)
-_RESULTS_KEPT = Duration.days(90)
+# What lies between a file's writing and its job's end, in all but the rarest cases.
+_LONGEST_WORK = timedelta(days=7)
 _STRING, _NUMBER = dynamodb.AttributeType.STRING, dynamodb.AttributeType.NUMBER
 
 
 class JobService(Construct):
     """One table of jobs, the bucket of their files, an HTTP API signed with IAM, and the timekeeper.
 
-    It knows no job type: each BackgroundJob leaves in a parameter below `path` where its queues are, and lets the
+    It names no job type: each BackgroundJob leaves in a parameter below `path` where its queues are, and lets the
     service's functions send to them.
     """
 
@@ -87,6 +89,8 @@ class JobService(Construct):
         # A presigned URL carries the permissions of the role that signed it.
         self.allow_files(self.api_function.role, "uploads/*", "s3:PutObject")
         self.http_api = self._http_api()
+        # What a minute left undone, the next one finds.
+        self.timekeeper.function.configure_async_invoke(retry_attempts=0, max_event_age=Duration.minutes(1))
         self._schedule()
         self.stopped_alarm = self.timekeeper.function.metric_invocations(period=Duration.minutes(5)).create_alarm(
             self,
@@ -174,18 +178,28 @@ class JobService(Construct):
 
     def _table(self) -> Table:
         table = Table(self, "Jobs", time_to_live="expires")
-        for name, (partition, sort, kind) in {
-            "due": ("due_shard", "due_at", _NUMBER),
-            "types": ("type", "listed", _STRING),
-        }.items():
-            table.add_global_secondary_index(
-                index_name=name,
-                partition_key=dynamodb.Attribute(name=partition, type=_STRING),
-                sort_key=dynamodb.Attribute(name=sort, type=kind),
-            )
+        # Read whole each minute: without inputs and histories.
+        table.add_global_secondary_index(
+            index_name="due",
+            partition_key=dynamodb.Attribute(name="due_shard", type=_STRING),
+            sort_key=dynamodb.Attribute(name="due_at", type=_NUMBER),
+            projection_type=dynamodb.ProjectionType.INCLUDE,
+            non_key_attributes=["type", "state"],
+        )
+        table.add_global_secondary_index(
+            index_name="types",
+            partition_key=dynamodb.Attribute(name="type", type=_STRING),
+            sort_key=dynamodb.Attribute(name="listed", type=_STRING),
+        )
         return table
 
     def _bucket(self) -> s3.Bucket:
+        # A job's result is there as long as the job, and its upload, so that a retry still finds it.
+        kept = max(
+            max(each.retention.succeeded, each.retention.failed, each.retention.cancelled)
+            for each in JOB_TYPES.values()
+        )
+        days = Duration.days(math.ceil((kept + _LONGEST_WORK) / timedelta(days=1)))
         bucket = s3.Bucket(
             self,
             "Files",
@@ -193,8 +207,8 @@ class JobService(Construct):
             encryption=s3.BucketEncryption.S3_MANAGED,
             enforce_ssl=True,
             lifecycle_rules=[
-                s3.LifecycleRule(prefix="uploads/", expiration=_UPLOADS_KEPT),
-                s3.LifecycleRule(prefix="results/", expiration=_RESULTS_KEPT),
+                s3.LifecycleRule(prefix="uploads/", expiration=days),
+                s3.LifecycleRule(prefix="results/", expiration=days),
                 s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1)),
             ],
             removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
@@ -224,6 +238,7 @@ class JobService(Construct):
             "requestId",
             "requestTime",
             "identity.sourceIp",
+            "identity.userArn",
             "httpMethod",
             "routeKey",
             "status",

@@ -58,7 +58,8 @@ class PythonFunction(Construct):
 
     `timeout` is 10 s unless given; `environment` are variables of the function; `reaches` names library modules that
     import tracing cannot see. Runtime, architecture and log retention are the environment's. The role may write to the
-    function's own log group and nothing else: grants are added where constructs meet.
+    function's own log group and nothing else: grants are added where constructs meet. A `durable` function is called by
+    its `current_version`; versions before it stay.
 
     Raises BundlingError (one line with folder, file and mend) when the folder cannot be bundled.
     """
@@ -78,6 +79,7 @@ class PythonFunction(Construct):
         environment: Mapping[str, str] | None = None,
         reaches: Sequence[str] = (),
         description: str | None = None,
+        durable: lambda_.DurableConfig | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         settings = Environment.of(self)
@@ -105,6 +107,8 @@ class PythonFunction(Construct):
             memory_size=memory_mb,
             environment=dict(environment or {}),
             description=description,
+            durable_config=durable,
+            current_version_options=lambda_.VersionOptions(removal_policy=RemovalPolicy.RETAIN) if durable else None,
         )
         acknowledge(
             self.function,

@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from aws_cdk import Duration, Stack
+from aws_cdk import CfnResource, Duration, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
+from cronsim import CronSim, CronSimError
 
-from offload.contracts.jobs.job_type import JobType
+from offload.contracts.jobs.catalogue import JOB_TYPES
+from offload.contracts.jobs.job_type import JobType, Schedule
 from stacks.access import Access
-from stacks.constructs.acknowledge import acknowledge_objects
+from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.job_service import JobService
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.work_queue import DeadLetterQueue, WorkQueue
 
 # Lambda: 15 minutes, 128 MB to 10,240 MB (gettingstarted-limits.html, read 2026-11-24).
-LONGEST_RUN = timedelta(minutes=15)
+SHORTEST_RUN, LONGEST_RUN = timedelta(seconds=1), timedelta(minutes=15)
 LEAST_MEMORY_MB, MOST_MEMORY_MB = 128, 10_240
+# Lambda: a durable execution takes 366 days at the most (DurableConfig, ExecutionTimeout, read 2026-11-24).
+LONGEST_DURABLE_RUN = timedelta(days=366)
 # Lambda: an SQS event source's maximum concurrency is 2 to 1,000 (services-sqs-scaling.html, read 2026-11-24).
 LEAST_CONCURRENCY, MOST_CONCURRENCY = 2, 1_000
 _CONCURRENCY = 5
+_CRON_FIELDS = 5
 # How often a message is received before it is a dead letter. Retries of the job are the service's, not the queue's.
 _RECEIVES = 5
 
 
 class UnusableJobType(Exception):
-    """What Lambda cannot hold: one line with the construct, the field and the mend."""
+    """A job type that cannot run: one line with the construct, the field and the mend."""
 
 
 class BackgroundJob(Construct):
     """A queue a lane → function, with the parameter by which the job service finds them.
 
     `source` is the function's folder in lambdas/; `job` its type; `grants` what it may touch besides its own state;
-    `starts` the jobs whose types it fans out to. Raises UnusableJobType.
+    `variables` are its own settings; `starts` the jobs whose types it fans out to.
+
+    A durable type's function is called by `version`, not by its queues: whoever may nudge may call it.
+
+    Raises UnusableJobType.
     """
 
     def __init__(
@@ -54,9 +66,12 @@ class BackgroundJob(Construct):
         starts: Sequence[BackgroundJob] = (),
     ) -> None:
         super().__init__(scope, construct_id)
-        self._refuse_what_cannot_be(job)
+        if refusal := _refusal(job):
+            raise UnusableJobType(f"{self.node.path}: job type '{job.name}': {refusal}")
         self.job = job
-        timeout = Duration.seconds(int(job.timeout.total_seconds()))
+        self.starts = tuple(starts)
+        # Of a durable job, the time of one call; the job goes on in the next.
+        timeout = _seconds(min(job.timeout, LONGEST_RUN))
         self.dead_letter_queue = DeadLetterQueue(self, "DeadLetterQueue")
         self.queues = {
             lane: WorkQueue(
@@ -70,6 +85,7 @@ class BackgroundJob(Construct):
             source=source,
             timeout=timeout,
             memory_mb=job.memory_mb,
+            durable=lambda_.DurableConfig(execution_timeout=_seconds(job.timeout)) if job.durable else None,
             environment={
                 **service.variables,
                 "OFFLOAD_JOB": job.name,
@@ -78,17 +94,22 @@ class BackgroundJob(Construct):
                 **(variables or {}),
             },
         )
+        self.version = self._publish(service) if job.durable else None
+        self._place_name = f"{service.path}/{job.name}"
         self.place = ssm.StringParameter(
             self,
             "Place",
-            parameter_name=f"{service.path}/{job.name}",
+            parameter_name=self._place_name,
             string_value=Stack.of(self).to_json_string(
-                {"queues": {lane.value: queue.queue_url for lane, queue in self.queues.items()}, "function": None}
+                {
+                    "queues": {lane.value: queue.queue_url for lane, queue in self.queues.items()},
+                    "function": self.version.function_arn if self.version else None,
+                }
             ),
             description=f"Where jobs of the type {job.name} run",
         )
-        self._grant(service, grants, starts)
-        for queue in self.queues.values():
+        self._grant(service, grants)
+        for queue in () if job.durable else self.queues.values():
             self.function.function.add_event_source(
                 sources.SqsEventSource(
                     queue,
@@ -108,51 +129,107 @@ class BackgroundJob(Construct):
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
 
-    def allow_nudges(self, role: iam.Role, construct_id: str) -> None:
-        """Lets a role send to this job's queues and find them.
-
-        The policy stands here, not with the role: the role's stack must not need this one.
-        """
-        iam.Policy(
-            self,
-            construct_id,
-            roles=[role],
-            statements=[
-                iam.PolicyStatement(
-                    actions=["sqs:SendMessage"], resources=[queue.queue_arn for queue in self.queues.values()]
-                ),
-                iam.PolicyStatement(actions=["ssm:GetParameter"], resources=[self.place.parameter_arn]),
-            ],
+    def nudges(self) -> list[iam.PolicyStatement]:
+        """What it takes to find this job's queues and to send to them."""
+        # Written out: the parameter of a durable type names its function, which waits for its role's policies.
+        place = Stack.of(self).format_arn(
+            service="ssm", resource="parameter", resource_name=self._place_name.removeprefix("/")
         )
+        return [
+            iam.PolicyStatement(
+                actions=["sqs:SendMessage"], resources=[queue.queue_arn for queue in self.queues.values()]
+            ),
+            iam.PolicyStatement(actions=["ssm:GetParameter"], resources=[place]),
+        ]
 
-    def _grant(self, service: JobService, grants: Sequence[Access], starts: Sequence[BackgroundJob]) -> None:
+    @property
+    def _descendants(self) -> Iterator[BackgroundJob]:
+        for child in self.starts:
+            yield child
+            yield from child._descendants
+
+    def _grant(self, service: JobService, grants: Sequence[Access]) -> None:
         role = self.function.role
         service.allow_state(role)
         service.allow_files(role, "uploads/*", "s3:GetObject")
         # Results of children, and large ones of its own.
-        iam.Grant.add_to_principal(
-            grantee=role, actions=["s3:GetObject"], resource_arns=[service.bucket.arn_for_objects("results/*")]
-        )
-        acknowledge_objects(role, service.bucket, "results/*", "A file's key has its job's id: known at run time.")
+        service.allow_files(role, "results/*", "s3:GetObject")
         # Without ListBucket, S3 answers "access denied" for an object that does not exist (API_GetObject).
         iam.Grant.add_to_principal(grantee=role, actions=["s3:ListBucket"], resource_arns=[service.bucket.bucket_arn])
         self.dead_letter_queue.grant(role, "sqs:SendMessage")
         for access in grants:
             access.grant(role)
-        for name, nudger in service.nudgers.items():
-            self.allow_nudges(nudger, f"{name}Nudges")
-        self.allow_nudges(role, "OwnNudges")
-        for other in starts:
-            other.allow_nudges(role, f"{self.node.id}Nudges")
+        # A parent that is cancelled cancels the whole tree; whoever ends a job wakes those that wait for its slot.
+        for job in (self, *self._descendants):
+            for statement in job.nudges():
+                role.add_to_principal_policy(statement)
+        # These stand here, not with their roles: the stacks of those roles must not need this one.
+        self._let("ServiceNudges", service.nudgers.values(), self.nudges())
+        if self.starts:
+            # The last child that ends wakes its parent.
+            self._let("ChildrenNudges", (child.function.role for child in self.starts), self.nudges())
 
-    def _refuse_what_cannot_be(self, job: JobType[Any, Any]) -> None:
-        where = f"{self.node.path}: job type '{job.name}'"
-        if job.timeout > LONGEST_RUN:
-            minutes = job.timeout.total_seconds() / 60
-            raise UnusableJobType(
-                f"{where}: timeout of {minutes:g} minutes: Lambda runs for 15 at the most: make it durable"
+    def _let(
+        self, construct_id: str, roles: Iterable[iam.Role], statements: Sequence[iam.PolicyStatement]
+    ) -> iam.Policy:
+        return iam.Policy(self, construct_id, roles=list(roles), statements=list(statements))
+
+    def _publish(self, service: JobService) -> lambda_.Version:
+        """The version that new runs start on; those before it stay, with the runs that they began."""
+        function = self.function.function
+        versions = f"{function.function_arn}:*"
+        # Not on the role: the function waits for its role's own policies, and these name the function.
+        checkpoints = iam.PolicyStatement(
+            actions=["lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState"], resources=[versions]
+        )
+        calls = iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[versions])
+        for policy in (
+            self._let("OwnCheckpoints", [self.function.role], [checkpoints]),
+            self._let("ServiceCalls", service.nudgers.values(), [calls]),
+        ):
+            resource = Stack.of(self).get_logical_id(cast("CfnResource", function.node.default_child))
+            acknowledge(
+                policy,
+                f"AwsSolutions::AwsSolutions-IAM5[Resource::<{resource}.Arn>:*]",
+                "Runs of every version that was ever deployed go on.",
             )
-        if not LEAST_MEMORY_MB <= job.memory_mb <= MOST_MEMORY_MB:
-            raise UnusableJobType(
-                f"{where}: memory_mb of {job.memory_mb}: Lambda has {LEAST_MEMORY_MB} to {MOST_MEMORY_MB}"
-            )
+        return function.current_version
+
+
+def _refusal(job: JobType[Any, Any]) -> str | None:
+    """Why a type cannot run as it is, and the mend; None when it can."""
+    minutes = job.timeout / timedelta(minutes=1)
+    if job.timeout > LONGEST_RUN and not job.durable:
+        return f"timeout of {minutes:g} minutes: Lambda runs for 15 at the most: make it durable"
+    if job.timeout > LONGEST_DURABLE_RUN:
+        return f"timeout of {minutes:g} minutes: a durable function runs for 366 days at the most: start another job"
+    if job.timeout < SHORTEST_RUN:
+        return f"timeout of {job.timeout.total_seconds():g} s: Lambda runs for 1 s at the least"
+    if not LEAST_MEMORY_MB <= job.memory_mb <= MOST_MEMORY_MB:
+        return f"memory_mb of {job.memory_mb}: Lambda has {LEAST_MEMORY_MB} to {MOST_MEMORY_MB}"
+    if JOB_TYPES.get(job.name) is not job:
+        return "it is not in JOB_TYPES, so nobody could submit it: add it to offload/contracts/jobs/catalogue.py"
+    return _schedule_refusal(job.schedule) if job.schedule else None
+
+
+def _schedule_refusal(schedule: Schedule[Any]) -> str | None:
+    try:
+        zone = ZoneInfo(schedule.timezone)
+    except (ZoneInfoNotFoundError, ValueError):
+        return f"schedule: there is no time zone '{schedule.timezone}': use an IANA name, such as Europe/London"
+    if len(schedule.cron.split()) != _CRON_FIELDS:
+        return f"schedule: cron '{schedule.cron}': it has five fields: minute, hour, day of month, month, day of week"
+    try:
+        next(CronSim(schedule.cron, datetime.now(zone)))
+    except CronSimError as error:
+        return (
+            f"schedule: cron '{schedule.cron}': {error}: the fields are minute, hour, day of month, month, day of week"
+        )
+    except StopIteration:
+        return f"schedule: cron '{schedule.cron}': there is no such day: it would never fire"
+    return None
+
+
+def _seconds(time: timedelta) -> Duration:
+    """Whole seconds, as Lambda takes them: rounded up."""
+    return Duration.seconds(math.ceil(time.total_seconds()))

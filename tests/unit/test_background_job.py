@@ -1,0 +1,337 @@
+"""The job service and BackgroundJob, by what they put into templates and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk import App, Stack
+from msgspec import Struct
+
+from offload.contracts.jobs.catalogue import JOB_TYPES
+from offload.contracts.jobs.job_type import JobType, Priority, Retention, Schedule
+from stacks.access import Access
+from stacks.constructs.event_bus import EventBus
+from stacks.constructs.job_service import JobService
+from stacks.constructs.python_function import ROOT_CONTEXT
+from stacks.environment import Environment
+from stacks.guardrails import guard
+from stacks.patterns.background_job import BackgroundJob, UnusableJobType
+
+PROJECT = Path(__file__).resolve().parents[2]
+CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
+FUNCTIONS = ("jobs_api", "jobs_timekeeper", "job_submitter", "mail", "letters")
+
+Template = dict[str, Any]
+
+
+class Mail(Struct, frozen=True):
+    to: str = ""
+
+
+def mail(**settings: Any) -> JobType[Mail, Mail]:
+    return JobType(**{"name": "mail", "input": Mail, "result": Mail, **settings})
+
+
+class Deployed:
+    """A service in one stack and jobs in another, guarded as the app is."""
+
+    def __init__(self, folder: Path, catalogue: Callable[[JobType[Any, Any]], None]) -> None:
+        for name in FUNCTIONS:
+            (folder / "lambdas" / name).mkdir(parents=True)
+        self.app = App(
+            outdir=str(folder / "out"),
+            context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)},
+        )
+        guard(self.app)
+        Environment.load("dev").attach(self.app)
+        platform = Stack(self.app, "Platform")
+        self.service = JobService(platform, "Jobs", bus=EventBus(platform, "Events"))
+        self._catalogue = catalogue
+
+    @cached_property
+    def shop(self) -> Stack:
+        return Stack(self.app, "Shop")
+
+    def job(self, job_type: JobType[Any, Any], name: str = "Mail", **settings: Any) -> BackgroundJob:
+        self._catalogue(job_type)
+        return BackgroundJob(
+            self.shop, name, **{"source": name.lower(), "job": job_type, "service": self.service, **settings}
+        )
+
+    def templates(self) -> tuple[Template, Template]:
+        """The service's template and the jobs'; raises RuntimeError when the guardrails refuse them."""
+        assembly = self.app.synth()
+        found = {stack.stack_name: stack.template for stack in assembly.stacks}
+        return found["Platform"], found.get("Shop", {})
+
+
+@pytest.fixture
+def deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployed:
+    return Deployed(tmp_path, lambda job_type: monkeypatch.setitem(JOB_TYPES, job_type.name, job_type))
+
+
+def of_type(template: Template, kind: str) -> dict[str, dict[str, Any]]:
+    """The properties of the resources of a type, by logical id."""
+    return {
+        logical_id: resource.get("Properties", {})
+        for logical_id, resource in template["Resources"].items()
+        if resource["Type"] == kind
+    }
+
+
+def mappings(template: Template) -> list[dict[str, Any]]:
+    return list(of_type(template, "AWS::Lambda::EventSourceMapping").values())
+
+
+def functions(template: Template, name: str) -> dict[str, Any]:
+    [found] = [body for key, body in of_type(template, "AWS::Lambda::Function").items() if key.startswith(name)]
+    return found
+
+
+def allowed(template: Template, action: str, *, role: str) -> list[Any]:
+    """The resources on which the policies of a template allow a role an action."""
+    found: list[Any] = []
+    for policy in of_type(template, "AWS::IAM::Policy").values():
+        if role in json.dumps(policy["Roles"]):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                actions, resources = statement["Action"], statement["Resource"]
+                if action in (actions if isinstance(actions, list) else [actions]):
+                    found += resources if isinstance(resources, list) else [resources]
+    return found
+
+
+def queue_ids(template: Template, *names: str) -> set[str]:
+    return {key for key in of_type(template, "AWS::SQS::Queue") if key.startswith(names)}
+
+
+def named(resources: Sequence[Any]) -> set[str]:
+    """The logical ids that a list of resources refers to within its own stack."""
+    return {value["Fn::GetAtt"][0] for value in resources if "Fn::GetAtt" in value}
+
+
+def test_a_type_has_a_queue_for_each_lane_and_one_dead_letter_queue_with_an_alarm(deployed: Deployed) -> None:
+    deployed.job(mail(lanes=tuple(Priority), timeout=timedelta(minutes=2)))
+    _, shop = deployed.templates()
+    queues = of_type(shop, "AWS::SQS::Queue")
+    [letters] = [name for name, queue in queues.items() if "RedrivePolicy" not in queue]
+    lanes = [queue for queue in queues.values() if "RedrivePolicy" in queue]
+    assert len(lanes) == 3
+    assert {queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0] for queue in lanes} == {letters}
+    assert {queue["VisibilityTimeout"] for queue in lanes} == {6 * 120}
+    [alarm] = of_type(shop, "AWS::CloudWatch::Alarm").values()
+    assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": [letters, "QueueName"]}}]
+
+
+def test_the_function_has_the_types_timeout_and_memory_and_finds_its_state(deployed: Deployed) -> None:
+    deployed.job(mail(timeout=timedelta(seconds=90.5), memory_mb=1024), variables={"POSTAGE": "85"})
+    _, shop = deployed.templates()
+    function = functions(shop, "MailFunction")
+    assert (function["Timeout"], function["MemorySize"]) == (91, 1024)
+    variables = function["Environment"]["Variables"]
+    assert variables["OFFLOAD_JOB"] == "mail"
+    assert variables["OFFLOAD_JOBS_PATH"] == "/offload/dev/jobs"
+    assert variables["POSTAGE"] == "85"
+    assert {
+        "OFFLOAD_JOBS_TABLE",
+        "OFFLOAD_JOBS_BUCKET",
+        "OFFLOAD_BUS",
+        "OFFLOAD_DEAD_LETTER_QUEUE_URL",
+    } <= variables.keys()
+
+
+def test_a_nudge_comes_alone_and_a_bad_one_is_reported(deployed: Deployed) -> None:
+    deployed.job(mail())
+    [mapping] = mappings(deployed.templates()[1])
+    assert mapping["BatchSize"] == 1
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+@pytest.mark.parametrize(("limit", "bound"), [(1, 2), (2, 2), (7, 7), (1000, 1000), (5000, 1000)])
+def test_a_limit_of_the_type_bounds_what_its_queues_start(deployed: Deployed, limit: int, bound: int) -> None:
+    deployed.job(mail(concurrency=limit))
+    [mapping] = mappings(deployed.templates()[1])
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": bound}
+
+
+def test_the_parameter_of_a_type_says_where_its_lanes_are(deployed: Deployed) -> None:
+    deployed.job(mail(lanes=(Priority.HIGH, Priority.NORMAL)))
+    _, shop = deployed.templates()
+    [parameter] = of_type(shop, "AWS::SSM::Parameter").values()
+    assert parameter["Name"] == "/offload/dev/jobs/mail"
+    separator, parts = parameter["Value"]["Fn::Join"]
+    place = json.loads(separator.join(part if isinstance(part, str) else part["Ref"] for part in parts))
+    assert "function" not in place
+    assert set(place["queues"]) == {"high", "normal"}
+    assert set(place["queues"].values()) == queue_ids(shop, "MailHigh", "MailNormal")
+
+
+def test_whoever_submits_or_settles_may_nudge_a_type_by_a_policy_of_the_types_own_stack(deployed: Deployed) -> None:
+    deployed.job(mail())
+    platform, shop = deployed.templates()
+    for role in ("JobsApiRole", "JobsTimekeeperRole"):
+        assert named(allowed(shop, "sqs:SendMessage", role=role)) == queue_ids(shop, "MailNormal")
+        assert len(allowed(shop, "ssm:GetParameter", role=role)) == 1
+    assert not allowed(platform, "sqs:SendMessage", role="JobsApiRole")
+    assert "Shop" not in json.dumps(platform)
+
+
+def test_a_function_touches_its_own_state_and_what_it_was_granted(deployed: Deployed) -> None:
+    deployed.job(mail(), grants=(Access(lambda _: None, {"LEDGER_TABLE": "ledger"}),))
+    _, shop = deployed.templates()
+    assert functions(shop, "MailFunction")["Environment"]["Variables"]["LEDGER_TABLE"] == "ledger"
+    assert named(allowed(shop, "sqs:SendMessage", role="MailFunctionRole")) == queue_ids(
+        shop, "MailNormal", "MailDeadLetter"
+    )
+    assert len(allowed(shop, "ssm:GetParameter", role="MailFunctionRole")) == 1
+    put, got = (json.dumps(allowed(shop, f"s3:{verb}Object", role="MailFunctionRole")) for verb in ("Put", "Get"))
+    assert "/results/*" in put
+    assert "/uploads/*" not in put
+    assert "/uploads/*" in got
+    assert not allowed(shop, "dynamodb:Scan", role="MailFunctionRole")
+
+
+def test_a_job_may_nudge_those_that_it_starts_and_they_their_parent(deployed: Deployed) -> None:
+    letters = deployed.job(mail(name="letters"), "Letters")
+    deployed.job(mail(), starts=(letters,))
+    _, shop = deployed.templates()
+    both = queue_ids(shop, "MailNormal", "LettersNormal")
+    assert both <= named(allowed(shop, "sqs:SendMessage", role="MailFunctionRole"))
+    assert both <= named(allowed(shop, "sqs:SendMessage", role="LettersFunctionRole"))
+    for role in ("MailFunctionRole", "LettersFunctionRole"):
+        assert len(allowed(shop, "ssm:GetParameter", role=role)) == 2
+
+
+def test_a_job_may_nudge_the_children_of_its_children_that_it_cancels(deployed: Deployed) -> None:
+    (Path(deployed.app.node.get_context(ROOT_CONTEXT)) / "lambdas" / "stamps").mkdir()
+    stamps = deployed.job(mail(name="stamps"), "Stamps")
+    letters = deployed.job(mail(name="letters"), "Letters", starts=(stamps,))
+    deployed.job(mail(), starts=(letters,))
+    _, shop = deployed.templates()
+    may = named(allowed(shop, "sqs:SendMessage", role="MailFunctionRole"))
+    assert queue_ids(shop, "StampsNormal", "LettersNormal") <= may
+
+
+def test_every_route_of_the_api_asks_for_a_signature(deployed: Deployed) -> None:
+    platform, _ = deployed.templates()
+    routes = of_type(platform, "AWS::ApiGatewayV2::Route").values()
+    assert {"POST /jobs", "GET /jobs/{id}", "POST /jobs/bulk", "GET /job-types"} <= {
+        each["RouteKey"] for each in routes
+    }
+    assert {each["AuthorizationType"] for each in routes} == {"AWS_IAM"}
+
+
+def test_the_api_logs_its_calls_and_never_outlives_its_caller(deployed: Deployed) -> None:
+    platform, _ = deployed.templates()
+    [stage] = of_type(platform, "AWS::ApiGatewayV2::Stage").values()
+    assert {"status", "routeKey"} <= json.loads(stage["AccessLogSettings"]["Format"]).keys()
+    assert functions(platform, "JobsApi")["Timeout"] < 30
+
+
+def test_the_table_finds_jobs_by_due_time_and_by_type_and_forgets_ended_ones(deployed: Deployed) -> None:
+    platform, _ = deployed.templates()
+    [table] = of_type(platform, "AWS::DynamoDB::Table").values()
+    keys = {
+        index["IndexName"]: [key["AttributeName"] for key in index["KeySchema"]]
+        for index in table["GlobalSecondaryIndexes"]
+    }
+    assert keys == {"due": ["due_shard", "due_at"], "types": ["type", "listed"]}
+    kinds = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
+    assert kinds["due_at"] == "N"
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
+
+
+def test_the_timekeeper_is_called_each_minute_and_never_twice_at_once(deployed: Deployed) -> None:
+    platform, _ = deployed.templates()
+    [schedule] = of_type(platform, "AWS::Scheduler::Schedule").values()
+    assert schedule["ScheduleExpression"] == "rate(1 minute)"
+    assert functions(platform, "JobsTimekeeper")["Timeout"] == 50
+
+
+def test_a_timekeeper_that_does_not_run_fails_or_misses_jobs_sets_off_an_alarm(deployed: Deployed) -> None:
+    platform, _ = deployed.templates()
+    alarms = {each["MetricName"]: each for each in of_type(platform, "AWS::CloudWatch::Alarm").values()}
+    assert alarms["Invocations"]["ComparisonOperator"] == "LessThanThreshold"
+    assert alarms["Invocations"]["TreatMissingData"] == "breaching"
+    assert alarms["Errors"]["TreatMissingData"] == "notBreaching"
+    [unaccounted] = of_type(platform, "AWS::Logs::MetricFilter").values()
+    [transformation] = unaccounted["MetricTransformations"]
+    # A moment's difference is the index that follows the table; only one that stays is an alarm.
+    assert alarms[transformation["MetricName"]]["Statistic"] == "Minimum"
+    assert alarms[transformation["MetricName"]]["Namespace"] == transformation["MetricNamespace"]
+
+
+def test_files_are_kept_as_long_as_the_longest_retention_of_a_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(JOB_TYPES, "archive", mail(name="archive", retention=Retention(failed=timedelta(days=400))))
+    platform, _ = Deployed(tmp_path, lambda _: None).templates()
+    [bucket] = [body for name, body in of_type(platform, "AWS::S3::Bucket").items() if name.startswith("JobsFiles")]
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+    kept = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
+    assert kept["results/"] >= 400
+    assert kept["uploads/"] >= 400
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"timeout": timedelta(minutes=40)}, "timeout of 40 minutes: Lambda runs for 15 at the most: make it durable"),
+        ({"timeout": timedelta(0)}, "timeout of 0 s: Lambda runs for 1 s at the least"),
+        ({"memory_mb": 64}, "memory_mb of 64: Lambda has 128 to 10240"),
+        ({"memory_mb": 10_241}, "memory_mb of 10241: Lambda has 128 to 10240"),
+        (
+            {"schedule": Schedule(cron="0 2 * * *", timezone="Europe/Londn", input=Mail())},
+            "schedule: there is no time zone 'Europe/Londn': use an IANA name, such as Europe/London",
+        ),
+        (
+            {"schedule": Schedule(cron="0 25 * * *", timezone="Europe/London", input=Mail())},
+            "schedule: cron '0 25 * * *': Bad hour: the fields are minute, hour, day of month, month, day of week",
+        ),
+        (
+            {"schedule": Schedule(cron="0 0 30 2 *", timezone="Europe/London", input=Mail())},
+            "schedule: cron '0 0 30 2 *': Bad day-of-month: the fields are",
+        ),
+        (
+            {"schedule": Schedule(cron="0 2 * *", timezone="Europe/London", input=Mail())},
+            "schedule: cron '0 2 * *': it has five fields: minute, hour, day of month, month, day of week",
+        ),
+    ],
+)
+def test_what_lambda_or_the_calendar_cannot_hold_is_refused_in_one_line_with_the_mend(
+    deployed: Deployed, settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UnusableJobType) as refused:
+        deployed.job(mail(**settings))
+    message = str(refused.value)
+    assert message.startswith("Shop/Mail: job type 'mail': ")
+    assert says in message
+    assert "\n" not in message
+
+
+def test_a_type_that_the_service_would_not_know_is_refused(deployed: Deployed) -> None:
+    unknown = dataclasses.replace(mail(), name="postcards")
+    with pytest.raises(UnusableJobType, match=r"is not in JOB_TYPES.*offload/contracts/jobs/catalogue\.py"):
+        BackgroundJob(deployed.shop, "Mail", source="mail", job=unknown, service=deployed.service)
+
+
+def test_a_durable_type_is_called_by_a_version_of_its_function_and_may_take_longer(deployed: Deployed) -> None:
+    deployed.job(mail(durable=True, timeout=timedelta(hours=3)))
+    _, shop = deployed.templates()
+    function = functions(shop, "MailFunction")
+    assert function["DurableConfig"] == {"ExecutionTimeout": 3 * 3600}
+    assert function["Timeout"] == 15 * 60
+    [version] = of_type(shop, "AWS::Lambda::Version")
+    assert shop["Resources"][version]["DeletionPolicy"] == "Retain"
+    [parameter] = of_type(shop, "AWS::SSM::Parameter").values()
+    assert {"Ref": version} in parameter["Value"]["Fn::Join"][1]
+    assert not mappings(shop)
+    for role in ("JobsApiRole", "JobsTimekeeperRole"):
+        assert allowed(shop, "lambda:InvokeFunction", role=role)
+    assert allowed(shop, "lambda:CheckpointDurableExecution", role="MailFunctionRole")
