@@ -104,7 +104,7 @@ class JobService(Construct):
         self.failed_alarm = self.timekeeper.function.metric_errors(period=Duration.minutes(5)).create_alarm(
             self,
             "TimekeeperFailedAlarm",
-            alarm_description="The timekeeper could not look at every job: offload logs Timekeeper",
+            alarm_description="The timekeeper could not look at every job: offload logs jobs_timekeeper",
             threshold=3,
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
