@@ -48,8 +48,8 @@ up: toolchain ## start the embedded AWS, deploy `local` to it, publish a day of 
 down: ## stop the embedded AWS; its state stays in .offload
 	@if [ -x $(BIN)/offload ]; then $(BIN)/offload down; fi
 
-test: toolchain check ## everything that is not a benchmark: checks, unit, snapshots, the embedded AWS
-	@$(BIN)/python -m pytest tests
+test: toolchain check test-fast ## everything that is not a benchmark: checks, unit, snapshots, the embedded AWS
+	@$(BIN)/python -m pytest tests/local
 
 test-fast: toolchain ## unit and template tests alone
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/unit tests/snapshots
