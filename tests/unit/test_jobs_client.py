@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -31,6 +32,8 @@ from tests.unit.job_server import CREDENTIALS, REGION, Fault, JobServer, Refused
 DECEMBER = Period(first=date(2010, 12, 1), last=date(2010, 12, 31))
 REPORT = Report(revenue="748957.02", units=342228, orders=1400, cancellations=159, page="results/1/p", table="t")
 REPORT_JSON = msgspec.json.encode(REPORT)
+# Read once: it takes longer than most tests.
+CERTIFICATES = ssl.create_default_context()
 LOST = Fault(reset=True)
 """The job is accepted, and the answer is not heard."""
 DROPPED = Fault(reset=True, take=False)
@@ -102,6 +105,7 @@ def jobs(request: pytest.FixtureRequest, server: JobServer, time: Time) -> Itera
         "clock": lambda: time.now,
         "jitter": time.jitter,
         "timeout": httpx.Timeout(0.4),
+        "verify": CERTIFICATES,
     }
     if request.param == "blocking":
         with Jobs(server.url, sleep=time.sleep, **settings) as jobs:
