@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
 
-EXAMPLES: Final = 200 if os.environ.get("OFFLOAD_PROVE") == "whole" else 12
-STEPS: Final = 30
+EXAMPLES: Final = 1_000 if os.environ.get("OFFLOAD_PROVE") == "whole" else 40
+STEPS: Final = 50
 _DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "jobs.md"
 _PATIENT: Final = Retry(attempts=3, first_wait=timedelta(seconds=2))
 # Which of the jobs or leases there are by then: what is drawn must not depend on what the store answered.
-PICK: Final = st.integers(0, 99)
+# The first and the last most often, so that an old lease meets its job again.
+PICK: Final = st.sampled_from([0, 0, -1, -1, 1, 2])
 _AN_HOUR: Final = timedelta(hours=1)
 KINDS: Final[dict[str, dict[str, Any]]] = {
     "plain": {},
@@ -80,8 +81,49 @@ class Machine(RuleBasedStateMachine):
         # Slots and lines of the example before are not this one's.
         self.names = [f"{len(_seen)}-{name}" for name in ("ann", "bob")]
         _seen.append(kind)
+        # Every example has a job under way, so that no step of it is in vain.
+        self.submit(who=0, delay=None, key=None)
+        self.start(pick=0, off=0)
 
-    @rule(who=st.integers(0, 1), delay=st.sampled_from([None, 1.0, 3600.0]), key=st.sampled_from([None, "a", "b"]))
+    # One rule for all: hypothesis leaves rules out of an example, and most lives of a job need most of these.
+    @rule(
+        what=st.sampled_from(["submit", "start", "start", "start", "go on", "go on", "act", "time", "time", "sweep"]),
+        pick=PICK,
+        who=st.integers(0, 1),
+        delay=st.sampled_from([None, None, 1.0, 3600.0]),
+        key=st.sampled_from([None, "a", "b"]),
+        off=st.sampled_from([0, 0, 0, 0, -1, 1]),
+        end=st.sampled_from(["renew", "succeed", "fail", "fail", "fail for good", "cancelled"]),
+        wish=st.sampled_from(["cancel", "retry", "done", "retry it", "fail"]),
+        seconds=st.sampled_from([1, 3, 61, 61, 400]),
+    )
+    def step(
+        self,
+        what: str,
+        pick: int,
+        who: int,
+        delay: float | None,
+        key: str | None,
+        off: int,
+        end: str,
+        wish: str,
+        seconds: int,
+    ) -> None:
+        """One thing that can happen."""
+        match what:
+            case "submit":
+                self.submit(who, delay, key)
+            case "start":
+                self.start(pick, off)
+            case "go on":
+                self.go_on(pick, end)
+            case "act":
+                self.a_person_acts(pick, wish)
+            case "time":
+                self.time_passes(seconds)
+            case _:
+                self.sweep()
+
     def submit(self, who: int, delay: float | None, key: str | None) -> None:
         """With and without a key, at once and later."""
         given = msgspec.Raw(msgspec.json.encode(Mail(to=self.names[who])))
@@ -92,7 +134,6 @@ class Machine(RuleBasedStateMachine):
             if done.created:
                 self.jobs.append(done.job.id)
 
-    @rule(pick=PICK, off=st.sampled_from([0, 0, 0, -1, 1]))
     def start(self, pick: int, off: int) -> None:
         """The right attempt, an old one and one too far."""
         if not self.jobs:
@@ -105,7 +146,6 @@ class Machine(RuleBasedStateMachine):
             assert off == 0
             self.leases.append(answer)
 
-    @rule(pick=PICK, end=st.sampled_from(["renew", "succeed", "fail", "fail for good", "cancelled"]))
     def go_on(self, pick: int, end: str) -> None:
         """Whoever ever held a lease goes on, late or not."""
         if not self.leases:
@@ -121,7 +161,6 @@ class Machine(RuleBasedStateMachine):
             else:
                 self.store.fail(self.type, lease, end, permanent=end != "fail")
 
-    @rule(pick=PICK, what=st.sampled_from(["cancel", "retry", "done", "retry it", "fail"]))
     def a_person_acts(self, pick: int, what: str) -> None:
         """Cancel, retry, decide."""
         if not self.jobs:
@@ -137,12 +176,10 @@ class Machine(RuleBasedStateMachine):
             else:
                 self.store.decide(self.type, job_id, {"done": "done", "retry it": "retry"}.get(what, "fail"))  # type: ignore[arg-type]
 
-    @rule(seconds=st.sampled_from([1, 3, 61, 400]))
     def time_passes(self, seconds: int) -> None:
         """The timekeeper may be late."""
         self.service.pass_time(seconds=seconds)
 
-    @rule()
     def sweep(self) -> None:
         """The timekeeper looks at every job."""
         for job_id in self.jobs:
