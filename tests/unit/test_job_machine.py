@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
 
-EXAMPLES: Final = 1_000 if os.environ.get("OFFLOAD_PROVE") == "whole" else 40
+EXAMPLES: Final = 1_000 if os.environ.get("OFFLOAD_PROVE") == "whole" else 20
 STEPS: Final = 50
 _DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "jobs.md"
 _PATIENT: Final = Retry(attempts=3, first_wait=timedelta(seconds=2))
