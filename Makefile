@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-toolchain: .venv/.ready node_modules/.ready .offload/embedded/.ready ## install what the other commands need (they do it by themselves)
+toolchain: .venv/.ready node_modules/.ready .offload/embedded/.ready .offload/durable/.ready ## install what the other commands need (they do it by themselves)
 
 .venv/.ready: requirements.txt requirements/dev.txt requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -40,6 +40,13 @@ node_modules/.ready: package.json package-lock.json .venv/.ready
 	@mkdir -p .offload && rm -rf .offload/embedded
 	@$(BIN)/uv venv --quiet --python $(BIN)/python .offload/embedded
 	@$(BIN)/uv pip sync --quiet --python .offload/embedded/bin/python --require-hashes requirements/embedded.txt
+	@touch $@
+
+.offload/durable/.ready: requirements/durable.txt .venv/.ready
+	@echo "Installing the runner of durable functions into .offload/durable"
+	@mkdir -p .offload && rm -rf .offload/durable
+	@$(BIN)/uv venv --quiet --python $(BIN)/python .offload/durable
+	@$(BIN)/uv pip sync --quiet --python .offload/durable/bin/python --require-hashes requirements/durable.txt
 	@touch $@
 
 up: toolchain ## start the embedded AWS, deploy `local` to it, publish a day of real orders and show the ledger
@@ -77,7 +84,7 @@ prove: toolchain ## the proofs that are too long for `make test`, whole
 	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest tests/local
 
 lock: toolchain ## compile the pinned, hashed requirements, the functions' too
-	@for name in uv app dev embedded; do \
+	@for name in uv app dev embedded durable; do \
 	  case $$name in app) out=requirements.txt;; *) out=requirements/$$name.txt;; esac; \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in --output-file $$out; done
 	@$(BIN)/python -m stacks.bundling.lock

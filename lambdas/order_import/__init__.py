@@ -1,0 +1,1 @@
+"""Imports a file of orders, of any size, as order events."""
