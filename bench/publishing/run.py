@@ -27,10 +27,10 @@ from typing import Final
 import boto3
 from sqlalchemy import Engine, create_engine
 
-from offload.client.entry import Entry
 from offload.client.outbox import Outbox
 from offload.client.publisher import Publisher
 from offload.client.relay import Relay
+from offload.contracts.entry import Entry
 from offload.contracts.event import Event
 from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.aws import shell_settings

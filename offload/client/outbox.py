@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator
 
-from offload.client.entry import Entry
+from offload.contracts.entry import Entry
 from offload.contracts.event import Event
 
 if TYPE_CHECKING:

@@ -9,23 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from offload.client.entry import Entry
 from offload.contracts.claim import CLAIM_LIMIT, claim_key, claim_reference
+from offload.contracts.entry import REQUEST_BYTES as REQUEST_BYTES
+from offload.contracts.entry import REQUEST_ENTRIES as REQUEST_ENTRIES
+from offload.contracts.entry import WHOLE_BYTES as WHOLE_BYTES
+from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract, Event
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
-
-# EventBridge classic (API_PutEvents, read 2026-11-23): entries a request.
-REQUEST_ENTRIES: Final = 10
-# EventBridge classic: "1 MB" an entry and for a request's entries together since 2026-01-29 (AWS Compute Blog, "More
-# room to build: serverless services now support payloads up to 1 MB"). Read as the smaller, decimal megabyte.
-REQUEST_BYTES: Final = 1_000_000
-# What an entry may have and still travel whole. SQS holds 1,048,576 bytes (quotas-messages.html, read 2026-11-23) of
-# which the bus's own fields (version, id, account, time, region, names) take some 400 and the twice counted names up
-# to 3 KiB: the decimal megabyte leaves 48 KB for them.
-WHOLE_BYTES: Final = REQUEST_BYTES
 
 # Of an entry: trying again is no use. Every other code is tried again (API_PutEventsResultEntry, read 2026-11-23).
 _REFUSED: Final = frozenset(

@@ -24,9 +24,9 @@ from sqlalchemy import Connection, Engine, Row, Select, create_engine, delete, e
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from offload.client.entry import Entry
 from offload.client.outbox import OPEN, Outbox, State
 from offload.client.publisher import Publisher, Refusal, Retries
+from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract
 
 # Databases that lock rows and let others pass them by; their rows stay locked while their events are published.

@@ -133,7 +133,7 @@ def read_orders(path: Path, *, skip_bad: bool = False) -> Orders:
         raise BadRows(path, bad)
     for row in bad:
         invoices.pop(row.invoice, None)
-    return Orders(tuple(_invoice(rows) for rows in invoices.values()), count, tuple(bad))
+    return Orders(tuple(invoice_of(rows) for rows in invoices.values()), count, tuple(bad))
 
 
 def read_rows(file: BinaryIO, name: str) -> Iterator[Row | BadRow]:
@@ -199,17 +199,18 @@ def _rows(text: TextIO, name: str) -> Iterator[Row | BadRow]:
     reader = csv.reader(text, strict=True)
     try:
         header = [column.strip() for column in next(reader, [])]
-        places = _places(header, name)
+        places = columns_at(header, name)
         before = reader.line_num
         for fields in reader:
             line, before = before + 1, reader.line_num
             if fields:
-                yield _row(fields, places, len(header), line)
+                yield read_row(fields, places, len(header), line)
     except csv.Error as error:
         raise UnreadableOrders(f"{name}: not CSV at line {reader.line_num}: {error}") from error
 
 
-def _places(header: Sequence[str], name: str) -> tuple[int, ...]:
+def columns_at(header: Sequence[str], name: str) -> tuple[int, ...]:
+    """Where each of COLUMNS stands in the first line of the file `name`; raises UnreadableOrders."""
     if not header:
         raise UnreadableOrders(f"{name}: the first line is empty; an orders file has its column names there")
     missing = [column for column in COLUMNS if column not in header]
@@ -222,7 +223,8 @@ def _places(header: Sequence[str], name: str) -> tuple[int, ...]:
     return tuple(header.index(column) for column in COLUMNS)
 
 
-def _row(fields: Sequence[str], places: tuple[int, ...], width: int, line: int) -> Row | BadRow:
+def read_row(fields: Sequence[str], places: tuple[int, ...], width: int, line: int) -> Row | BadRow:
+    """Checks one row: `places` are those of `columns_at`, `width` the first line's fields, `line` where it stands."""
     invoice = fields[places[0]].strip() if places[0] < len(fields) else ""
     if len(fields) != width:
         return BadRow(line, None, f"{len(fields)} fields where the first line has {width}", invoice)
@@ -295,7 +297,8 @@ def _quoted(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
-def _invoice(rows: Sequence[Row]) -> Invoice:
+def invoice_of(rows: Sequence[Row]) -> Invoice:
+    """The invoice of its rows, in the file's order, at least one; the first says its time, customer and country."""
     first = rows[0]
     kind = OrderCancelled if first.invoice.startswith(CANCELLED) else OrderPlaced
     return kind(

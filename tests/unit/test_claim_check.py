@@ -16,7 +16,6 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from offload.client.entry import Entry
 from offload.client.publisher import (
     REQUEST_BYTES,
     WHOLE_BYTES,
@@ -27,6 +26,7 @@ from offload.client.publisher import (
     Retries,
 )
 from offload.contracts.claim import CLAIM_LIMIT
+from offload.contracts.entry import Entry
 from offload.contracts.event import Envelope, Event, by_type, read_envelope
 from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.runtime.claim_check import ForeignClaim, MissingClaim, fetch

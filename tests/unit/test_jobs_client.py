@@ -20,10 +20,10 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
 from offload.client.async_jobs import AsyncJobs
-from offload.client.entry import Entry
 from offload.client.jobs import JobCancelled, JobFailed, JobRefused, Jobs, SomeRefused, TimedOut, Unreachable, wanted
 from offload.client.outbox import Outbox
 from offload.client.publisher import Retries
+from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract
 from offload.contracts.jobs.job import Job, State, Submit
 from offload.contracts.jobs.shop import CUSTOMERS_SHARD, SALES_REPORT, CustomersShard, Period, Report

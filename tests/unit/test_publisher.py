@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offload.client.entry import Entry
 from offload.client.publisher import (
     REQUEST_BYTES,
     EventTooLarge,
@@ -25,6 +24,7 @@ from offload.client.publisher import (
     Publisher,
     Retries,
 )
+from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract, Event
 from offload.contracts.orders import OrderLine, OrderPlaced
 from tests.unit.bus_server import Answer, Bus, serving

@@ -11,6 +11,16 @@ from msgspec import UNSET, UnsetType
 
 from offload.contracts.event import BrokenContract, Envelope, Event, by_type, read_envelope
 
+# EventBridge classic (API_PutEvents, read 2026-11-23): entries a request.
+REQUEST_ENTRIES: Final = 10
+# EventBridge classic: "1 MB" an entry and for a request's entries together since 2026-01-29 (AWS Compute Blog, "More
+# room to build: serverless services now support payloads up to 1 MB"). Read as the smaller, decimal megabyte.
+REQUEST_BYTES: Final = 1_000_000
+# What an entry may have and still travel whole. SQS holds 1,048,576 bytes (quotas-messages.html, read 2026-11-23) of
+# which the bus's own fields (version, id, account, time, region, names) take some 400 and the twice counted names up
+# to 3 KiB: the decimal megabyte leaves 48 KB for them.
+WHOLE_BYTES: Final = REQUEST_BYTES
+
 _ESCAPE_BYTES: Final = len("\\u0000")
 
 
