@@ -21,6 +21,8 @@ from offload.operate.failure import Failure
 
 # EventBridge CreateArchive, ArchiveName: at most 48 characters (API reference, read 2026-11-23).
 ARCHIVE_NAME_LENGTH = 48
+EXECUTION_SECONDS_TAG = "offload:durable-execution-seconds"
+"""Read by durable_runner.py, which imports nothing of this project."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,37 @@ class TimeToLive(Mend):
         return str(wanted["AttributeName"]) if wanted.get("Enabled") else None
 
 
+class DurableExecutions(Mend):
+    """A function's `DurableConfig` is dropped; the runner beside the emulator reads it from a tag."""
+
+    name = "durable executions"
+    types = frozenset({"AWS::Lambda::Function"})
+
+    def applies(self, target: Target) -> bool:
+        """Durable functions alone."""
+        return super().applies(target) and "DurableConfig" in target.properties
+
+    def wrong(self, aws: Aws, target: Target) -> str | None:
+        """Compares how long an execution may take."""
+        found = aws.lambda_.list_tags(Resource=self._arn(aws, target))["Tags"].get(EXECUTION_SECONDS_TAG)
+        wanted = self._seconds(target)
+        return None if found == wanted else f"executions may take {found} s instead of {wanted}"
+
+    def set(self, aws: Aws, target: Target) -> None:
+        """Sets the tag."""
+        aws.lambda_.tag_resource(
+            Resource=self._arn(aws, target), Tags={EXECUTION_SECONDS_TAG: self._seconds(target)}
+        )
+
+    @staticmethod
+    def _seconds(target: Target) -> str:
+        return str(target.properties["DurableConfig"]["ExecutionTimeout"])
+
+    @staticmethod
+    def _arn(aws: Aws, target: Target) -> str:
+        return aws.lambda_.get_function_configuration(FunctionName=_physical(target))["FunctionArn"]
+
+
 class ReservedConcurrency(Mend):
     """A function's `ReservedConcurrentExecutions` is dropped; set by API it is enforced."""
 
@@ -173,7 +206,7 @@ class Archive(Mend):
         raise Failure(f"{target.stack}: the archive {target.logical_id} must be in the stack of its bus: {source}")
 
 
-MENDS: tuple[Mend, ...] = (TimeToLive(), ReservedConcurrency(), Archive())
+MENDS: tuple[Mend, ...] = (TimeToLive(), DurableExecutions(), ReservedConcurrency(), Archive())
 """Every mend, in the order in which they are done."""
 
 

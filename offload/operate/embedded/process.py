@@ -2,7 +2,8 @@
 
 The emulator is MiniStack in a virtual environment of its own. It runs in a process group of its own, so that its
 function workers can be found and ended with it, and in an environment of its own, so that nothing of the shell
-reaches the handlers.
+reaches the handlers. AWS's runner of durable functions runs beside it (durable_runner.py): started last, ended first,
+since an execution counts the calls that fail.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,6 +44,7 @@ KILLED_WITHIN = 5.0
 """Seconds that the system has to end what got SIGKILL."""
 
 _POLL = 0.02
+_STATE = ("state", "s3", "durable")
 _ATTEMPTS = 3  # a free port can be taken by another between the look and the start
 _LOG_LINES_SHOWN = 8
 
@@ -60,6 +62,7 @@ class Instance:
 
     `generation` names its data: it stays the same as long as state survives (a clean stop and a start), and is
     another one when the emulator began empty. `certificate` is the PEM file that clients trust when it speaks TLS.
+    `durable_port` is that of the runner of durable functions, on HTTP, and `durable_pid` its process.
     """
 
     pid: int
@@ -68,6 +71,13 @@ class Instance:
     started: str
     generation: str
     certificate: str | None = None
+    durable_port: int | None = None
+    durable_pid: int | None = None
+
+    @property
+    def durable_endpoint(self) -> str | None:
+        """Where durable executions are started, looked at and answered."""
+        return f"http://{HOST}:{self.durable_port}" if self.durable_port else None
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,12 @@ class EmbeddedAws:
         self._port = port
         self._persist = persist
         self._child: subprocess.Popen[bytes] | None = None
+        self._durable_child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def durable_log(self) -> Path:
+        """The log of the runner of durable functions."""
+        return self.root / "durable.log"
 
     @property
     def log(self) -> Path:
@@ -147,15 +163,15 @@ class EmbeddedAws:
         """
         found = self.running()
         if found is not None:
-            return found
+            return self._with_durable_runner(found)
         self._clear_remains()
         generation = self._generation_on_disk()
         if generation is None:
-            for folder in ("state", "s3"):
+            for folder in _STATE:
                 shutil.rmtree(self.root / folder, ignore_errors=True)
             generation = uuid.uuid4().hex
         shutil.rmtree(self.root / "tmp", ignore_errors=True)  # the code of workers that were killed
-        for folder in ("state", "s3", "tmp", "home"):
+        for folder in (*_STATE, "tmp", "home"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         last = self._last_port()
         wished = self._port or (last if self._has_state() else None) or USUAL_PORT
@@ -166,7 +182,7 @@ class EmbeddedAws:
                 last = port
             instance = self._started_on(port, generation)
             if instance is not None:
-                return instance
+                return self._with_durable_runner(instance)
         raise Failure(f"the embedded AWS did not start: {self._log_tail()}\n  its log: {self.log}")
 
     def stop(self) -> Stopped | None:
@@ -179,6 +195,7 @@ class EmbeddedAws:
         if instance is None:
             return None
         began, wall = time.monotonic(), time.time()
+        self._stop_durable_runner(instance)
         if not self._is_ours(instance.pid):
             self._clear_remains()
             return None
@@ -196,7 +213,7 @@ class EmbeddedAws:
 
     def clear(self) -> None:
         """Forgets the state on disk; the instance must have been stopped."""
-        for folder in ("state", "s3", "tmp", "home"):
+        for folder in (*_STATE, "tmp", "home"):
             shutil.rmtree(self.root / folder, ignore_errors=True)
         self._file.unlink(missing_ok=True)
 
@@ -204,13 +221,14 @@ class EmbeddedAws:
 
     def _started_on(self, port: int, generation: str) -> Instance | None:
         """The instance once it answers; None when its process ended first."""
+        durable_port = free_port()
         command = self.project / ".offload" / "embedded" / "bin" / "ministack"
         if not command.exists():
             raise Failure(f"the embedded AWS is not installed: {command} is missing; run `make toolchain`")
         with self.log.open("wb") as log:
             self._child = subprocess.Popen(
                 [command],
-                env=self._environment(port),
+                env=self._environment(port, durable_port),
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -227,6 +245,7 @@ class EmbeddedAws:
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             generation=generation,
             certificate=certificate,
+            durable_port=durable_port,
         )
         # Remembered before it answers: whoever kills us now can still be followed by `offload down`.
         self._remember(asdict(instance))
@@ -246,7 +265,73 @@ class EmbeddedAws:
             f"the embedded AWS did not answer within {START_WITHIN:.0f} s: {self._log_tail()}\n  its log: {self.log}"
         )
 
-    def _environment(self, port: int) -> dict[str, str]:
+    def _with_durable_runner(self, instance: Instance) -> Instance:
+        """The instance with the runner of durable functions beside it; what ran when the last one ended goes on.
+
+        It listens about a second later: `await_durable_runner` waits for it.
+        """
+        port = instance.durable_port
+        if port is None or (instance.durable_pid and self._is_durable_runner(instance.durable_pid)):
+            return instance
+        python = self.project / ".offload" / "durable" / "bin" / "python"
+        if not python.exists():
+            raise Failure(f"the runner of durable functions is not installed: {python} is missing; run `make toolchain`")
+        arguments = ["--port", str(port), "--store", str(self.root / "durable" / "executions.db")]
+        arguments += ["--lambda", instance.endpoint, "--region", REGION]
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.root / "home"),
+            "LANG": "C.UTF-8",
+            "AWS_ACCESS_KEY_ID": ACCOUNT,
+            "AWS_SECRET_ACCESS_KEY": "test",
+        }
+        if instance.certificate:
+            arguments += ["--certificate", instance.certificate]
+            environment["AWS_CA_BUNDLE"] = instance.certificate
+        with self.durable_log.open("ab") as log:
+            self._durable_child = subprocess.Popen(
+                [python, Path(__file__).with_name("durable_runner.py"), *arguments],
+                env=environment,
+                cwd=self.root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        instance = replace(instance, durable_pid=self._durable_child.pid)
+        self._remember(asdict(instance))
+        return instance
+
+    def await_durable_runner(self, instance: Instance) -> None:
+        """Waits until durable executions can be started; raises Failure."""
+        if instance.durable_port is None:
+            return
+        deadline = time.monotonic() + START_WITHIN
+        while _is_free(instance.durable_port):
+            if instance.durable_pid is None or not self._is_durable_runner(instance.durable_pid):
+                raise Failure(f"the runner of durable functions did not start; its log: {self.durable_log}")
+            if time.monotonic() > deadline:
+                raise Failure(f"the runner of durable functions does not answer; its log: {self.durable_log}")
+            time.sleep(_POLL)
+
+    def _stop_durable_runner(self, instance: Instance) -> None:
+        """Kills it: its state is in its store at each moment, and it does not wait for its calls either way."""
+        pid = instance.durable_pid
+        if pid is None or not self._is_durable_runner(pid):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + KILLED_WITHIN
+        while _alive(pid, self._durable_child):
+            if time.monotonic() > deadline:
+                raise Failure(f"the runner of durable functions survives SIGKILL: {pid}; end it by hand")
+            time.sleep(_POLL)
+
+    def _is_durable_runner(self, pid: int) -> bool:
+        store = str(self.root / "durable")
+        return any(process.pid == pid and store in process.command for process in _processes())
+
+    def _environment(self, port: int, durable_port: int) -> dict[str, str]:
         """Everything the emulator sees, and so everything that a handler could see of this machine."""
         environment = {
             "PATH": f"{self.project / '.offload' / 'embedded' / 'bin'}:/usr/bin:/bin",
@@ -262,6 +347,8 @@ class EmbeddedAws:
             "STATE_DIR": str(self.root / "state"),
             "S3_DATA_DIR": str(self.root / "s3"),
             "PYTHONDONTWRITEBYTECODE": "1",
+            # To functions, Lambda is the runner of durable functions; it passes on what is not for it.
+            "AWS_ENDPOINT_URL_LAMBDA": f"http://{HOST}:{durable_port}",
         }
         if self._persist:
             environment |= {"PERSIST_STATE": "1", "S3_PERSIST": "1"}
@@ -299,6 +386,7 @@ class EmbeddedAws:
         """Ends what a killed instance left behind; the command says whose they are, should the id be reused."""
         instance = self._remembered()
         if instance is not None:
+            self._stop_durable_runner(instance)
             self._kill_group(instance.pid)
             self._remember({"port": instance.port, "generation": None})
 

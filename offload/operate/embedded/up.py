@@ -23,7 +23,7 @@ def bring_up(embedded: EmbeddedAws, *, steps: Steps = SILENT, assembly: Path | N
     with embedded.alone():
         with steps.step("Starting the embedded AWS") as notes:
             found = embedded.running()
-            instance = found or embedded.start()
+            instance = embedded.start()
             notes += [instance.endpoint] + (["was running"] if found else [])
         aws = Aws(LOCAL, instance)
         project = embedded.project
@@ -43,6 +43,7 @@ def bring_up(embedded: EmbeddedAws, *, steps: Steps = SILENT, assembly: Path | N
         with steps.step("Deploying with cdk deploy") as notes:
             deploy.deploy(aws, copy, project=project)
             notes += [f"without {each.path}: {each.reason}" for each in taken_out]
+        embedded.await_durable_runner(instance)
         with steps.step("Mending what the emulator cannot do") as notes:
             mended = mend(aws, assembly)
             notes += sorted({f"{each.mend} of {each.logical_id}" for each in mended}) or ["nothing to mend"]
