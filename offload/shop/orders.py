@@ -42,7 +42,7 @@ _INTEGER: Final = re.compile(r"[+-]?\d+", re.ASCII)
 _DECIMAL: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 _CUSTOMER: Final = re.compile(r"(\d+)(\.0+)?", re.ASCII)
 # The bounds of the contract (`Id`, `Quantity`): msgspec checks them when it reads an event, not when it is made here.
-_ID_LENGTH: Final = 256
+ID_LENGTH: Final = 256
 _QUANTITY_BOUND: Final = 10**9
 _ROWS_TOLD: Final = 5
 _BUFFER: Final = 2**18
@@ -248,8 +248,8 @@ def _name(text: str, column: str) -> str:
     # Kept as it stands: 'm' and 'M' are two products, and so are a code with and without a blank at its end.
     if not text.strip():
         raise _Bad(column, "empty")
-    if len(text) > _ID_LENGTH:
-        raise _Bad(column, f"longer than {_ID_LENGTH} characters")
+    if len(text) > ID_LENGTH:
+        raise _Bad(column, f"longer than {ID_LENGTH} characters")
     return text
 
 
