@@ -5,7 +5,7 @@ from __future__ import annotations
 from aws_cdk import Stack
 from constructs import Construct
 
-from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD, SALES_REPORT
+from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD, ORDER_IMPORT, SALES_REPORT
 from offload.contracts.orders import OrderCancelled, OrderPlaced
 from stacks.environment import Environment
 from stacks.ledger import Ledger, StockLevels
@@ -48,6 +48,14 @@ class Shop(Stack):
             job=SALES_REPORT,
             service=platform.jobs,
             grants=(ledger.read,),
+        )
+        BackgroundJob(
+            self,
+            "OrderImport",
+            source="order_import",
+            job=ORDER_IMPORT,
+            service=platform.jobs,
+            grants=(platform.bus.publish_large,),
         )
         shard = BackgroundJob(
             self, "CustomersShard", source="customers_shard", job=CUSTOMERS_SHARD, service=platform.jobs

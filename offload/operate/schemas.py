@@ -20,6 +20,7 @@ import msgspec
 
 from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.event import Envelope, EventData
+from offload.operate import job_steps
 
 Schema = dict[str, Any]
 
@@ -136,6 +137,8 @@ def main() -> int:
     for word, names in (("new", written.new), ("changed", written.changed)):
         for name in names:
             print(f"schemas/{name}: {word}")
+    for version in job_steps.write():
+        print(f"schemas/jobs/{job_steps.FILE.name}: new: {version}")
     print(f"schemas/: {len(written.unchanged)} unchanged")
     return 0
 

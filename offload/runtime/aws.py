@@ -11,6 +11,7 @@ import botocore.session
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
@@ -57,6 +58,12 @@ def s3() -> S3Client:
 def events() -> EventBridgeClient:
     """The client for EventBridge."""
     client: EventBridgeClient = _client("events")
+    return client
+
+
+def functions() -> LambdaClient:
+    """The client for Lambda."""
+    client: LambdaClient = _client("lambda")
     return client
 
 

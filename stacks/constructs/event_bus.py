@@ -13,6 +13,8 @@ from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
 from stacks.constructs.work_queue import DEAD_LETTER_RETENTION
 from stacks.environment import Environment
 
+_CLAIM_KEY = "A claim's key is the hash of its data: known at run time."
+
 
 class EventBus(Construct):
     """EventBridge's classic custom bus, archived; events that are too large for it leave their data in `claims`."""
@@ -52,6 +54,21 @@ class EventBus(Construct):
         """May publish events on the bus."""
         return Access(self.bus.grant_put_events_to, {"OFFLOAD_BUS": self.bus.event_bus_name})
 
+    @property
+    def publish_large(self) -> Access:
+        """May publish events on the bus, and leave the data of those that are too large for it."""
+        return Access(
+            self._grant_publish_large,
+            {**self.publish.variables, "OFFLOAD_CLAIMS_BUCKET": self.claims.bucket_name},
+        )
+
+    def _grant_publish_large(self, grantee: iam.IGrantable) -> None:
+        self.publish.grant(grantee)
+        iam.Grant.add_to_principal(
+            grantee=grantee, actions=["s3:PutObject"], resource_arns=[self.claims.arn_for_objects("claims/*")]
+        )
+        acknowledge_objects(grantee, self.claims, "claims/*", _CLAIM_KEY)
+
     def grant_read_claims(self, grantee: iam.IGrantable) -> iam.Grant:
         """Allows to fetch the data that claim checks stand for.
 
@@ -61,7 +78,5 @@ class EventBus(Construct):
         grant = iam.Grant.add_to_principal(
             grantee=grantee, actions=["s3:GetObject"], resource_arns=[self.claims.arn_for_objects("claims/*")]
         )
-        acknowledge_objects(
-            grantee, self.claims, "claims/*", "A claim's key is the hash of its data: known at run time."
-        )
+        acknowledge_objects(grantee, self.claims, "claims/*", _CLAIM_KEY)
         return grant

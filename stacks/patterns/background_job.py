@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -34,8 +37,15 @@ LONGEST_DURABLE_RUN = timedelta(days=366)
 LEAST_CONCURRENCY, MOST_CONCURRENCY = 2, 1_000
 _CONCURRENCY = 5
 _CRON_FIELDS = 5
+RELEASED_STEPS = Path(__file__).parents[2] / "schemas" / "jobs" / "steps.json"
+"""The steps of every released version of every durable type; `make schemas` adds to it and changes nothing in it."""
 # How often a message is received before it is a dead letter. Retries of the job are the service's, not the queue's.
 _RECEIVES = 5
+
+
+# It writes the attempt's start, and asks Lambda for an execution.
+_STARTER_TIMEOUT = Duration.seconds(30)
+_LOOK_AFTER_EXECUTIONS = frozenset({"Api", "Timekeeper"})
 
 
 class UnusableJobType(Exception):
@@ -48,7 +58,7 @@ class BackgroundJob(Construct):
     `source` is the function's folder in lambdas/; `job` its type; `grants` what it may touch besides its own state;
     `variables` are its own settings; `starts` the jobs whose types it fans out to.
 
-    A durable type's function is called by `version`, not by its queues: whoever may nudge may call it.
+    A durable type's queues call a function that begins durable executions of `version`.
 
     Raises UnusableJobType.
     """
@@ -66,19 +76,22 @@ class BackgroundJob(Construct):
         starts: Sequence[BackgroundJob] = (),
     ) -> None:
         super().__init__(scope, construct_id)
-        if refusal := _refusal(job):
+        if refusal := _refusal(job) or changed_steps(job):
             raise UnusableJobType(f"{self.node.path}: job type '{job.name}': {refusal}")
         self.job = job
         self.starts = tuple(starts)
+        self._place_name = f"{service.path}/{job.name}"
         # Of a durable job, the time of one call; the job goes on in the next.
         timeout = _seconds(min(job.timeout, LONGEST_RUN))
+        started = _STARTER_TIMEOUT if job.durable else timeout
         self.dead_letter_queue = DeadLetterQueue(self, "DeadLetterQueue")
         self.queues = {
             lane: WorkQueue(
-                self, f"{lane.title()}Queue", timeout=timeout, attempts=_RECEIVES, dead_letters=self.dead_letter_queue
+                self, f"{lane.title()}Queue", timeout=started, attempts=_RECEIVES, dead_letters=self.dead_letter_queue
             )
             for lane in job.lanes
         }
+        takes = {"OFFLOAD_JOB": job.name, "OFFLOAD_DEAD_LETTER_QUEUE_URL": self.dead_letter_queue.queue_url}
         self.function = PythonFunction(
             self,
             "Function",
@@ -88,29 +101,25 @@ class BackgroundJob(Construct):
             durable=lambda_.DurableConfig(execution_timeout=_seconds(job.timeout)) if job.durable else None,
             environment={
                 **service.variables,
-                "OFFLOAD_JOB": job.name,
-                "OFFLOAD_DEAD_LETTER_QUEUE_URL": self.dead_letter_queue.queue_url,
+                **({} if job.durable else takes),
                 **{name: value for access in grants for name, value in access.variables.items()},
                 **(variables or {}),
             },
         )
         self.version = self._publish(service) if job.durable else None
-        self._place_name = f"{service.path}/{job.name}"
+        self.starter = self._starter(service, self.version, takes) if self.version else None
         self.place = ssm.StringParameter(
             self,
             "Place",
             parameter_name=self._place_name,
             string_value=Stack.of(self).to_json_string(
-                {
-                    "queues": {lane.value: queue.queue_url for lane, queue in self.queues.items()},
-                    "function": self.version.function_arn if self.version else None,
-                }
+                {"queues": {lane.value: queue.queue_url for lane, queue in self.queues.items()}}
             ),
             description=f"Where jobs of the type {job.name} run",
         )
         self._grant(service, grants)
-        for queue in () if job.durable else self.queues.values():
-            self.function.function.add_event_source(
+        for queue in self.queues.values():
+            (self.starter or self.function).function.add_event_source(
                 sources.SqsEventSource(
                     queue,
                     batch_size=1,
@@ -131,7 +140,7 @@ class BackgroundJob(Construct):
 
     def nudges(self) -> list[iam.PolicyStatement]:
         """What it takes to find this job's queues and to send to them."""
-        # Written out: the parameter of a durable type names its function, which waits for its role's policies.
+        # Written out: the parameter names queues, and roles that may read it come before it.
         place = Stack.of(self).format_arn(
             service="ssm", resource="parameter", resource_name=self._place_name.removeprefix("/")
         )
@@ -156,7 +165,8 @@ class BackgroundJob(Construct):
         service.allow_files(role, "results/*", "s3:GetObject")
         # Without ListBucket, S3 answers "access denied" for an object that does not exist (API_GetObject).
         iam.Grant.add_to_principal(grantee=role, actions=["s3:ListBucket"], resource_arns=[service.bucket.bucket_arn])
-        self.dead_letter_queue.grant(role, "sqs:SendMessage")
+        if not self.job.durable:
+            self.dead_letter_queue.grant(role, "sqs:SendMessage")
         for access in grants:
             access.grant(role)
         # A parent that is cancelled cancels the whole tree; whoever ends a job wakes those that wait for its slot.
@@ -178,15 +188,17 @@ class BackgroundJob(Construct):
         """The version that new runs start on; those before it stay, with the runs that they began."""
         function = self.function.function
         versions = f"{function.function_arn}:*"
-        # Not on the role: the function waits for its role's own policies, and these name the function.
-        checkpoints = iam.PolicyStatement(
-            actions=["lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState"], resources=[versions]
-        )
-        calls = iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[versions])
-        for policy in (
-            self._let("OwnCheckpoints", [self.function.role], [checkpoints]),
-            self._let("ServiceCalls", service.nudgers.values(), [calls]),
+        for construct_id, roles, actions in (
+            # Not on the role: the function waits for its role's own policies, and these name the function.
+            ("OwnCheckpoints", [self.function.role], ("CheckpointDurableExecution", "GetDurableExecutionState")),
+            (
+                "Executions",
+                [role for name, role in service.nudgers.items() if name in _LOOK_AFTER_EXECUTIONS],
+                ("GetDurableExecution", "StopDurableExecution", "SendDurableExecutionCallbackSuccess"),
+            ),
         ):
+            statement = iam.PolicyStatement(actions=[f"lambda:{action}" for action in actions], resources=[versions])
+            policy = self._let(construct_id, roles, [statement])
             resource = Stack.of(self).get_logical_id(cast("CfnResource", function.node.default_child))
             acknowledge(
                 policy,
@@ -194,6 +206,24 @@ class BackgroundJob(Construct):
                 "Runs of every version that was ever deployed go on.",
             )
         return function.current_version
+
+    def _starter(self, service: JobService, version: lambda_.Version, takes: Mapping[str, str]) -> PythonFunction:
+        """The function on the queues of a durable type: it begins an execution, and does not wait for it."""
+        starter = PythonFunction(
+            self,
+            "Starter",
+            source="job_starter",
+            timeout=_STARTER_TIMEOUT,
+            environment={**service.variables, **takes, "OFFLOAD_FUNCTION": version.function_arn},
+        )
+        service.allow_state(starter.role)
+        self.dead_letter_queue.grant(starter.role, "sqs:SendMessage")
+        for statement in self.nudges():
+            starter.role.add_to_principal_policy(statement)
+        iam.Grant.add_to_principal(
+            grantee=starter.role, actions=["lambda:InvokeFunction"], resource_arns=[version.function_arn]
+        )
+        return starter
 
 
 def _refusal(job: JobType[Any, Any]) -> str | None:
@@ -210,6 +240,32 @@ def _refusal(job: JobType[Any, Any]) -> str | None:
     if JOB_TYPES.get(job.name) is not job:
         return "it is not in JOB_TYPES, so nobody could submit it: add it to offload/contracts/jobs/catalogue.py"
     return _schedule_refusal(job.schedule) if job.schedule else None
+
+
+def changed_steps(job: JobType[Any, Any]) -> str | None:
+    """Which step is not as in the last release of this version of the type, and the way out; None when all are.
+
+    Lambda replays a run by the order of its steps: with others, runs in flight would go wrong or fail
+    (durable-best-practices.html, read 2026-11-24). They keep their version's code; who retries one does not.
+    """
+    if not job.durable:
+        return None
+    record = json.loads(RELEASED_STEPS.read_text(encoding="utf-8")) if RELEASED_STEPS.exists() else {}
+    released = record.get(job.name, {}).get(str(job.version))
+    if released is None:
+        return f"version {job.version} has no record of its steps in schemas/jobs/{RELEASED_STEPS.name}: run `make schemas`"
+    for number, (before, now) in enumerate(zip_longest(released, job.steps), start=1):
+        if before != now:
+            change = (
+                f"'{before}' is now '{now}'"
+                if before and now
+                else f"'{before or now}' is " + ("gone" if before else "new")
+            )
+            return (
+                f"steps: step {number}, {change}, and version {job.version} is released: runs in flight would fail; "
+                f"give the type version={job.version + 1} and run `make schemas`"
+            )
+    return None
 
 
 def _schedule_refusal(schedule: Schedule[Any]) -> str | None:

@@ -28,6 +28,8 @@ UNBUNDLED: dict[str, Any] = {"aws:cdk:bundling-stacks": []}
 
 # An asset is found by its content's hash, which changes with every line of code.
 _ASSET = re.compile(r"\b[0-9a-f]{64}(\.zip)?\b")
+# A function's version is a resource of its own with each change: its name ends in the hash of what it has.
+_VERSION = re.compile(r"CurrentVersion[0-9A-F]{8}[0-9a-f]{32}\b")
 
 Templates = dict[str, dict[str, Any]]
 
@@ -44,8 +46,9 @@ def synthesized(
 
 
 def masked(template: dict[str, Any]) -> dict[str, Any]:
-    """The template without its assets' hashes."""
-    without: dict[str, Any] = json.loads(_ASSET.sub("ASSET", json.dumps(template)))
+    """The template without what changes with every line of code: assets' hashes, and versions' names."""
+    text = _VERSION.sub("CurrentVersion", _ASSET.sub("ASSET", json.dumps(template)))
+    without: dict[str, Any] = json.loads(text)
     return without
 
 

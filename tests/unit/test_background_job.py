@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cached_property
@@ -16,17 +17,19 @@ from msgspec import Struct
 
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job_type import JobType, Priority, Retention, Schedule
+from offload.operate import job_steps
 from stacks.access import Access
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.job_service import JobService
 from stacks.constructs.python_function import ROOT_CONTEXT
 from stacks.environment import Environment
 from stacks.guardrails import guard
+from stacks.patterns import background_job
 from stacks.patterns.background_job import BackgroundJob, UnusableJobType
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
-FUNCTIONS = ("jobs_api", "jobs_timekeeper", "job_submitter", "mail", "letters")
+FUNCTIONS = ("jobs_api", "jobs_timekeeper", "job_submitter", "job_starter", "mail", "letters")
 
 Template = dict[str, Any]
 
@@ -321,17 +324,59 @@ def test_a_type_that_the_service_would_not_know_is_refused(deployed: Deployed) -
         BackgroundJob(deployed.shop, "Mail", source="mail", job=unknown, service=deployed.service)
 
 
-def test_a_durable_type_is_called_by_a_version_of_its_function_and_may_take_longer(deployed: Deployed) -> None:
-    deployed.job(mail(durable=True, timeout=timedelta(hours=3)))
+@pytest.fixture
+def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is written down of released versions' steps, in place of the project's own."""
+    file = tmp_path / "steps.json"
+    file.write_text('{"mail": {"1": ["write", "send-*"]}}')
+    monkeypatch.setattr(background_job, "RELEASED_STEPS", file)
+    return file
+
+
+@pytest.mark.usefixtures("released")
+def test_a_durable_types_queues_begin_executions_of_a_version_of_its_function(deployed: Deployed) -> None:
+    deployed.job(mail(durable=True, timeout=timedelta(hours=3), steps=("write", "send-*")))
     _, shop = deployed.templates()
     function = functions(shop, "MailFunction")
     assert function["DurableConfig"] == {"ExecutionTimeout": 3 * 3600}
     assert function["Timeout"] == 15 * 60
     [version] = of_type(shop, "AWS::Lambda::Version")
     assert shop["Resources"][version]["DeletionPolicy"] == "Retain"
-    [parameter] = of_type(shop, "AWS::SSM::Parameter").values()
-    assert {"Ref": version} in parameter["Value"]["Fn::Join"][1]
-    assert not mappings(shop)
-    for role in ("JobsApiRole", "JobsTimekeeperRole"):
-        assert allowed(shop, "lambda:InvokeFunction", role=role)
+    starter = functions(shop, "MailStarter")
+    assert starter["Environment"]["Variables"]["OFFLOAD_FUNCTION"] == {"Ref": version}
+    [mapping] = mappings(shop)
+    assert "MailStarter" in json.dumps(mapping["FunctionName"])
+    assert allowed(shop, "lambda:InvokeFunction", role="MailStarterRole") == [{"Ref": version}]
     assert allowed(shop, "lambda:CheckpointDurableExecution", role="MailFunctionRole")
+    for role in ("JobsApiRole", "JobsTimekeeperRole"):
+        assert allowed(shop, "lambda:SendDurableExecutionCallbackSuccess", role=role)
+        assert not allowed(shop, "lambda:InvokeFunction", role=role)
+
+
+@pytest.mark.parametrize(
+    ("version", "steps", "says"),
+    [
+        (1, ("write", "post-*"), "step 2, 'send-*' is now 'post-*', and version 1 is released"),
+        (1, ("send-*", "write"), "step 1, 'write' is now 'send-*', and version 1 is released"),
+        (1, ("write",), "step 2, 'send-*' is gone, and version 1 is released"),
+        (1, ("write", "send-*", "count"), "step 3, 'count' is new, and version 1 is released"),
+        (2, ("write", "post-*"), "version 2 has no record of its steps in schemas/jobs/steps.json: run `make schemas`"),
+    ],
+)
+@pytest.mark.usefixtures("released")
+def test_a_change_of_released_steps_is_refused_with_the_step_and_the_way_out(
+    deployed: Deployed, version: int, steps: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(UnusableJobType, match=re.escape(says)) as refused:
+        deployed.job(mail(durable=True, version=version, steps=steps))
+    assert "\n" not in str(refused.value)
+    if version == 1:
+        assert "give the type version=2 and run `make schemas`" in str(refused.value)
+
+
+def test_released_steps_are_added_to_and_never_changed(released: Path) -> None:
+    changed = mail(durable=True, steps=("write", "post-*"))
+    newer = mail(durable=True, steps=("write", "post-*"), version=2)
+    assert job_steps.write([changed], released) == []
+    assert job_steps.write([changed, newer], released) == ["mail version 2"]
+    assert json.loads(released.read_text()) == {"mail": {"1": ["write", "send-*"], "2": ["write", "post-*"]}}

@@ -141,7 +141,9 @@ def test_each_bundle_imports_its_handler_in_a_bare_interpreter_beside_the_runtim
 def test_each_function_has_its_wheels_for_aws(source: str) -> None:
     path = Bundler(PROJECT).bundle(source, ARM).path
     assert (path / "lambdas" / source / "handler.py").is_file()
-    assert not (path / "boto3").exists()
+    asks = PROJECT / "lambdas" / source / "requirements.txt"
+    asked = asks.is_file() and "boto3==" in asks.read_text(encoding="utf-8")
+    assert (path / "boto3").exists() == asked
 
 
 def stack_of(root: Path, environment: str, tmp_path: Path, **context: Any) -> dict[str, Any]:

@@ -523,6 +523,6 @@ def test_a_function_refuses_the_settings_of_another_type(bench: JobBench, monkey
 
 
 def test_a_durable_type_is_refused() -> None:
-    durable = JobType(name="long", input=Mail, result=Sent, durable=True)
+    durable = JobType(name="long", input=Mail, result=Sent, durable=True, steps=("send",))
     with pytest.raises(ValueError, match="job type 'long' is durable"):
         job(durable)

@@ -47,12 +47,28 @@ class Transition(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How far a run is. `finish_at` is estimated from its rate so far."""
+    """How far a run is. `finish_at` is estimated from its rate so far; `step` is where a long job is."""
 
     done: int = 0
     total: int | None = None
     message: str = ""
     finish_at: datetime | None = None
+    step: str | None = None
+
+
+class Question(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a long job asks a person, and until when it waits for the answer."""
+
+    text: str
+    until: Moment
+
+
+class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a person says to a long job's question."""
+
+    yes: bool
+    by: Annotated[str, Meta(max_length=128)] = ""
+    note: Annotated[str, Meta(max_length=1000)] = ""
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,6 +95,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     traceparent: str | None = None
     cancel_requested: bool = False
     lease_until: datetime | None = None
+    question: Question | None = None
     history: tuple[Transition, ...] = ()
 
     @property

@@ -52,6 +52,7 @@ class CatchUp(StrEnum):
 class Retry:
     """`attempts` in all; the wait before the second is `first_wait`, each further one twice as long, to `longest_wait`.
 
+    Up to half of each wait is left out at random, so that jobs that failed together do not come back together.
     `permanent` are names of exception classes that no retry can help.
     """
 
@@ -60,10 +61,14 @@ class Retry:
     longest_wait: timedelta = timedelta(minutes=15)
     permanent: Sequence[str] = ()
 
-    def wait_after(self, attempt: int) -> timedelta:
-        """How long to wait after attempt number `attempt` (from 1) has failed."""
+    def wait_after(self, attempt: int, chance: float = 0.0) -> timedelta:
+        """How long to wait after attempt number `attempt` (from 1) has failed; `chance` is a random number below 1.
+
+        At 0 it is the longest, at 1 half of that: "equal jitter"
+        (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/, read 2026-11-24).
+        """
         doublings: int = 2 ** min(attempt - 1, 20)
-        return min(self.longest_wait, self.first_wait * doublings)
+        return min(self.longest_wait, self.first_wait * doublings) * (1 - chance / 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +117,7 @@ class JobType(Generic[InputT, ResultT]):
     - `repeatable` is False for an effect outside that must not happen twice: a job whose attempt ends without a known
       outcome is held for a person.
     - `durable`: a Lambda durable function; it may take longer than 15 minutes, and resumes at its last step.
+      `steps` are its steps' names in their order, `*` for what counts them; a change of them is a new `version`.
 
     Raises ValueError, naming the type and the field, for what cannot be.
     """
@@ -133,6 +139,7 @@ class JobType(Generic[InputT, ResultT]):
     retention: Retention = field(default_factory=Retention)
     repeatable: bool = True
     durable: bool = False
+    steps: Sequence[str] = ()
     schedule: Schedule[InputT] | None = None
 
     def __post_init__(self) -> None:
@@ -150,6 +157,8 @@ class JobType(Generic[InputT, ResultT]):
                 raise ValueError(f"job type '{self.name}': {limit} is at least 1")
         if self.unique is not None and (unknown := set(self.unique.fields) - fields):
             raise ValueError(f"job type '{self.name}': unique field '{min(unknown)}' is no field of its input")
+        if self.durable != bool(self.steps):
+            raise ValueError(f"job type '{self.name}': a durable type names its `steps`, and no other does")
         if self.retry.attempts < 1:
             raise ValueError(f"job type '{self.name}': retry.attempts is at least 1")
         if Priority.NORMAL not in self.lanes:

@@ -65,6 +65,7 @@ ORDER_IMPORT: Final = JobType(
     memory_mb=512,
     retry=Retry(attempts=10),
     durable=True,
+    steps=("open", "publish-*", "rest-*", "rejects"),
 )
 
 

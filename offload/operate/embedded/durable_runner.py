@@ -119,7 +119,7 @@ class Handler(RequestHandler):
 
     adapter: Adapter
 
-    def do_DELETE(self) -> None:
+    def do_DELETE(self) -> None:  # noqa: N802 -- http.server's name
         """Goes on to the embedded AWS, like whatever the runner does not know."""
         self._pass_on("DELETE")
 
@@ -218,7 +218,7 @@ def _wait_for_lambda(endpoint: str) -> None:
 
 def main() -> None:
     """Serves until it is killed; its state is in the store, at each moment."""
-    global _CERTIFICATE  # noqa: PLW0603 -- one process, one endpoint
+    global _CERTIFICATE
     parser = argparse.ArgumentParser()
     for name in ("--port", "--store", "--lambda", "--region"):
         parser.add_argument(name, required=True)

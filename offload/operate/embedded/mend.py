@@ -118,9 +118,7 @@ class DurableExecutions(Mend):
 
     def set(self, aws: Aws, target: Target) -> None:
         """Sets the tag."""
-        aws.lambda_.tag_resource(
-            Resource=self._arn(aws, target), Tags={EXECUTION_SECONDS_TAG: self._seconds(target)}
-        )
+        aws.lambda_.tag_resource(Resource=self._arn(aws, target), Tags={EXECUTION_SECONDS_TAG: self._seconds(target)})
 
     @staticmethod
     def _seconds(target: Target) -> str:

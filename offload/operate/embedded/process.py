@@ -275,7 +275,7 @@ class EmbeddedAws:
             return instance
         python = self.project / ".offload" / "durable" / "bin" / "python"
         if not python.exists():
-            raise Failure(f"the runner of durable functions is not installed: {python} is missing; run `make toolchain`")
+            raise Failure(f"the durable functions' runner is not installed: {python} is missing; run `make toolchain`")
         arguments = ["--port", str(port), "--store", str(self.root / "durable" / "executions.db")]
         arguments += ["--lambda", instance.endpoint, "--region", REGION]
         environment = {

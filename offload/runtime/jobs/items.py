@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from offload.contracts.jobs.job import Job, Progress, State, Transition
+from offload.contracts.jobs.job import Job, Progress, Question, State, Transition
 from offload.contracts.jobs.job_type import Priority
 
 Item = Mapping[str, Any]
@@ -22,6 +22,11 @@ _RANK: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 def job_key(job_id: str) -> dict[str, Any]:
     """The key of a job."""
     return {"pk": {"S": f"job#{job_id}"}, "sk": {"S": "job"}}
+
+
+def child_id(parent: str, gather: int, index: int) -> str:
+    """The id of a job's child: the same whichever attempt starts it."""
+    return f"{parent}-{gather}-{index}"
 
 
 def unique_key(job_type: str, values: str) -> dict[str, Any]:
@@ -107,6 +112,7 @@ def job_of(item: Item) -> Job:
         traceparent=text(item, "traceparent"),
         cancel_requested="cancel" in item,
         lease_until=when("lease_until"),
+        question=msgspec.json.decode(item["question"]["B"], type=Question) if "question" in item else None,
         history=tuple(
             Transition(
                 at=moment(entry["M"]["at"]),

@@ -85,6 +85,13 @@ class NotHeld(JobRefused):
     status = 409
 
 
+class NotAsking(JobRefused):
+    """The job asks nobody anything, or has its answer."""
+
+    slug = "not-asking"
+    status = 409
+
+
 class Contended(JobRefused):
     """Others changed the job at the same moment, again and again; ask again."""
 

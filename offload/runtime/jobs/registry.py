@@ -17,10 +17,9 @@ _KEPT_SECONDS: Final = 60.0
 
 
 class Place(msgspec.Struct, frozen=True):
-    """The queues of a type by lane, and for a durable type the version of its function that runs its jobs."""
+    """The queues of a type by lane."""
 
     queues: dict[str, str]
-    function: str | None = None
 
 
 class Registry:

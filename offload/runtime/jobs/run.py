@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from offload.contracts.event import Id
 from offload.contracts.jobs.job import BULK_LIMIT, Job, Progress, State, Submit
 from offload.contracts.jobs.job_type import InputT, JobType, ResultT
 from offload.runtime import aws
+from offload.runtime.jobs import items
 from offload.runtime.jobs.refusals import AlreadyEnded, Contended, JobRefused, LostLease
 from offload.runtime.jobs.store import JobStore, Lease, NotStarted
 from offload.runtime.reasons import Reason
@@ -176,7 +178,7 @@ class Run:
             )
         children: list[Job] = []
         for index, content in enumerate(inputs):
-            child_id = f"{self.id}-{number}-{index}"
+            child_id = items.child_id(self.id, number, index)
             encoded = msgspec.json.encode(content)
             child = known.get(child_id) or self._start_child(child_type, child_id, encoded)
             if child.id == child_id and not _same(child.input, encoded, child_type):
@@ -263,7 +265,7 @@ class _Nudge(msgspec.Struct, frozen=True):
     attempt: Annotated[int, msgspec.Meta(ge=1)]
 
 
-class _Outcome(NamedTuple):
+class Outcome(NamedTuple):
     """What became of a nudge. `again` leaves it to SQS to bring it back."""
 
     name: str
@@ -275,22 +277,55 @@ class _Outcome(NamedTuple):
     again: bool = False
 
 
-class JobHandler(Generic[InputT, ResultT]):
-    """The Lambda handler around the work of a type; `work` is the function as it was written, `type` what it runs."""
+class AttemptHandler(ABC, Generic[InputT, ResultT]):
+    """The Lambda handler for a type's queues: takes the lease of what a nudge names, and has the attempt done."""
 
-    def __init__(
-        self, job_type: JobType[InputT, ResultT], work: Callable[[InputT, Run], ResultT], store: JobStore
-    ) -> None:
-        self.work: Final = work
+    def __init__(self, job_type: JobType[InputT, ResultT], store: JobStore) -> None:
         self.type: Final = job_type
-        self._store = store
+        self.store: Final = store
         self._settings = JobSettings.from_environment()
         if self._settings.offload_job != job_type.name:
             raise MissingSetting(
                 f"OFFLOAD_JOB is '{self._settings.offload_job}', and the handler runs '{job_type.name}': "
                 "give the BackgroundJob the type that its source has"
             )
-        self._log = Logger(service=job_type.name)
+        self.log: Final = Logger(service=job_type.name)
+
+    @abstractmethod
+    def attempt(self, lease: Lease) -> Outcome:
+        """Does the attempt and writes what came of it; raises LostLease."""
+
+    def lease_time(self, remaining: timedelta) -> timedelta:
+        """How long the lease of an attempt is whose invocation has `remaining` time."""
+        return remaining + AFTER_DEADLINE
+
+    def failed(
+        self,
+        lease: Lease,
+        text: str,
+        *,
+        permanent: bool,
+        retry_after: timedelta | None = None,
+        error: BaseException | None = None,
+    ) -> Outcome:
+        """Writes that the attempt has failed, for `text`: for good, or to be tried again; raises LostLease."""
+        self.write(
+            lease,
+            lambda: self.store.fail(self.type, lease, text, permanent=permanent, retry_after=retry_after),
+        )
+        return Outcome("failed", "permanent" if permanent else "may-pass", text, error, "error")
+
+    def write(self, lease: Lease, change: Callable[[], None]) -> None:
+        """Writes an outcome. While others write the same slots it tries again, as long as there is a lease."""
+        while True:
+            try:
+                change()
+            except Contended:
+                if self.store.now() + 2 * AFTER_DEADLINE >= lease.until:
+                    raise
+                time.sleep(random.uniform(*_CONTENDED_WAIT))  # noqa: S311 -- jitter, not a secret
+                continue
+            return
 
     def __call__(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Handles the nudges of one invocation, as a rule one; returns the partial batch response (with-sqs.html)."""
@@ -303,122 +338,28 @@ class JobHandler(Generic[InputT, ResultT]):
                 again.append({"itemIdentifier": record["messageId"]})
         return {"batchItemFailures": again}
 
-    def _take(self, record: Mapping[str, Any], context: LambdaContext) -> tuple[_Nudge | None, _Outcome]:
+    def _take(self, record: Mapping[str, Any], context: LambdaContext) -> tuple[_Nudge | None, Outcome]:
         try:
             nudge = msgspec.json.decode(record["body"], type=_Nudge)
         except (msgspec.MsgspecError, RecursionError) as error:
             return None, self._dead_letter(record, f"not a nudge: {error}", context)
-        until = self._store.now() + timedelta(milliseconds=context.get_remaining_time_in_millis()) + AFTER_DEADLINE
+        until = self.store.now() + self.lease_time(timedelta(milliseconds=context.get_remaining_time_in_millis()))
         try:
-            lease = self._store.start(self.type, nudge.job, nudge.attempt, until)
+            lease = self.store.start(self.type, nudge.job, nudge.attempt, until)
         except (BotoCoreError, ClientError, JobRefused) as error:
-            return nudge, _Outcome("retry", "store-unavailable", str(error), error, "error", again=True)
+            return nudge, Outcome("retry", "store-unavailable", str(error), error, "error", again=True)
         if isinstance(lease, NotStarted):
-            return nudge, _Outcome("not-started", lease.reason)
+            return nudge, Outcome("not-started", lease.reason)
         trace = lease.job.traceparent or ""
         try:
-            return nudge, self._attempt(lease)._replace(trace=trace)
+            return nudge, self.attempt(lease)._replace(trace=trace)
         except LostLease as error:
-            return nudge, _Outcome("lost", "lost-lease", str(error), level="warning", trace=trace)
+            return nudge, Outcome("lost", "lost-lease", str(error), level="warning", trace=trace)
         except (BotoCoreError, ClientError, JobRefused) as error:
             # The store does not know how the attempt ended: its lease runs out, and the timekeeper finds it.
-            return nudge, _Outcome("unknown", "outcome-not-written", str(error), error, "error", trace)
+            return nudge, Outcome("unknown", "outcome-not-written", str(error), error, "error", trace)
 
-    def _attempt(self, lease: Lease) -> _Outcome:
-        """Runs the handler under the lease and writes what came of it; raises LostLease."""
-        store, kind = self._store, self.type
-        if lease.job.cancel_requested:
-            self._write(lease, lambda: store.cancelled(kind, lease))
-            return _Outcome("cancelled", "before-it-ran")
-        try:
-            content = msgspec.json.decode(lease.job.input, type=kind.input)
-        except msgspec.MsgspecError as error:
-            return self._failed(lease, f"input: {error}", permanent=True)
-        run = Run(store, lease, content, self._log)
-        try:
-            outcome = self._result(run, self.work(content, run))
-        except Cancelled:
-            run.cancel_children()
-            self._write(lease, lambda: store.cancelled(kind, lease))
-            return _Outcome("cancelled")
-        except _Suspended as suspended:
-            return self._suspend(lease, suspended.children)
-        except _Lost:
-            run.lost = True
-            outcome = b""
-        except Exception as error:  # noqa: BLE001 -- whatever the handler raised, it is the attempt's outcome
-            if not run.lost:
-                return self._raised(lease, run, error)
-            outcome = b""
-        if run.lost:
-            raise LostLease(f"job {lease.job.id}: attempt {lease.attempt} went on without a lease, and has stopped")
-        self._write(lease, partial(store.succeed, kind, lease, outcome))
-        return _Outcome("succeeded")
-
-    def _result(self, run: Run, result: ResultT) -> bytes:
-        """The result as JSON that keeps the type's contract."""
-        if run.lost:
-            return b""
-        try:
-            encoded = msgspec.json.encode(result)
-            msgspec.json.decode(encoded, type=self.type.result)
-        except (msgspec.MsgspecError, TypeError, RecursionError) as error:
-            raise Permanent(f"result: the handler's {type(result).__name__} breaks its contract: {error}") from error
-        return encoded
-
-    def _raised(self, lease: Lease, run: Run, error: Exception) -> _Outcome:
-        if run.cancel_seen:
-            # Tried again it would be cancelled before it ran, and nobody would know what is left to clean up.
-            text = f"its clean-up after a cancel failed: {_said(error)}"
-            return self._failed(lease, text, permanent=True, error=error)
-        if isinstance(error, RetryAfter):
-            return self._failed(lease, str(error), permanent=False, retry_after=error.wait)
-        if isinstance(error, Permanent):
-            return self._failed(lease, str(error), permanent=True)
-        if isinstance(error, JobRefused):
-            return self._failed(lease, _said(error), permanent=error.status != _UNAVAILABLE)
-        names = {kind.__name__ for kind in type(error).__mro__}
-        return self._failed(lease, _said(error), permanent=bool(names & set(self.type.retry.permanent)), error=error)
-
-    def _failed(
-        self,
-        lease: Lease,
-        text: str,
-        *,
-        permanent: bool,
-        retry_after: timedelta | None = None,
-        error: BaseException | None = None,
-    ) -> _Outcome:
-        self._write(
-            lease,
-            lambda: self._store.fail(self.type, lease, text, permanent=permanent, retry_after=retry_after),
-        )
-        return _Outcome("failed", "permanent" if permanent else "may-pass", text, error, "error")
-
-    def _suspend(self, lease: Lease, children: Sequence[str]) -> _Outcome:
-        job_id = lease.job.id
-        self._write(lease, lambda: self._store.suspend(self.type, lease, children))
-        # A cancel that came before this write did not know of the children.
-        found = self._store.get(job_id)
-        if found.cancel_requested and not found.state.ended:
-            with suppress(AlreadyEnded):
-                self._store.cancel(job_id)
-            return _Outcome("cancelled", "children", f"{len(children)} children")
-        return _Outcome("waiting", "children", f"{len(children)} children")
-
-    def _write(self, lease: Lease, change: Callable[[], None]) -> None:
-        """Writes an outcome. While others write the same slots it tries again, as long as there is a lease."""
-        while True:
-            try:
-                change()
-            except Contended:
-                if self._store.now() + 2 * AFTER_DEADLINE >= lease.until:
-                    raise
-                time.sleep(random.uniform(*_CONTENDED_WAIT))  # noqa: S311 -- jitter, not a secret
-                continue
-            return
-
-    def _dead_letter(self, record: Mapping[str, Any], detail: str, context: LambdaContext) -> _Outcome:
+    def _dead_letter(self, record: Mapping[str, Any], detail: str, context: LambdaContext) -> Outcome:
         attributes = {
             "reason": Reason.UNDECODABLE.value,
             "detail": detail[:_DETAIL_LENGTH],
@@ -437,14 +378,14 @@ class JobHandler(Generic[InputT, ResultT]):
             )
         except (BotoCoreError, ClientError) as error:
             # The queue itself then brings the message back, and buries it in the end.
-            return _Outcome("retry", "queue-unavailable", str(error), error, "error", again=True)
-        return _Outcome("dead", Reason.UNDECODABLE.value, detail, level="error")
+            return Outcome("retry", "queue-unavailable", str(error), error, "error", again=True)
+        return Outcome("dead", Reason.UNDECODABLE.value, detail, level="error")
 
     def _say(
         self,
         record: Mapping[str, Any],
         nudge: _Nudge | None,
-        outcome: _Outcome,
+        outcome: Outcome,
         seconds: float,
         context: LambdaContext,
     ) -> None:
@@ -462,11 +403,88 @@ class JobHandler(Generic[InputT, ResultT]):
         if outcome.reason:
             fields |= {"reason": outcome.reason, "detail": outcome.detail[:_DETAIL_LENGTH]}
         if outcome.level == "info":
-            self._log.info("attempt", **fields)
+            self.log.info("attempt", **fields)
         elif outcome.level == "warning":
-            self._log.warning("attempt", **fields)
+            self.log.warning("attempt", **fields)
         else:
-            self._log.error("attempt", exc_info=outcome.error, **fields)
+            self.log.error("attempt", exc_info=outcome.error, **fields)
+
+
+class JobHandler(AttemptHandler[InputT, ResultT]):
+    """Runs the work of a short type; `work` is the function as it was written."""
+
+    def __init__(
+        self, job_type: JobType[InputT, ResultT], work: Callable[[InputT, Run], ResultT], store: JobStore
+    ) -> None:
+        super().__init__(job_type, store)
+        self.work: Final = work
+
+    def attempt(self, lease: Lease) -> Outcome:
+        """Runs the handler under the lease and writes what came of it; raises LostLease."""
+        store, kind = self.store, self.type
+        if lease.job.cancel_requested:
+            self.write(lease, lambda: store.cancelled(kind, lease))
+            return Outcome("cancelled", "before-it-ran")
+        try:
+            content = msgspec.json.decode(lease.job.input, type=kind.input)
+        except msgspec.MsgspecError as error:
+            return self.failed(lease, f"input: {error}", permanent=True)
+        run = Run(store, lease, content, self.log)
+        try:
+            outcome = self._result(run, self.work(content, run))
+        except Cancelled:
+            run.cancel_children()
+            self.write(lease, lambda: store.cancelled(kind, lease))
+            return Outcome("cancelled")
+        except _Suspended as suspended:
+            return self._suspend(lease, suspended.children)
+        except _Lost:
+            run.lost = True
+            outcome = b""
+        except Exception as error:  # noqa: BLE001 -- whatever the handler raised, it is the attempt's outcome
+            if not run.lost:
+                return self._raised(lease, run, error)
+            outcome = b""
+        if run.lost:
+            raise LostLease(f"job {lease.job.id}: attempt {lease.attempt} went on without a lease, and has stopped")
+        self.write(lease, partial(store.succeed, kind, lease, outcome))
+        return Outcome("succeeded")
+
+    def _result(self, run: Run, result: ResultT) -> bytes:
+        """The result as JSON that keeps the type's contract."""
+        if run.lost:
+            return b""
+        try:
+            encoded = msgspec.json.encode(result)
+            msgspec.json.decode(encoded, type=self.type.result)
+        except (msgspec.MsgspecError, TypeError, RecursionError) as error:
+            raise Permanent(f"result: the handler's {type(result).__name__} breaks its contract: {error}") from error
+        return encoded
+
+    def _raised(self, lease: Lease, run: Run, error: Exception) -> Outcome:
+        if run.cancel_seen:
+            # Tried again it would be cancelled before it ran, and nobody would know what is left to clean up.
+            text = f"its clean-up after a cancel failed: {_said(error)}"
+            return self.failed(lease, text, permanent=True, error=error)
+        if isinstance(error, RetryAfter):
+            return self.failed(lease, str(error), permanent=False, retry_after=error.wait)
+        if isinstance(error, Permanent):
+            return self.failed(lease, str(error), permanent=True)
+        if isinstance(error, JobRefused):
+            return self.failed(lease, _said(error), permanent=error.status != _UNAVAILABLE)
+        names = {kind.__name__ for kind in type(error).__mro__}
+        return self.failed(lease, _said(error), permanent=bool(names & set(self.type.retry.permanent)), error=error)
+
+    def _suspend(self, lease: Lease, children: Sequence[str]) -> Outcome:
+        job_id = lease.job.id
+        self.write(lease, lambda: self.store.suspend(self.type, lease, children))
+        # A cancel that came before this write did not know of the children.
+        found = self.store.get(job_id)
+        if found.cancel_requested and not found.state.ended:
+            with suppress(AlreadyEnded):
+                self.store.cancel(job_id)
+            return Outcome("cancelled", "children", f"{len(children)} children")
+        return Outcome("waiting", "children", f"{len(children)} children")
 
 
 def _said(error: BaseException) -> str:

@@ -10,10 +10,13 @@ import contextlib
 import hashlib
 import heapq
 import math
+import random
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, Final, Literal
 
 import msgspec
@@ -21,10 +24,19 @@ from botocore.exceptions import ClientError
 
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.events import JobFinished
-from offload.contracts.jobs.job import LONGEST_DELAY_SECONDS, LONGEST_INPUT, Job, Progress, State, Submit
+from offload.contracts.jobs.job import (
+    LONGEST_DELAY_SECONDS,
+    LONGEST_INPUT,
+    Answer,
+    Job,
+    Progress,
+    Question,
+    State,
+    Submit,
+)
 from offload.contracts.jobs.job_type import JobType, OnConflict, Priority, Unique
 from offload.runtime import aws
-from offload.runtime.jobs import items
+from offload.runtime.jobs import executions, items
 from offload.runtime.jobs.items import Item, job_of, number, text
 from offload.runtime.jobs.refusals import (
     AlreadyEnded,
@@ -35,6 +47,7 @@ from offload.runtime.jobs.refusals import (
     InputTooLarge,
     LostLease,
     NoSuchJob,
+    NotAsking,
     NotEnded,
     NotHeld,
     UnknownType,
@@ -49,10 +62,16 @@ LOOK_AHEAD: Final = timedelta(seconds=75)
 LONGEST_RESULT: Final = 128 * 1024
 """A result of more bytes goes to the bucket; an item of DynamoDB holds 400 kB (Constraints.html, read 2026-11-24)."""
 
+ASK_ENGINE_AGAIN: Final = timedelta(minutes=5)
+"""How long a long job that waits is left alone; a cancel of it is seen by the next sweep."""
+
 _FAR: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _ATTEMPTS: Final = 8
+_FIRST_PAUSE: Final = 0.01  # seconds
+_LONGEST_PAUSE: Final = 0.2  # seconds: at most 0.75 in all
 _ERROR_LENGTH: Final = 1000
 _LINE_LOOK: Final = 10
+_OF_A_RUN: Final = "lease_until, execution, suspended, question, answer_to"
 
 
 @dataclass(frozen=True)
@@ -137,6 +156,8 @@ class JobStore:
         registry: Registry,
         types: Mapping[str, JobType[Any, Any]] = JOB_TYPES,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        chance: Callable[[], float] = random.random,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.table: Final = table
         self.bucket: Final = bucket
@@ -144,6 +165,8 @@ class JobStore:
         self.now: Final = now
         self._bus = bus
         self._types = types
+        self._chance = chance
+        self._sleep = sleep
 
     @classmethod
     def from_environment(cls) -> JobStore:
@@ -248,17 +271,19 @@ class JobStore:
             state = State(item["state"]["S"])
             if state.ended:
                 raise AlreadyEnded(f"job {job_id} has ended: {state}")
-            for child in self._children(item):
-                with contextlib.suppress(AlreadyEnded):
-                    self.cancel(child["pk"]["S"].removeprefix("job#"), why="its parent was cancelled")
+            self._cancel_children(item)
             if state is not State.RUNNING:
                 if self._end(self._type(item), item, State.CANCELLED, why=why):
                     return self.get(job_id)
                 continue
+            change = "SET cancel = :yes"
+            values: dict[str, Any] = {":yes": {"BOOL": True}}
+            if "suspended" in item:
+                # No run of it will come to a checkpoint: the timekeeper ends the execution.
+                change += ", due_at = :now"
+                values[":now"] = number(self.now())
             try:
-                self._update(
-                    item, "SET cancel = :yes", "#state = :was AND attempt = :attempt", {":yes": {"BOOL": True}}
-                )
+                self._update(item, change, "#state = :was AND attempt = :attempt", values)
             except LostLease:
                 continue
             return self.get(job_id)
@@ -319,12 +344,13 @@ class JobStore:
     ) -> Lease | NotStarted:
         """Gives attempt number `attempt` the lease, if it is the job's next one, it is due, and its limits allow it."""
         now, slots = self.now(), job_type.concurrency is not None or job_type.key is not None
+        token = uuid.uuid4().hex
         if not slots and job_type.expires is None:
             # The usual case in one call: the condition says all that may stand against it.
             known = {**items.job_key(job_id), "attempt": {"N": str(attempt - 1)}}
             try:
                 after = aws.dynamodb().update_item(
-                    **self._starting(known, attempt, lease_until, now), ReturnValues="ALL_NEW"
+                    **self._starting(known, attempt, lease_until, now, token), ReturnValues="ALL_NEW"
                 )["Attributes"]
                 return Lease(job_of(after), attempt, lease_until, after)
             except ClientError as error:
@@ -334,13 +360,16 @@ class JobStore:
             item = self._item(job_id)
         except NoSuchJob:
             return NotStarted("gone")
+        if text(item, "start") == token:
+            # The answer to the first try was lost, and the client's second one met what the first had written.
+            return Lease(job_of(item), attempt, lease_until, item)
         refused = self._not_startable(job_type, item, attempt)
         if refused or (not slots and job_type.expires is None):
             return refused or NotStarted("stale")
         key = text(item, "key")
         if job_type.ordered and (first := self._first_in_line(job_type.name, key)) and first != job_id:
             return NotStarted("order")
-        start = self._starting(item, attempt, lease_until, now)
+        start = self._starting(item, attempt, lease_until, now, token)
         refused = self._start_in_slot(job_type, item, start, self._slots(job_type, key))
         if refused:
             return refused
@@ -359,6 +388,67 @@ class JobStore:
             change += ", progress = :progress"
         after = self._update(lease.item, change, "#state = :was AND attempt = :attempt", values, returned="ALL_NEW")
         return "cancel" in after
+
+    # Long jobs
+
+    def resume(self, job_id: str, attempt: int, execution: str, lease_until: datetime) -> Lease:
+        """Gives a running attempt's durable execution the lease for one invocation; one execution an attempt.
+
+        Raises LostLease.
+        """
+        try:
+            after = aws.dynamodb().update_item(
+                TableName=self.table,
+                Key=items.job_key(job_id),
+                UpdateExpression="SET lease_until = :until, due_at = :until, execution = :execution REMOVE suspended",
+                ConditionExpression=(
+                    "#state = :running AND attempt = :attempt"
+                    " AND (attribute_not_exists(execution) OR execution = :execution)"
+                ),
+                ExpressionAttributeNames={"#state": "state"},
+                ExpressionAttributeValues={
+                    ":until": number(lease_until),
+                    ":execution": {"S": execution},
+                    ":running": {"S": State.RUNNING},
+                    ":attempt": {"N": str(attempt)},
+                },
+                ReturnValues="ALL_NEW",
+            )["Attributes"]
+        except ClientError as error:
+            if _code(error) == "ConditionalCheckFailedException":
+                raise LostLease(f"job {job_id}: attempt {attempt} is not the one that runs") from error
+            raise
+        return Lease(job_of(after), attempt, lease_until, after)
+
+    def pause(self, lease: Lease) -> None:
+        """Notes that the attempt's execution waits, and no process runs it; raises LostLease."""
+        self._update(
+            lease.item,
+            "SET lease_until = :again, due_at = :again, suspended = :yes",
+            "#state = :was AND attempt = :attempt",
+            {":again": number(self.now() + ASK_ENGINE_AGAIN), ":yes": {"BOOL": True}},
+        )
+
+    def ask(self, lease: Lease, question: Question, callback: str) -> None:
+        """Shows a question with the job; the execution waits for `callback`. Raises LostLease."""
+        self._update(
+            lease.item,
+            "SET question = :question, answer_to = :callback",
+            "#state = :was AND attempt = :attempt",
+            {":question": {"B": msgspec.json.encode(question)}, ":callback": {"S": callback}},
+        )
+
+    def asked(self, lease: Lease) -> None:
+        """Takes the question away: it is answered, or nobody has in time. Raises LostLease."""
+        self._update(lease.item, "REMOVE question, answer_to", "#state = :was AND attempt = :attempt", {})
+
+    def answer(self, job_id: str, said: Answer) -> Job:
+        """Gives a long job the answer it waits for, once; raises NoSuchJob, NotAsking."""
+        item = self._item(job_id)
+        callback = text(item, "answer_to")
+        if callback is None or not executions.answer(callback, msgspec.json.encode(said)):
+            raise NotAsking(f"job {job_id} is {item['state']['S']} and asks nothing: look at it again")
+        return self.get(job_id)
 
     def succeed(self, job_type: JobType[Any, Any], lease: Lease, result: bytes) -> None:
         """Ends the job with its result, JSON; raises LostLease."""
@@ -396,7 +486,7 @@ class JobStore:
             self._release_parent(lease.job.id, still)
 
     def children(self, job_id: str) -> list[Job]:
-        """The jobs that a job has started, in their order."""
+        """The jobs that a job waits or has waited for, in their order."""
         return [job_of(child) for child in self._children(self._item(job_id))]
 
     # Keeping time
@@ -424,6 +514,10 @@ class JobStore:
         state, due_at = State(item["state"]["S"]), items.moment(item["due_at"])
         if state.ended:
             return self._announce(job_type, item)
+        if "cancel" in item and state is State.WAITING:
+            # It gave up its turn for its children, and died before it cancelled them.
+            self.cancel(job_id)
+            return "cancelled"
         if state in (State.QUEUED, State.WAITING) and _expired(job_type, item, now):
             return "expired" if self._end(job_type, item, State.CANCELLED, why="expired") else None
         if due_at > now:
@@ -549,14 +643,19 @@ class JobStore:
                 return other
             with contextlib.suppress(AlreadyEnded):
                 self.cancel(other.id, why="replaced by a newer one")
-        aws.dynamodb().update_item(
-            TableName=self.table,
-            Key={"pk": holder["pk"], "sk": holder["sk"]},
-            UpdateExpression="SET #until = :now",
-            ConditionExpression="job = :job",
-            ExpressionAttributeNames={"#until": "until"},
-            ExpressionAttributeValues={":now": number(now), ":job": holder["job"]},
-        )
+        try:
+            aws.dynamodb().update_item(
+                TableName=self.table,
+                Key={"pk": holder["pk"], "sk": holder["sk"]},
+                UpdateExpression="SET #until = :now",
+                ConditionExpression="job = :job",
+                ExpressionAttributeNames={"#until": "until"},
+                ExpressionAttributeValues={":now": number(now), ":job": holder["job"]},
+            )
+        except ClientError as error:
+            # Another submit was faster: its job holds the combination now, and the next try meets it.
+            if _code(error) != "ConditionalCheckFailedException":
+                raise
         return None
 
     def _not_startable(self, job_type: JobType[Any, Any], item: Item, attempt: int) -> NotStarted | None:
@@ -578,12 +677,12 @@ class JobStore:
             return NotStarted("expired")
         return None
 
-    def _starting(self, item: Item, attempt: int, lease_until: datetime, now: datetime) -> dict[str, Any]:
-        """The update that gives attempt number `attempt` the lease of a job that may start."""
+    def _starting(self, item: Item, attempt: int, lease_until: datetime, now: datetime, token: str) -> dict[str, Any]:
+        """The update that gives an attempt of a job that may start its lease; `token` says who wrote it."""
         return self._change(
             {**item, "state": {"S": State.QUEUED}},
             "SET #state = :state, attempt = :next, lease_until = :until, due_at = :until, changed_at = :now,"
-            " history = list_append(history, :entries) REMOVE progress",
+            " #start = :token, history = list_append(history, :entries) REMOVE progress",
             "(#state = :was OR (#state = :waiting AND run_at <= :now AND attribute_not_exists(open_children)))"
             " AND attempt = :attempt",
             {
@@ -592,6 +691,7 @@ class JobStore:
                 ":next": {"N": str(attempt)},
                 ":until": number(lease_until),
                 ":now": number(now),
+                ":token": {"S": token},
                 ":entries": {"L": [items.transition(now, State.RUNNING, attempt, "")]},
             },
         )
@@ -728,7 +828,7 @@ class JobStore:
         if error is not None:
             values[":error"] = {"S": error[:_ERROR_LENGTH] or "failed"}
             change += ", #error = :error"
-        change += " REMOVE lease_until, open_children"
+        change += f" REMOVE open_children, {_OF_A_RUN}"
         update = self._change(item, change, "#state = :was AND attempt = :attempt", values)
         actions = [{"Update": update}, self._count(job_type.name, job_id, "ended")]
         actions += self._free(job_type, item)
@@ -746,6 +846,9 @@ class JobStore:
         """Tells the bus, the parent and the line that a job has ended, and then notes that they know."""
         job = job_of(item)
         parent = text(item, "parent")
+        if job.state is State.CANCELLED:
+            # Whoever cancelled it did not see those that a run started since.
+            self._cancel_children(item)
         if parent:
             self._release_parent(parent, [job.id])
         for key, _ in self._slots(job_type, text(item, "key")):
@@ -789,7 +892,8 @@ class JobStore:
         failures = int(item.get("failures", {"N": "0"})["N"]) + 1
         if permanent or failures >= job_type.retry.attempts:
             return self._end(job_type, item, State.FAILED, error=error)
-        wait = retry_after if retry_after is not None else job_type.retry.wait_after(failures)
+        # Jobs that failed together do not come back together.
+        wait = retry_after if retry_after is not None else job_type.retry.wait_after(failures, self._chance())
         return self._wait(job_type, item, self.now() + wait, why=error)
 
     def _wait(
@@ -823,7 +927,7 @@ class JobStore:
         if still:
             values[":still"] = {"SS": list(still)}
             change += ", open_children = :still"
-        change += " REMOVE lease_until ADD failures :failed"
+        change += f" REMOVE {_OF_A_RUN} ADD failures :failed"
         actions = [{"Update": self._change(item, change, "#state = :was AND attempt = :attempt", values)}]
         actions += self._free(job_type, item)
         if self._transact(actions):
@@ -838,6 +942,10 @@ class JobStore:
     def _lease_ended(self, job_type: JobType[Any, Any], item: Item) -> str | None:
         """A running job whose lease has run out: its worker died, or was stopped at its time limit."""
         why = "the lease ended: the worker died or ran out of time"
+        if execution := text(item, "execution"):
+            if self._execution_goes_on(item, execution):
+                return "goes on"
+            why = "its durable execution has ended without a result"
         if "cancel" in item:
             return "cancelled" if self._end(job_type, item, State.CANCELLED, why=why) else None
         if job_type.repeatable:
@@ -853,10 +961,26 @@ class JobStore:
         }
         change = (
             "SET #state = :state, changed_at = :now, due_at = :far, history = list_append(history, :entries)"
-            " REMOVE lease_until"
+            f" REMOVE {_OF_A_RUN}"
         )
         update = self._change(item, change, "#state = :was AND attempt = :attempt", values)
         return None if self._transact([{"Update": update}, *self._free(job_type, item)]) else "held"
+
+    def _execution_goes_on(self, item: Item, execution: str) -> bool:
+        """Whether the engine still has the execution; one that waits and was cancelled is ended."""
+        if not executions.goes_on(execution):
+            return False
+        if "cancel" in item and "suspended" in item:
+            executions.stop(execution)
+            return False
+        with contextlib.suppress(LostLease):
+            self._update(
+                item,
+                "SET lease_until = :again, due_at = :again",
+                "#state = :was AND attempt = :attempt",
+                {":again": number(self.now() + (ASK_ENGINE_AGAIN if "suspended" in item else NUDGE_AGAIN))},
+            )
+        return True
 
     def _release_parent(self, parent: str, children: Sequence[str]) -> None:
         """Takes ended children off their parent's list; the last one nudges it."""
@@ -917,7 +1041,7 @@ class JobStore:
 
     def _change(self, item: Item, change: str, condition: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """An update of a job that is in `item`'s state and attempt."""
-        used = {"#state": "state", "#result": "result", "#error": "error"}
+        used = {"#state": "state", "#result": "result", "#error": "error", "#start": "start"}
         return {
             "TableName": self.table,
             "Key": {"pk": item["pk"], "sk": item["sk"]},
@@ -946,10 +1070,13 @@ class JobStore:
     def _transact(self, actions: Sequence[Any]) -> list[Any]:
         """Writes all or nothing; the reasons when a condition failed, nothing when it is done.
 
-        Raises Contended when transactions of others were in the way each time.
+        Between tries it pauses, for a random part of a time that doubles (full jitter: two that met once do not meet
+        again). Raises Contended when transactions of others were in the way each time.
         """
         client = aws.dynamodb()
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._sleep(self._chance() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1)))
             try:
                 client.transact_write_items(TransactItems=list(actions))
             except client.exceptions.TransactionCanceledException as cancelled:
@@ -974,6 +1101,30 @@ class JobStore:
     def _children(self, item: Item) -> list[dict[str, Any]]:
         ids = [child["S"] for child in item.get("children", {"L": []})["L"]]
         return [found for child in ids if (found := self._item_or_nothing(child))]
+
+    def _children_unnamed(self, item: Item) -> list[dict[str, Any]]:
+        """The jobs that an attempt has started and not written down in its job's item: it goes on, or it has died."""
+        found = []
+        known = {child["S"] for child in item.get("children", {"L": []})["L"]}
+        parent = item["pk"]["S"].removeprefix("job#")
+        for gather in count() if item["attempt"]["N"] != "0" else ():
+            for index in count():
+                name = items.child_id(parent, gather, index)
+                if name in known:
+                    continue
+                child = self._item_or_nothing(name)
+                if text(child, "parent") != parent:
+                    break
+                found.append(child)
+            if index == 0:
+                break
+        return found
+
+    def _cancel_children(self, item: Item) -> None:
+        for child in [*self._children(item), *self._children_unnamed(item)]:
+            if not State(child["state"]["S"]).ended:
+                with contextlib.suppress(AlreadyEnded):
+                    self.cancel(child["pk"]["S"].removeprefix("job#"), why="its parent was cancelled")
 
     def _ended(self, job_id: str) -> bool:
         found = self._item_or_nothing(job_id)

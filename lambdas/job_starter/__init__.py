@@ -1,0 +1,1 @@
+"""Begins the durable executions of long jobs."""
