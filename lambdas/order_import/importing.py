@@ -19,10 +19,10 @@ from .chunks import Chunk, ChunkImport, ChunkSize, Place, join_rejects
 from .objects import ObjectChanged
 from .opening import Opened, open_orders, read_apart
 
-CHUNK_ROWS: Final = 4_000
+CHUNK_ROWS: Final = 2_000
 # Lambda: 3,000 operations a durable execution (durable-functions limits, read 2026-11-24); a rest is one too.
 CHUNKS_AT_MOST: Final = 2_000
-CHUNKS_BETWEEN_RESTS: Final = 10
+CHUNKS_BETWEEN_RESTS: Final = 4
 
 _StructT = TypeVar("_StructT", bound=Struct)
 

@@ -53,17 +53,21 @@ class _Lines:
         self.record_start = offset
         self.record_line = count + 1
         self._name = name
-        self._lines = self._split(blocks)
+        self._lines = _split(blocks)
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        content = next(self._lines)
+        try:
+            content = next(self._lines)
+        except _TooLong as error:
+            raise self._too_long() from error
         first = self.end == 0
         self.end += len(content)
         self.count += 1
-        self._check(self.end - self.record_start)
+        if self.end - self.record_start > RECORD_BYTES:
+            raise self._too_long()
         try:
             return (content.removeprefix(_BYTE_ORDER_MARK) if first else content).decode()
         except UnicodeDecodeError as error:
@@ -72,20 +76,26 @@ class _Lines:
                 "save it as CSV in UTF-8"
             ) from error
 
-    def _split(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        # Bytes split at LF, CRLF and CR only, and none of them is part of another character in UTF-8.
-        rest = b""
-        for block in blocks:
-            lines = (rest + block).splitlines(keepends=True)
-            # A CR at the block's end may be half of a CRLF.
-            rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-            yield from lines
-            self._check(len(rest))
-        yield from rest.splitlines(keepends=True)
+    def _too_long(self) -> UnreadableOrders:
+        return UnreadableOrders(
+            f"{self._name}: the row at line {self.record_line} is longer than {RECORD_BYTES:,} bytes: "
+            "is a quote left open there?"
+        )
 
-    def _check(self, size: int) -> None:
-        if size > RECORD_BYTES:
-            raise UnreadableOrders(
-                f"{self._name}: the row at line {self.record_line} is longer than {RECORD_BYTES:,} bytes: "
-                "is a quote left open there?"
-            )
+
+class _TooLong(Exception):
+    pass
+
+
+# No method: a generator that holds its holder is a cycle, and what it has read stays in memory until somebody looks.
+def _split(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    # Bytes split at LF, CRLF and CR only, and none of them is part of another character in UTF-8.
+    rest = b""
+    for block in blocks:
+        lines = (rest + block).splitlines(keepends=True)
+        # A CR at the block's end may be half of a CRLF.
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        yield from lines
+        if len(rest) > RECORD_BYTES:
+            raise _TooLong
+    yield from rest.splitlines(keepends=True)
