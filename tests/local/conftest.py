@@ -66,11 +66,11 @@ def deployed_with_iam(tmp_path_factory: pytest.TempPathFactory, assembly: Path) 
     yield from a_copy(tmp_path_factory.mktemp("embedded-iam"), assembly, auth=True)
 
 
-def a_copy(root: Path, assembly: Path, *, auth: bool = False) -> Iterator[Copy]:
+def a_copy(root: Path, assembly: Path, *, auth: bool = False, persist: bool = False) -> Iterator[Copy]:
     """Brings up a copy from an assembly, hands it over, and stops it with all of its workers whatever happens."""
     if auth and shutil.which("openssl", path="/usr/bin:/bin") is None:
         pytest.skip("the emulator makes its certificate with openssl, which is not installed")
-    embedded = EmbeddedAws(root, port=free_port(), auth=auth, persist=False)
+    embedded = EmbeddedAws(root, port=free_port(), auth=auth, persist=persist)
     try:
         yield Copy(embedded, bring_up(embedded, assembly=assembly))
     finally:

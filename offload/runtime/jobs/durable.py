@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -80,7 +81,9 @@ class _Lost(Stop):
 class LongRun:
     """One attempt at a long job, as its handler sees it. It is made anew for each invocation."""
 
-    def __init__(self, job_type: JobType[Any, Any], store: JobStore, lease: Lease, context: DurableContext) -> None:
+    def __init__(
+        self, job_type: JobType[Any, Any], store: JobStore, lease: Lease, context: DurableContext, log: Logger
+    ) -> None:
         self.id: Final = lease.job.id
         self.attempt: Final = lease.attempt
         self.traceparent: Final = lease.job.traceparent
@@ -89,6 +92,7 @@ class LongRun:
         self._store = store
         self._lease = lease
         self._context = context
+        self._log = log
         self._operations = 0
         self._names: set[str] = set()
         self._progress = lease.job.progress or Progress()
@@ -151,10 +155,10 @@ class LongRun:
             raise StepFailed(f"{name}[{failed[0].index}]", kind, f"{message} ({len(failed)} of {len(inputs)} failed)")
         return [msgspec.json.decode(content, type=result) for content in batch.get_results()]
 
-    def wait(self, name: str, time: timedelta) -> None:
+    def wait(self, name: str, duration: timedelta) -> None:
         """Waits at least a second without running, for as long as it takes; a cancel ends the wait."""
         self._enter(name, operations=1)
-        self._context.wait(Duration.from_seconds(max(1, math.ceil(time.total_seconds()))), name=name)
+        self._context.wait(Duration.from_seconds(max(1, math.ceil(duration.total_seconds()))), name=name)
 
     def rest(self, name: str) -> None:
         """Goes on in a fresh invocation, with all of its 15 minutes."""
@@ -244,6 +248,7 @@ class LongRun:
         if checkpoint:
             self._progress = msgspec.structs.replace(self._progress, step=name)
             self.check()
+        began = time.perf_counter()
         try:
             encoded = msgspec.json.encode(work())
             msgspec.json.decode(encoded, type=result)
@@ -256,6 +261,8 @@ class LongRun:
                 f"its result has {size} bytes, the limit is {LONGEST_STEP_RESULT}: "
                 "put it into the bucket, and return its key"
             )
+        seconds = time.perf_counter() - began
+        self._log.info("step", job_id=self.id, attempt=self.attempt, step=name, duration_ms=round(seconds * 1000, 1))
         return content
 
     def _again(self, error: Exception, attempt: int) -> RetryDecision:
@@ -306,7 +313,7 @@ class LongJobHandler(Generic[InputT, ResultT]):
             return self._say(begun, "lost", str(error))
         except (BotoCoreError, ClientError) as error:
             raise InvocationError(f"the jobs' table: {error}") from error
-        run = LongRun(self.type, self._store, lease, context)
+        run = LongRun(self.type, self._store, lease, context, self._log)
         try:
             return self._go_on(begun, run, lease)
         except LostLease as error:

@@ -1,0 +1,177 @@
+"""Long jobs through the deployed app and AWS's runner of durable functions: killed, cancelled, interrupted."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from offload.client.jobs import Handle
+from offload.contracts.jobs.job import Job, State
+from offload.contracts.jobs.shop import ORDER_IMPORT, Imported, OrdersFile
+from offload.operate.embedded.up import bring_up
+from offload.operate.jobs import jobs_of
+from offload.shop.orders import SHIPPED_DAY
+from tests.local.conftest import Copy, a_copy
+from tests.local.test_order_events import expected, settled, until
+from tests.month import MONTH
+
+DAYS: Final = 8
+"""The shipped day's orders, so often under new numbers: 24,864 rows, 13 chunks."""
+KILLS: Final = 5
+
+
+@pytest.fixture
+def copy(tmp_path: Path, assembly: Path) -> Iterator[Copy]:
+    """The app on an embedded AWS of this test's own, which keeps its state through a stop."""
+    yield from a_copy(tmp_path / "embedded", assembly, persist=True)
+
+
+@pytest.fixture(scope="session")
+def orders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """December 2010 where it is there, otherwise a day of it again and again."""
+    if MONTH.exists():
+        return MONTH
+    file = tmp_path_factory.mktemp("orders") / "days.csv.gz"
+    with gzip.open(SHIPPED_DAY, "rt", encoding="utf-8", newline="") as day:
+        header, *rows = csv.reader(day)
+    number = header.index("InvoiceNo")
+    with gzip.open(file, "wt", encoding="utf-8", newline="") as days:
+        writer = csv.writer(days)
+        writer.writerow(header)
+        for again in range(DAYS):
+            for row in rows:
+                # An invoice's number has six digits, behind a C when it cancels.
+                shifted = str(int(row[number].lstrip("C")) + 50_000 * again)
+                writer.writerow([*row[:number], row[number][: -len(shifted)] + shifted, *row[number + 1 :]])
+    return file
+
+
+def steps_done(copy: Copy) -> Counter[str]:
+    """How often each step of the import ran to its end, by the function's log."""
+    said = copy.offload("logs", "order_import", "--since", "1h", "--json")
+    assert said.returncode == 0, said.stderr
+    lines = [json.loads(line) for line in said.stdout.splitlines() if line.startswith("{")]
+    return Counter(line["step"] for line in lines if line.get("message") == "step")
+
+
+def chunk(job: Job) -> int:
+    """The number of the chunk that an import is at."""
+    step = (job.progress.step if job.progress else None) or ""
+    return int(step.removeprefix("publish-")) if step.startswith("publish-") else 0
+
+
+def worker_of(copy: Copy, function: str) -> list[int]:
+    """The processes that run a function."""
+    found = []
+    for pid in copy.embedded.workers():
+        try:
+            settings = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:  # it has just ended
+            continue
+        if any(each.startswith(b"AWS_LAMBDA_FUNCTION_NAME=") and function.encode() in each for each in settings):
+            found.append(pid)
+    return found
+
+
+def at_chunk(handle: Handle[Imported], number: int) -> Job:
+    """Waits until an import has come to a chunk, or to its end."""
+    until(lambda: (job := handle.job()).state.ended or chunk(job) >= number, f"chunk {number}", 120)
+    return handle.job()
+
+
+def imported_once(copy: Copy, orders: Path, result: Imported) -> None:
+    """The ledger is what the file comes to: each invoice once."""
+    until(lambda: settled(copy.deployment), "the consumers", 120)
+    ledger = json.loads(copy.offload("ledger", "show", "--json").stdout)
+    wanted = expected(orders)
+    assert (ledger["orders"], ledger["revenue"]) == (wanted.total.orders, f"{wanted.total.revenue:.2f}")
+    assert result.rejected == 0
+    assert result.published == result.invoices
+
+
+def test_an_import_that_is_killed_five_times_takes_each_invoice_once_and_does_not_start_over(
+    copy: Copy, orders: Path
+) -> None:
+    with jobs_of(copy.deployment) as jobs:
+        handle = jobs.submit(ORDER_IMPORT, OrdersFile(file=jobs.upload(orders)))
+        # The engine gives up on five deaths without a wait between: every four chunks there is one.
+        for number in range(1, 1 + 2 * KILLS, 2):
+            assert not at_chunk(handle, number).state.ended
+            until(lambda: worker_of(copy, "OrderImportFunction") != [], "the function to run again")
+            for pid in worker_of(copy, "OrderImportFunction"):
+                os.kill(pid, signal.SIGKILL)
+        result = handle.result(300)
+        job = handle.job()
+    assert job.attempt == 1
+    imported_once(copy, orders, result)
+    done = steps_done(copy)
+    assert done["open"] == 1
+    # A step that was killed runs again; none that was done does, but for the one whose note the death came before.
+    assert sum(done.values()) <= len(done) + KILLS
+    assert max(done.values()) <= 2
+
+
+def test_an_import_goes_on_where_it_was_after_a_stop_and_a_start(copy: Copy, orders: Path, assembly: Path) -> None:
+    with jobs_of(copy.deployment) as jobs:
+        handle = jobs.submit(ORDER_IMPORT, OrdersFile(file=jobs.upload(orders)))
+        at_chunk(handle, 3)
+    stopped = copy.embedded.stop()
+    assert stopped
+    assert stopped.clean
+    again = Copy(copy.embedded, bring_up(copy.embedded, assembly=assembly))
+    with jobs_of(again.deployment) as jobs:
+        job = jobs.wait(handle.id, 300)
+        assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+    done = steps_done(again)
+    assert done["open"] == done["publish-1"] == 1
+
+
+def test_an_import_goes_on_when_the_runner_alone_was_killed(copy: Copy, orders: Path) -> None:
+    instance = copy.embedded.connected()
+    with jobs_of(copy.deployment) as jobs:
+        handle = jobs.submit(ORDER_IMPORT, OrdersFile(file=jobs.upload(orders)))
+        at_chunk(handle, 3)
+        assert instance.durable_pid
+        os.kill(instance.durable_pid, signal.SIGKILL)
+        until(lambda: copy.embedded.start().durable_pid != instance.durable_pid, "another runner")
+        result = handle.result(300)
+    imported_once(copy, orders, result)
+
+
+def test_a_cancelled_import_stops_at_its_next_step(copy: Copy, orders: Path) -> None:
+    with jobs_of(copy.deployment) as jobs:
+        handle = jobs.submit(ORDER_IMPORT, OrdersFile(file=jobs.upload(orders)))
+        at = chunk(at_chunk(handle, 2))
+        handle.cancel()
+        job = handle.wait(120)
+    assert job.state is State.CANCELLED
+    assert len(steps_done(copy)) < at + 6
+
+
+def test_a_file_that_is_not_there_fails_the_import_with_what_to_do(deployed: Copy) -> None:
+    with jobs_of(deployed.deployment) as jobs:
+        job = jobs.submit(ORDER_IMPORT, OrdersFile(file="uploads/nothing.csv")).wait(60)
+    assert job.state is State.FAILED
+    assert job.error
+    assert "uploads/nothing.csv" in job.error
+
+
+def test_a_submit_that_comes_twice_is_one_execution(deployed: Copy) -> None:
+    with jobs_of(deployed.deployment) as jobs:
+        key = jobs.upload(SHIPPED_DAY)
+        handles = [jobs.submit(ORDER_IMPORT, OrdersFile(file=key), idempotency_key="day") for _ in range(3)]
+        assert len({each.id for each in handles}) == 1
+        assert handles[0].result(120).invoices == 143
+    instance = deployed.embedded.connected()
+    client = deployed.deployment.aws.session.client("lambda", endpoint_url=instance.durable_endpoint)
+    found = client.list_durable_executions_by_function(FunctionName=deployed.deployment.function("order_import").name)
+    assert [each["DurableExecutionName"] for each in found["DurableExecutions"]].count(handles[0].id) == 1
