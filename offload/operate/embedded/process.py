@@ -200,7 +200,14 @@ class EmbeddedAws:
             self._clear_remains()
             return None
         os.kill(instance.pid, signal.SIGTERM)
-        by_itself = self._ended(instance.pid, STOP_WITHIN if self._persist else STOP_WITHOUT_STATE_WITHIN)
+        patience = STOP_WITHIN if self._persist else STOP_WITHOUT_STATE_WITHIN
+        by_itself = self._ended(instance.pid, patience / 2)
+        if not by_itself:
+            # It waits for its functions; one whose runner of durable executions is gone tries to reach it for long.
+            for worker in self.workers():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+            by_itself = self._ended(instance.pid, patience / 2)
         self._kill_group(instance.pid)
         clean = by_itself and self._persist and self._wrote_state_since(wall)
         self._remember({"port": instance.port, "generation": instance.generation if clean else None})

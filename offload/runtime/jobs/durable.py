@@ -96,7 +96,8 @@ class LongRun:
         self._operations = 0
         self._names: set[str] = set()
         self._progress = lease.job.progress or Progress()
-        self._last_write = store.now()
+        # An invocation may be shorter than the time between two writes: its first checkpoint always writes.
+        self._last_write = store.now() - BETWEEN_WRITES
         self._writing = threading.Lock()
         self.cancel_seen = lease.job.cancel_requested
         self.lost = False
@@ -326,7 +327,8 @@ class LongJobHandler(Generic[InputT, ResultT]):
     def _go_on(self, begun: _Begun, run: LongRun, lease: Lease) -> dict[str, str]:
         store, kind = self._store, self.type
         try:
-            run.check()
+            if run.cancel_seen:
+                raise Cancelled  # noqa: TRY301 -- it ends as any other cancel does
             content = msgspec.json.decode(lease.job.input, type=kind.input)
             encoded = msgspec.json.encode(self.work(content, run))
             msgspec.json.decode(encoded, type=kind.result)
