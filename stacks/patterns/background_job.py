@@ -253,7 +253,7 @@ def changed_steps(job: JobType[Any, Any]) -> str | None:
     record = json.loads(RELEASED_STEPS.read_text(encoding="utf-8")) if RELEASED_STEPS.exists() else {}
     released = record.get(job.name, {}).get(str(job.version))
     if released is None:
-        return f"version {job.version} has no record of its steps in schemas/jobs/{RELEASED_STEPS.name}: run `make schemas`"
+        return f"steps: version {job.version} is not in schemas/jobs/{RELEASED_STEPS.name}: run `make schemas`"
     for number, (before, now) in enumerate(zip_longest(released, job.steps), start=1):
         if before != now:
             change = (

@@ -141,6 +141,16 @@ class JobBench:
                     self.invoke(handler, body)
                     busy = True
 
+    def items(self, prefix: str = "") -> list[dict[str, Any]]:
+        """What the jobs' table holds under partition keys that begin so."""
+        pages = aws.dynamodb().get_paginator("scan").paginate(TableName=self.name, ConsistentRead=True)
+        return [dict(item) for page in pages for item in page["Items"] if item["pk"]["S"].startswith(prefix)]
+
+    def clear(self) -> None:
+        """Empties the jobs' table."""
+        for item in self.items():
+            aws.dynamodb().delete_item(TableName=self.name, Key={"pk": item["pk"], "sk": item["sk"]})
+
     def dead_letters(self) -> list[dict[str, str]]:
         """Bodies and attributes of what is in the dead-letter queue."""
         found = self.sqs.receive_message(QueueUrl=self.dead, MaxNumberOfMessages=10, MessageAttributeNames=["All"])
