@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from offload.operate.embedded.process import EmbeddedAws, Instance
+from offload.operate.embedded.process import EmbeddedAws, Instance, free_port
 from tests.month import MONTH
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     """An embedded AWS of this test run's own."""
-    embedded = EmbeddedAws(tmp_path_factory.mktemp("embedded"), persist=False)
+    # A port of its own: beside another run, the usual one might answer for the other's.
+    embedded = EmbeddedAws(tmp_path_factory.mktemp("embedded"), port=free_port(), persist=False)
     try:
         yield embedded.start()
     finally:
