@@ -149,7 +149,8 @@ def test_a_step_is_tried_again_by_the_types_policy_and_then_fails_the_job(
     job = engine.run(lambda _, run: run.step("one", fail, Count))
     assert (job.state, len(ran)) == (State.FAILED, tries)
     assert job.error
-    assert job.error.startswith(f"step 'one': {type(error).__name__}: ")
+    named = "" if isinstance(error, Permanent) else f"{type(error).__name__}: "
+    assert job.error.startswith(f"step 'one': {named}")
 
 
 def test_a_handler_may_go_on_without_a_step_that_failed(engine: Engine) -> None:

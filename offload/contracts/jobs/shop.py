@@ -61,7 +61,7 @@ ORDER_IMPORT: Final = JobType(
     name="order_import",
     input=OrdersFile,
     result=Imported,
-    timeout=timedelta(minutes=15),
+    timeout=timedelta(days=1),
     memory_mb=512,
     retry=Retry(attempts=10),
     durable=True,

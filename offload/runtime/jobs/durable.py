@@ -65,7 +65,8 @@ class StepFailed(Exception):
     """A step failed for good, after its retries. `kind` is the name of the exception's class that it raised."""
 
     def __init__(self, step: str, kind: str, message: str) -> None:
-        super().__init__(f"step '{step}': {kind}: {message}" if kind else f"step '{step}': {message}")
+        said = f"{kind}: {message}" if kind not in ("", Permanent.__name__) else message
+        super().__init__(f"step '{step}': {said}")
         self.step = step
         self.kind = kind
 
