@@ -1,6 +1,7 @@
 """The job service's HTTP API, behind API Gateway's IAM authorizer (payload format 2.0).
 
-Routes are a table of a few lines: a routing library would be imported at every cold start for them.
+Its routes are those of `offload.contracts.jobs.api`: the gateway has chosen one, and here is a function for each. A
+routing library would be imported at every cold start for them.
 """
 
 from __future__ import annotations
@@ -9,112 +10,112 @@ import base64
 import re
 import time
 import uuid
-from collections.abc import Callable
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 from msgspec import UNSET, UnsetType
 
+from offload.contracts.jobs.api import (
+    IDEMPOTENCY_KEY,
+    ROUTES,
+    Bulk,
+    Decision,
+    Elsewhere,
+    Filters,
+    JobTypes,
+    JobTypeShown,
+    Listed,
+    Outcome,
+    Outcomes,
+    Problem,
+    Retried,
+    Route,
+    Schedules,
+    Upload,
+    UploadPlace,
+)
 from offload.contracts.jobs.catalogue import JOB_TYPES
-from offload.contracts.jobs.job import BULK_LIMIT, LONGEST_INPUT, Job, State, Submit
+from offload.contracts.jobs.job import Job, State, Submit
 from offload.contracts.jobs.job_type import JobType
 from offload.runtime import aws
 from offload.runtime.jobs import schedules
-from offload.runtime.jobs.refusals import JobRefused, NotEnded, UnknownType
+from offload.runtime.jobs.refusals import (
+    BadInput,
+    BadRequest,
+    BodyTooLarge,
+    JobRefused,
+    NoSchedule,
+    NoSuchPath,
+    NotEnded,
+    Unavailable,
+    UnknownType,
+    UnsupportedMediaType,
+    WrongMethod,
+)
 from offload.runtime.jobs.store import JobStore
 
-from .problems import CONTENT_TYPE, Problem, Refusal, problem_of
+from .problems import CONTENT_TYPE, problem_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# A submit is its input and a little around it; Lambda takes 6 MB (gettingstarted-limits.html, read 2026-11-24), and
-# API Gateway hands the body over in another JSON.
-LONGEST_BODY: Final = LONGEST_INPUT + 16 * 1024
-LONGEST_BULK: Final = 4_000_000
-MOST_LISTED: Final = 200
 _PRESIGNED_SECONDS: Final = 900
-_BROKEN_KEY: Final = "The Idempotency-Key header has 1 to 256 printable characters"
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}.{0,200}")
 
 store = JobStore.from_environment()
 log = Logger(service="jobs_api")
 
 
 class Request:
-    """One request, decoded."""
+    """One request."""
 
     def __init__(self, event: dict[str, Any]) -> None:
         http = event["requestContext"]["http"]
         self.method: str = http["method"]
-        self.path: str = event["rawPath"]
-        self.query: dict[str, str] = event.get("queryStringParameters") or {}
+        self.path: str = _text(event["rawPath"])
+        self.route: str = event.get("routeKey") or ""
+        """The method and path pattern that the gateway chose, `$default` when it knows none."""
+        self.names = [_text(value) for value in (event.get("pathParameters") or {}).values()]
+        self.query = {name: _text(value) for name, value in (event.get("queryStringParameters") or {}).items()}
         self.headers: dict[str, str] = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+        self.wanted: Any = None
+        """The body, or the query, as its route reads it."""
         self._event = event
 
-    def body(self, limit: int = LONGEST_BODY) -> bytes:
-        """The body's bytes; raises Refusal (413) when there are more than `limit`."""
+    def body(self, limit: int) -> bytes:
+        """The body's bytes; raises BodyTooLarge, UnsupportedMediaType."""
         text: str = self._event.get("body") or ""
-        content = base64.b64decode(text) if self._event.get("isBase64Encoded") else text.encode()
+        # What is no UTF-8 is refused by who reads it.
+        content = base64.b64decode(text) if self._event.get("isBase64Encoded") else text.encode(errors="surrogatepass")
         if len(content) > limit:
-            raise Refusal(
-                "body-too-large",
-                "The body is too large",
-                413,
-                f"{len(content)} bytes, the limit is {limit}: send what is large by POST /uploads and name its key",
+            raise BodyTooLarge(
+                f"{len(content)} bytes, the limit is {limit}: send what is large by POST /uploads and name its key"
             )
+        kind = self.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if content and kind != "application/json" and not kind.endswith("+json"):
+            raise UnsupportedMediaType(f"Content-Type: '{kind}': send JSON, and 'Content-Type: application/json'")
         return content
 
-    def read(self, kind: Any, limit: int = LONGEST_BODY) -> Any:
-        """The body by a contract; raises Refusal (400) naming the field."""
+    def read(self, route: Route) -> None:
+        """Reads what the route takes; raises BadRequest naming the field."""
         try:
-            return msgspec.json.decode(self.body(limit) or b"{}", type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Refusal("bad-request", "The body is not what this call takes", 400, str(error)) from error
+            if route.body is not None:
+                self.wanted = msgspec.json.decode(self.body(route.longest_body) or b"{}", type=route.body)
+            if route.query is not None:
+                self.wanted = msgspec.convert(_numbered(self.query), route.query)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise BadRequest(f"{'query' if route.query else 'body'}: {error}") from error
 
     @property
     def idempotency_key(self) -> str | None:
-        """The Idempotency-Key header; raises Refusal when it cannot be one."""
+        """The Idempotency-Key header; raises BadRequest when it cannot be one."""
         key = self.headers.get("idempotency-key")
-        if key is not None and not (1 <= len(key) <= 256 and key.isprintable()):
-            raise Refusal("bad-request", _BROKEN_KEY, 400)
+        if key is not None and not re.fullmatch(IDEMPOTENCY_KEY, key):
+            raise BadRequest("Idempotency-Key: 1 to 256 printable characters of ASCII")
         return key
-
-
-class Bulk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Many submits in one call."""
-
-    jobs: list[Submit]
-
-
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one submit of many."""
-
-    status: int
-    job: Job | None = None
-    problem: Problem | None = None
-
-
-class Retried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a retry changes."""
-
-    input: msgspec.Raw | UnsetType = UNSET
-
-
-class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a person says of a held job."""
-
-    decision: Literal["done", "retry", "fail"]
-    why: str = ""
-    result: msgspec.Raw | UnsetType = UNSET
-
-
-class Upload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The wish to put a file where jobs can read it."""
-
-    name: str
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -127,16 +128,14 @@ class Answer(msgspec.Struct, frozen=True):
 
 def submit(request: Request) -> Answer:
     """POST /jobs."""
-    wish = request.read(Submit)
+    wish: Submit = request.wanted
     job, created = _submit(_with_key(wish, request))
     return Answer(201 if created else 200, job, {"location": f"/jobs/{job.id}"})
 
 
 def submit_bulk(request: Request) -> Answer:
     """POST /jobs/bulk: each job is answered on its own."""
-    bulk = request.read(Bulk, LONGEST_BULK)
-    if not 1 <= len(bulk.jobs) <= BULK_LIMIT:
-        raise Refusal("bad-request", "A bulk has 1 to 1,000 jobs", 400, f"jobs: {len(bulk.jobs)}")
+    bulk: Bulk = request.wanted
     outcomes = []
     for wish in bulk.jobs:
         try:
@@ -147,25 +146,22 @@ def submit_bulk(request: Request) -> Answer:
             outcomes.append(Outcome(problem.status, problem=problem))
         except (BotoCoreError, ClientError):
             log.exception("bulk")
-            outcomes.append(Outcome(503, problem=_trouble("bulk")))
-    return Answer(200, {"jobs": outcomes})
+            outcomes.append(Outcome(Unavailable.status, problem=problem_of(_trouble("bulk"))))
+    return Answer(200, Outcomes(outcomes))
 
 
 def page(request: Request) -> Answer:
     """GET /jobs."""
-    query = request.query
-    if unknown := set(query) - {"type", "state", "since", "tag", "limit", "cursor"}:
-        raise Refusal("bad-request", "There is no such filter", 400, f"query: {min(unknown)}")
-    types = [_type(query["type"]).name] if "type" in query else list(JOB_TYPES)
+    wanted: Filters = request.wanted
     found = store.page(
-        types=types,
-        state=_query(query, "state", State),
-        since=_query(query, "since", datetime),
-        tag=query.get("tag"),
-        limit=_query(query, "limit", int, least=1, most=MOST_LISTED) or 50,
-        cursor=_cursor(query),
+        types=list(JOB_TYPES) if wanted.type is UNSET else [_type(wanted.type).name],
+        state=wanted.state or None,
+        since=wanted.since or None,
+        tag=wanted.tag or None,
+        limit=wanted.limit,
+        cursor=wanted.cursor or None,
     )
-    return Answer(200, {"jobs": found.jobs, "cursor": found.cursor})
+    return Answer(200, Listed(found.jobs, found.cursor))
 
 
 def show(_request: Request, job_id: str) -> Answer:
@@ -180,7 +176,7 @@ def cancel(_request: Request, job_id: str) -> Answer:
 
 def retry(request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/retry: a new job."""
-    wanted = request.read(Retried)
+    wanted: Retried = request.wanted
     content = None if isinstance(wanted.input, UnsetType) else bytes(wanted.input)
     old = store.get(job_id)
     job = store.retry(_type(old.type), job_id, content, idempotency_key=request.idempotency_key)
@@ -189,14 +185,14 @@ def retry(request: Request, job_id: str) -> Answer:
 
 def decide(request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/decide."""
-    wanted = request.read(Decision)
+    wanted: Decision = request.wanted
     job_type = _type(store.get(job_id).type)
-    result = None if isinstance(wanted.result, UnsetType) else bytes(wanted.result)
-    if result is not None:
+    result = None
+    if wanted.result is not UNSET:
         try:
-            msgspec.json.decode(result, type=job_type.result)
-        except msgspec.MsgspecError as error:
-            raise Refusal("bad-request", "The result is not what the type gives", 400, f"result: {error}") from error
+            result = msgspec.json.encode(msgspec.json.decode(wanted.result, type=job_type.result))
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise BadInput(f"result of '{job_type.name}': {error}") from error
     return Answer(200, store.decide(job_type, job_id, wanted.decision, result=result, why=wanted.why))
 
 
@@ -209,17 +205,17 @@ def result(_request: Request, job_id: str) -> Answer:
         return Answer(200, job.result if job.result is not None else msgspec.Raw(b"null"))
     place = {"Bucket": store.bucket, "Key": job.result_ref}
     url = aws.s3().generate_presigned_url("get_object", Params=place, ExpiresIn=_PRESIGNED_SECONDS)
-    return Answer(303, {"url": url}, {"location": url})
+    return Answer(303, Elsewhere(url), {"location": url})
 
 
 def job_types(_request: Request) -> Answer:
     """GET /job-types: what can be submitted, with the JSON Schemas of input and result."""
-    return Answer(200, {"job_types": [_described(each) for each in JOB_TYPES.values()]})
+    return Answer(200, JobTypes([_described(each) for each in JOB_TYPES.values()]))
 
 
 def list_schedules(_request: Request) -> Answer:
     """GET /schedules."""
-    return Answer(200, {"schedules": [schedules.state(store, each) for each in JOB_TYPES.values() if each.schedule]})
+    return Answer(200, Schedules([schedules.state(store, each) for each in JOB_TYPES.values() if each.schedule]))
 
 
 def pause(_request: Request, name: str) -> Answer:
@@ -238,32 +234,32 @@ def resume(_request: Request, name: str) -> Answer:
 
 def upload(request: Request) -> Answer:
     """POST /uploads: where to PUT a file, and the key to name it by in a job's input."""
-    wanted = request.read(Upload)
+    wanted: Upload = request.wanted
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", wanted.name)[-100:] or "file"
     key = f"uploads/{uuid.uuid4().hex}/{plain}"
     place = {"Bucket": store.bucket, "Key": key}
     url = aws.s3().generate_presigned_url("put_object", Params=place, ExpiresIn=_PRESIGNED_SECONDS)
-    return Answer(201, {"key": key, "url": url, "headers": {}})
+    return Answer(201, UploadPlace(key, url))
 
 
-_ROUTES: Final[tuple[tuple[str, re.Pattern[str], Callable[..., Answer]], ...]] = tuple(
-    (method, re.compile(pattern), call)
-    for method, pattern, call in (
-        ("POST", r"/jobs", submit),
-        ("GET", r"/jobs", page),
-        ("POST", r"/jobs/bulk", submit_bulk),
-        ("GET", r"/jobs/([^/]+)", show),
-        ("POST", r"/jobs/([^/]+)/cancel", cancel),
-        ("POST", r"/jobs/([^/]+)/retry", retry),
-        ("POST", r"/jobs/([^/]+)/decide", decide),
-        ("GET", r"/jobs/([^/]+)/result", result),
-        ("GET", r"/job-types", job_types),
-        ("GET", r"/schedules", list_schedules),
-        ("POST", r"/schedules/([^/]+)/pause", pause),
-        ("POST", r"/schedules/([^/]+)/resume", resume),
-        ("POST", r"/uploads", upload),
-    )
+_CALLS: Final[tuple[Callable[..., Answer], ...]] = (
+    submit,
+    submit_bulk,
+    page,
+    show,
+    cancel,
+    retry,
+    decide,
+    result,
+    job_types,
+    list_schedules,
+    pause,
+    resume,
+    upload,
 )
+_NAMED: Final = {call.__name__: call for call in _CALLS}
+# By what the gateway calls a route. One without a function here fails at once, at the import.
+_ROUTES: Final = {f"{route.method} {route.path}": (route, _NAMED[name]) for name, route in ROUTES.items()}
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -290,44 +286,56 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def _answer(request: Request, request_id: str) -> Answer:
     try:
-        return _route(request)
-    except Refusal as refusal:
-        return Answer(refusal.problem.status, refusal.problem)
+        if request.route not in _ROUTES:
+            return _lost(request)
+        route, call = _ROUTES[request.route]
+        request.read(route)
+        return call(request, *request.names)
     except JobRefused as refused:
-        problem = problem_of(refused)
-        return Answer(problem.status, problem, {"retry-after": "1"} if problem.status == 503 else {})
+        return _refused(refused)
     except (BotoCoreError, ClientError):
         log.exception("request", request_id=request_id)
-        return Answer(503, _trouble(request_id), {"retry-after": "1"})
+        return _refused(_trouble(request_id))
 
 
-def _route(request: Request) -> Answer:
-    method_known = False
-    for method, pattern, call in _ROUTES:
-        if found := pattern.fullmatch(request.path):
-            if method == request.method:
-                return call(request, *found.groups())
-            method_known = True
-    if method_known:
-        raise Refusal("wrong-method", "This path does not take that method", 405, request.method)
-    raise Refusal("no-such-path", "There is no such path", 404, "see the OpenAPI document")
+def _refused(refused: JobRefused) -> Answer:
+    problem = problem_of(refused)
+    return Answer(problem.status, problem, {"retry-after": "1"} if problem.status == Unavailable.status else {})
 
 
-def _trouble(request_id: str) -> Problem:
-    return Problem(
-        "urn:offload:problem:unavailable",
-        "The service could not reach its store",
-        503,
-        f"send it again, under the same Idempotency-Key; the log has it as {request_id}",
+def _lost(request: Request) -> Answer:
+    """Of a request that the gateway knows no route for: its path does not take its method, or there is none."""
+    allowed = sorted(
+        {route.method for route in ROUTES.values() if re.fullmatch(re.sub(r"{\w+}", "[^/]+", route.path), request.path)}
     )
+    if not allowed:
+        return _refused(NoSuchPath(f"{request.path}: schemas/jobs.openapi.json has all paths"))
+    answer = _refused(WrongMethod(f"{request.method} {request.path}: it takes {', '.join(allowed)}"))
+    return msgspec.structs.replace(answer, headers={"allow": ", ".join(allowed)})
+
+
+def _trouble(request_id: str) -> Unavailable:
+    return Unavailable(f"send it again, under the same Idempotency-Key; the log has it as {request_id}")
+
+
+def _text(value: str) -> str:
+    """What can be encoded: a path or a query may carry bytes that are no UTF-8."""
+    return value.encode(errors="replace").decode()
+
+
+def _numbered(query: Mapping[str, str]) -> dict[str, Any]:
+    """The query with its one number as one."""
+    limit = query.get("limit", "")
+    return {**query, "limit": int(limit)} if re.fullmatch("[0-9]{1,9}", limit) else dict(query)
 
 
 def _with_key(wish: Submit, request: Request) -> Submit:
     changes: dict[str, Any] = {}
     if request.idempotency_key:
         changes["idempotency_key"] = request.idempotency_key
-    if "traceparent" in request.headers and wish.traceparent is None:
-        changes["traceparent"] = request.headers["traceparent"]
+    # One that is none is left out, as W3C Trace Context says.
+    if wish.traceparent is None and _TRACEPARENT.fullmatch(traceparent := request.headers.get("traceparent", "")):
+        changes["traceparent"] = traceparent
     return msgspec.structs.replace(wish, **changes)
 
 
@@ -345,45 +353,21 @@ def _type(name: str) -> JobType[Any, Any]:
 def _scheduled(name: str) -> JobType[Any, Any]:
     job_type = _type(name)
     if job_type.schedule is None:
-        raise Refusal("no-schedule", "The job type has no schedule", 404, name)
+        having = ", ".join(each.name for each in JOB_TYPES.values() if each.schedule)
+        raise NoSchedule(f"job type '{name}' has no schedule; {having} has")
     return job_type
 
 
-def _query(query: dict[str, str], name: str, kind: Any, *, least: int = 0, most: int = 0) -> Any:
-    if name not in query:
-        return None
-    wrong = ""
-    try:
-        value = msgspec.convert(query[name], kind, strict=False)
-    except msgspec.ValidationError as error:
-        wrong = str(error)
-    else:
-        if isinstance(value, datetime) and value.tzinfo is None:
-            wrong = "a time has a zone: 2026-11-24T00:00:00Z"
-        if isinstance(value, int) and not least <= value <= most:
-            wrong = f"{least} to {most}"
-    if wrong:
-        raise Refusal("bad-request", "A filter has a value that it cannot have", 400, f"{name}: {wrong}")
-    return value
-
-
-def _cursor(query: dict[str, str]) -> str | None:
-    cursor = query.get("cursor")
-    if cursor is not None and not re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+#[\w.:-]+", cursor):
-        raise Refusal("bad-request", "The cursor is not one that a page gave", 400, "cursor")
-    return cursor
-
-
-def _described(job_type: JobType[Any, Any]) -> dict[str, Any]:
-    return {
-        "name": job_type.name,
-        "version": job_type.version,
-        "timeout_seconds": job_type.timeout.total_seconds(),
-        "attempts": job_type.retry.attempts,
-        "lanes": list(job_type.lanes),
-        "durable": job_type.durable,
-        "repeatable": job_type.repeatable,
-        "scheduled": job_type.schedule is not None,
-        "input": msgspec.json.schema(job_type.input),
-        "result": msgspec.json.schema(job_type.result),
-    }
+def _described(job_type: JobType[Any, Any]) -> JobTypeShown:
+    return JobTypeShown(
+        name=job_type.name,
+        version=job_type.version,
+        timeout_seconds=job_type.timeout.total_seconds(),
+        attempts=job_type.retry.attempts,
+        lanes=list(job_type.lanes),
+        durable=job_type.durable,
+        repeatable=job_type.repeatable,
+        scheduled=job_type.schedule is not None,
+        input=msgspec.json.schema(job_type.input),
+        result=msgspec.json.schema(job_type.result),
+    )

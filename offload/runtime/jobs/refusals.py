@@ -99,5 +99,54 @@ class Contended(JobRefused):
     status = 503
 
 
+class BadRequest(JobRefused):
+    """The request is not what this call takes; the detail names the field."""
+
+    slug = "bad-request"
+    status = 400
+
+
+class NoSuchPath(JobRefused):
+    """There is no such path; schemas/jobs.openapi.json has all of them."""
+
+    slug = "no-such-path"
+    status = 404
+
+
+class WrongMethod(JobRefused):
+    """The path does not take that method; the header Allow names those it takes."""
+
+    slug = "wrong-method"
+    status = 405
+
+
+class BodyTooLarge(JobRefused):
+    """The body is too large; what is large goes to a place that POST /uploads gives."""
+
+    slug = "body-too-large"
+    status = 413
+
+
+class UnsupportedMediaType(JobRefused):
+    """The body is not JSON by its Content-Type."""
+
+    slug = "unsupported-media-type"
+    status = 415
+
+
+class NoSchedule(JobRefused):
+    """The job type has no schedule."""
+
+    slug = "no-schedule"
+    status = 404
+
+
+class Unavailable(JobRefused):
+    """The service could not reach its store; send it again, under the same Idempotency-Key."""
+
+    slug = "unavailable"
+    status = 503
+
+
 class LostLease(Exception):
     """The attempt may not go on: its lease ended, and the job has another state or another attempt."""

@@ -21,6 +21,7 @@ import tzdata  # type: ignore[import-untyped] # noqa: F401
 from botocore.exceptions import ClientError
 from cronsim import CronSim, CronSimError
 
+from offload.contracts.jobs.api import ScheduleState
 from offload.contracts.jobs.job import Submit
 from offload.contracts.jobs.job_type import CatchUp, JobType, Overlap, Schedule
 from offload.runtime import aws
@@ -41,23 +42,6 @@ _SHOWN: Final = 5
 
 class BadSchedule(ValueError):
     """A schedule that never fires: its cron or its time zone is none; the message says which."""
-
-
-class ScheduleState(msgspec.Struct, frozen=True, kw_only=True):
-    """A type's schedule as it stands.
-
-    Up to `looked_until` its fire times are dealt with, but for those in `waiting`, which wait for the run before them
-    to end (`Overlap.QUEUE`). `last_job` is the id of the job that it started last. Times are in UTC.
-    """
-
-    type: str
-    cron: str
-    timezone: str
-    paused: bool
-    looked_until: datetime | None
-    next_fires: tuple[datetime, ...]
-    waiting: tuple[datetime, ...] = ()
-    last_job: str | None = None
 
 
 class Fired(NamedTuple):
