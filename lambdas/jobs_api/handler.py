@@ -196,6 +196,11 @@ def decide(request: Request, job_id: str) -> Answer:
     return Answer(200, store.decide(job_type, job_id, wanted.decision, result=result, why=wanted.why))
 
 
+def answer(request: Request, job_id: str) -> Answer:
+    """POST /jobs/{id}/answer."""
+    return Answer(200, store.answer(job_id, request.wanted))
+
+
 def result(_request: Request, job_id: str) -> Answer:
     """GET /jobs/{id}/result: the JSON itself, or where a large one is."""
     job = store.get(job_id)
@@ -250,6 +255,7 @@ _CALLS: Final[tuple[Callable[..., Answer], ...]] = (
     cancel,
     retry,
     decide,
+    answer,
     result,
     job_types,
     list_schedules,

@@ -18,6 +18,7 @@ from offload.client.job_calls import Answer, Call, Calls, JobRefused, NoAnswer, 
 from offload.client.job_wish import Options, built, encoded, new_key, seconds, wish_of
 from offload.client.jobs import TIMEOUT
 from offload.client.publisher import Retries
+from offload.contracts.jobs.job import Answer as JobAnswer
 from offload.contracts.jobs.job import Job, Progress, State
 from offload.contracts.jobs.job_type import JobType
 
@@ -141,6 +142,10 @@ class AsyncJobs:
         """Says what became of a held job's effect."""
         given = None if result is None else encoded(job_type, result, what="result")
         return await self.run(self._calls.decide(job_id, decision, given, why))
+
+    async def answer(self, job_id: str, *, yes: bool, by: str = "", note: str = "") -> Job:
+        """Answers a long job's question; raises JobRefused when it asks none."""
+        return await self.run(self._calls.answer(job_id, JobAnswer(yes=yes, by=by, note=note)))
 
     async def wait(self, job_id: str, timeout: timedelta | float | None = None) -> Job:
         """The job once it has ended; raises TimedOut after `timeout` seconds."""

@@ -23,6 +23,7 @@ from offload.client.job_wish import new_key
 from offload.client.publisher import Retries
 from offload.contracts.event import Id
 from offload.contracts.jobs.job import BULK_LIMIT, Job, State, Submit
+from offload.contracts.jobs.job import Answer as JobAnswer
 from offload.contracts.jobs.job_type import JobType
 
 if TYPE_CHECKING:
@@ -343,6 +344,11 @@ class Calls:
             body["result"] = result
         call = Call("POST", f"{_path(job_id)}/decide", content=msgspec.json.encode(body), headers=_json())
         return (yield from self._once(call, job_id, lambda job: job.state is not State.HELD))
+
+    def answer(self, job_id: str, said: JobAnswer) -> Steps[Job]:
+        """What a person says to a long job's question."""
+        call = Call("POST", f"{_path(job_id)}/answer", content=msgspec.json.encode(said), headers=_json())
+        return (yield from self._once(call, job_id, lambda job: job.question is None))
 
     # -- the service
 

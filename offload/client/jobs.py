@@ -43,6 +43,7 @@ from offload.client.job_calls import (
 )
 from offload.client.job_wish import Options, built, encoded, new_key, seconds, wanted, wish_of
 from offload.client.publisher import Retries
+from offload.contracts.jobs.job import Answer as JobAnswer
 from offload.contracts.jobs.job import Job, Progress, State
 from offload.contracts.jobs.job_type import JobType
 
@@ -197,6 +198,10 @@ class Jobs:
         """Says of a held job that its effect is done (with its result), is to be tried again, or failed for good."""
         given = None if result is None else encoded(job_type, result, what="result")
         return self.run(self._calls.decide(job_id, decision, given, why))
+
+    def answer(self, job_id: str, *, yes: bool, by: str = "", note: str = "") -> Job:
+        """Answers a long job's question; raises JobRefused when it asks none."""
+        return self.run(self._calls.answer(job_id, JobAnswer(yes=yes, by=by, note=note)))
 
     def result_json(self, job: Job) -> bytes:
         """The JSON of an ended job's result, from wherever it is; raises JobFailed, JobCancelled."""

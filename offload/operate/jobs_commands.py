@@ -35,6 +35,13 @@ _SHOWN = 20
 _PAGE = 100
 
 
+class YesOrNo(StrEnum):
+    """What a person says to a question."""
+
+    YES = "yes"
+    NO = "no"
+
+
 class Decision(StrEnum):
     """What a person says of a held job."""
 
@@ -223,6 +230,21 @@ def decide(
         kind = asked.job_type_of(jobs.get(job_id).type)
         given = None if result is None else asked.typed(result, kind.result, "--result")
         job = jobs.decide(kind, job_id, decision.value, result=given, why=why)
+    _said(job, as_json)
+
+
+@app.command()
+def answer(
+    job_id: JobArgument,
+    said: Annotated[YesOrNo, typer.Argument(help="yes or no.")],
+    by: Annotated[str, typer.Option(help="Who says it.")] = "",
+    note: Annotated[str, typer.Option(help="What the job is to know besides.")] = "",
+    environment: EnvironmentOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Answer what a long job asks (`offload jobs show` has the question)."""
+    with _service(environment) as jobs:
+        job = jobs.answer(job_id, yes=said is YesOrNo.YES, by=by, note=note)
     _said(job, as_json)
 
 
@@ -465,6 +487,8 @@ def _show(job: Job) -> None:
         "input": bytes(job.input).decode(),
         "run at": _short(job.run_at),
         "says": _says(job),
+        "step": job.progress.step if job.progress else None,
+        "asks": f"{job.question.text} (until {_short(job.question.until)})" if job.question else "",
         "result": bytes(job.result).decode() if job.result is not None else job.result_ref,
         "tags": ", ".join(job.tags),
         "key": job.key,

@@ -19,6 +19,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
+from offload.contracts.jobs.api import ROUTES
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
@@ -28,22 +29,6 @@ from stacks.constructs.table import Table
 from stacks.constructs.work_queue import DeadLetterQueue
 from stacks.environment import Environment
 
-_GET, _POST = api.HttpMethod.GET, api.HttpMethod.POST
-ROUTES: tuple[tuple[api.HttpMethod, str], ...] = (
-    (_POST, "/jobs"),
-    (_POST, "/jobs/bulk"),
-    (_GET, "/jobs"),
-    (_GET, "/jobs/{id}"),
-    (_POST, "/jobs/{id}/cancel"),
-    (_POST, "/jobs/{id}/retry"),
-    (_POST, "/jobs/{id}/decide"),
-    (_GET, "/jobs/{id}/result"),
-    (_GET, "/job-types"),
-    (_GET, "/schedules"),
-    (_POST, "/schedules/{type}/pause"),
-    (_POST, "/schedules/{type}/resume"),
-    (_POST, "/uploads"),
-)
 # What lies between a file's writing and its job's end, in all but the rarest cases.
 _LONGEST_WORK = timedelta(days=7)
 _STRING, _NUMBER = dynamodb.AttributeType.STRING, dynamodb.AttributeType.NUMBER
@@ -225,8 +210,8 @@ class JobService(Construct):
             self, "HttpApi", default_authorizer=authorizers.HttpIamAuthorizer(), create_default_stage=False
         )
         integration = integrations.HttpLambdaIntegration("Function", self.api_function.function)
-        for method, path in ROUTES:
-            http_api.add_routes(path=path, methods=[method], integration=integration)
+        for route in ROUTES.values():
+            http_api.add_routes(path=route.path, methods=[api.HttpMethod[route.method]], integration=integration)
         log_group = logs.LogGroup(
             self,
             "AccessLog",

@@ -18,7 +18,7 @@ from offload.client.job_calls import JobRefused
 from offload.client.jobs import Jobs
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.job_type import Priority
-from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, SALES_REPORT, Customers, Period
+from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, ORDER_IMPORT, SALES_REPORT, Customers, OrdersFile, Period
 from offload.operate.jobs import jobs_of
 from offload.shop.orders import SHIPPED_DAY
 from tests.local.conftest import Copy, a_copy
@@ -105,6 +105,7 @@ def test_each_function_works_with_its_own_role(deployed_with_iam: Copy) -> None:
         assert jobs.submit(SALES_REPORT, Period()).result(120).orders >= 0
         key = jobs.upload(SHIPPED_DAY)
         assert jobs.submit(CUSTOMER_SEGMENTS, Customers(file=key, shards=2)).result(120).customers > 0
+        assert jobs.submit(ORDER_IMPORT, OrdersFile(file=key)).result(120).invoices == 143
 
 
 def test_an_unsigned_call_is_refused(deployed: Copy) -> None:
@@ -123,6 +124,8 @@ def test_an_unsigned_call_is_refused(deployed: Copy) -> None:
         ("/jobs", b'{"type": "sales_report", "x": "' + b"x" * 400_000 + b'"}', 413, "body-too-large"),
         ("/jobs/job-of-another/cancel", b"", 404, "no-such-job"),
         ("/jobs/job-of-another/result", b"", 404, "no-such-job"),
+        ("/jobs/job-of-another/answer", b'{"yes": true}', 404, "no-such-job"),
+        ("/jobs/job-of-another/answer", b'{"yes": "perhaps"}', 400, "bad-request"),
         ("/schedules/order_import/pause", b"", 404, "no-schedule"),
     ],
 )

@@ -178,6 +178,9 @@ def test_a_file_that_is_not_there_fails_the_import_with_what_to_do(deployed: Cop
     assert job.state is State.FAILED
     assert job.error
     assert "uploads/nothing.csv" in job.error
+    said = deployed.offload("jobs", "answer", job.id, "yes")
+    assert said.returncode == 1
+    assert f"job {job.id} is failed and asks nothing" in said.stderr
 
 
 def test_a_submit_that_comes_twice_is_one_execution(deployed: Copy) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from offload.contracts.event import Moment
-from offload.contracts.jobs.job import BULK_LIMIT, LONGEST_INPUT, Job, State, Submit, Tag
+from offload.contracts.jobs.job import BULK_LIMIT, LONGEST_INPUT, Answer, Job, State, Submit, Tag
 
 # A submit is its input and a little around it; Lambda takes 6 MB (gettingstarted-limits.html, read 2026-11-24), and
 # API Gateway hands the body over in another JSON.
@@ -240,6 +240,14 @@ ROUTES: Final[Mapping[str, Route]] = {
         body=Decision,
         answers={200: Job},
         refusals=("no-such-job", "not-held", "unknown-type", "bad-input", "input-too-large", "contended"),
+    ),
+    "answer": Route(
+        method="POST",
+        path="/jobs/{id}/answer",
+        summary="Answers what a long job asks.",
+        body=Answer,
+        answers={200: Job},
+        refusals=("no-such-job", "not-asking"),
     ),
     "result": Route(
         method="GET",
