@@ -315,7 +315,7 @@ def _lost(request: Request) -> Answer:
         {route.method for route in ROUTES.values() if re.fullmatch(re.sub(r"{\w+}", "[^/]+", route.path), request.path)}
     )
     if not allowed:
-        return _refused(NoSuchPath(f"{request.path}: schemas/jobs.openapi.json has all paths"))
+        return _refused(NoSuchPath(f"{request.path}: schemas/jobs/openapi.json has all paths"))
     answer = _refused(WrongMethod(f"{request.method} {request.path}: it takes {', '.join(allowed)}"))
     return msgspec.structs.replace(answer, headers={"allow": ", ".join(allowed)})
 

@@ -12,5 +12,4 @@ CONTENT_TYPE: Final = "application/problem+json"
 
 def problem_of(refused: JobRefused) -> Problem:
     """The problem that a refusal is."""
-    title = (type(refused).__doc__ or refused.slug).partition(";")[0].rstrip(".")
-    return Problem(f"{PROBLEM}{refused.slug}", title, refused.status, str(refused))
+    return Problem(f"{PROBLEM}{refused.slug}", refused.title(), refused.status, str(refused))

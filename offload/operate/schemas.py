@@ -20,7 +20,7 @@ import msgspec
 
 from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.event import Envelope, EventData
-from offload.operate import job_steps
+from offload.operate import job_steps, openapi
 
 Schema = dict[str, Any]
 
@@ -110,7 +110,9 @@ def write(folder: Path = FOLDER, contracts: Iterable[type[EventData]] = EVENT_TY
         if not file.exists():
             new.append(name)
             continue
-        reasons += [f"{name}: {reason}" for reason in breaking_changes(json.loads(file.read_text("utf-8")), schema)]
+        # As it would stand there: in Python a default may be a tuple.
+        written = json.loads(text_of(schema))
+        reasons += [f"{name}: {reason}" for reason in breaking_changes(json.loads(file.read_text("utf-8")), written)]
         (unchanged if file.read_text("utf-8") == text_of(schema) else changed).append(name)
     reasons += [
         f"{file.name}: no contract of that name any more; delete the file once nobody listens to the type"
@@ -137,6 +139,8 @@ def main() -> int:
     for word, names in (("new", written.new), ("changed", written.changed)):
         for name in names:
             print(f"schemas/{name}: {word}")
+    if openapi.write():
+        print(f"schemas/jobs/{openapi.FILE.name}: written")
     for version in job_steps.write():
         print(f"schemas/jobs/{job_steps.FILE.name}: new: {version}")
     print(f"schemas/: {len(written.unchanged)} unchanged")

@@ -16,8 +16,10 @@ from msgspec import Meta, Struct, defstruct
 
 from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.event import EventData
+from offload.contracts.jobs.api import ROUTES
 from offload.contracts.orders import OrderPlaced
 from offload.contracts.stock import StockLow
+from offload.operate import openapi
 from offload.operate.schemas import (
     FOLDER,
     BreakingChange,
@@ -78,6 +80,14 @@ def contract(changes: Mapping[str, Field | None] | None = None, version: int = 1
 def test_the_schemas_in_the_repository_are_up_to_date() -> None:
     found = {file.name: file.read_text("utf-8") for file in FOLDER.glob("*.json")}
     assert found == {name: text_of(schema) for name, schema in schemas_of().items()}, "run `make schemas`"
+
+
+def test_the_job_service_s_document_is_up_to_date_and_says_of_every_refusal_what_it_is() -> None:
+    api = openapi.document()
+    assert openapi.FILE.read_text("utf-8") == openapi.text_of(api), "run `make schemas`"
+    refused = api["paths"]["/jobs/{id}/retry"]["post"]["responses"]["409"]
+    assert "urn:offload:problem:not-ended" in json.dumps(refused["content"]["application/problem+json"])
+    assert set(api["paths"]) == {route.path for route in ROUTES.values()}
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES)

@@ -112,7 +112,7 @@ class Submit(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     """
 
     type: str
-    input: Raw = Raw(b"{}")
+    input: Raw = field(default_factory=lambda: Raw(b"{}"))
     idempotency_key: Id | None = None
     delay: Annotated[float, Meta(ge=0, le=LONGEST_DELAY_SECONDS)] | None = None
     run_at: Moment | None = None

@@ -11,6 +11,11 @@ class JobRefused(Exception):
     slug: ClassVar[str] = "refused"
     status: ClassVar[int] = 422
 
+    @classmethod
+    def title(cls) -> str:
+        """What is the same of every case."""
+        return (cls.__doc__ or cls.slug).partition(";")[0].rstrip(".")
+
 
 class UnknownType(JobRefused):
     """No job type has this name."""
@@ -107,7 +112,7 @@ class BadRequest(JobRefused):
 
 
 class NoSuchPath(JobRefused):
-    """There is no such path; schemas/jobs.openapi.json has all of them."""
+    """There is no such path; schemas/jobs/openapi.json has all of them."""
 
     slug = "no-such-path"
     status = 404
