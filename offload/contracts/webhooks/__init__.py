@@ -1,0 +1,1 @@
+"""Webhooks: how third parties sign what they send us, as data."""

@@ -1,0 +1,1 @@
+"""Webhooks: whether a request is what its sender signed."""
