@@ -28,7 +28,7 @@ from offload.runtime.jobs.refusals import (
     NotHeld,
 )
 from offload.runtime.jobs.registry import Registry
-from offload.runtime.jobs.store import JobStore, Lease, NotStarted
+from offload.runtime.jobs.store import JobStore, Lease, NotStarted, Page
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -420,6 +420,15 @@ def test_pages_neither_skip_nor_repeat_while_jobs_are_added(service: Service) ->
     assert seen == jobs[::-1]
     tagged = service.store.page(types=["mail"], tag="even")
     assert [job.id for job in tagged.jobs] == jobs[::-2]
+
+
+def test_a_cursor_before_since_is_the_end_of_the_list(service: Service) -> None:
+    service.submit()
+    service.pass_time(seconds=1)
+    service.submit()
+    cursor = service.store.page(types=["mail"], limit=1).cursor
+    service.pass_time(seconds=1)
+    assert service.store.page(types=["mail"], since=service.time, cursor=cursor) == Page([], None)
 
 
 def test_a_large_result_goes_to_the_bucket(service: Service) -> None:

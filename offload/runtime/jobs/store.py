@@ -1132,6 +1132,10 @@ class JobStore:
 
     def _listed(self, job_type: str, since: datetime | None, cursor: str | None) -> Iterator[dict[str, Any]]:
         low = f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}" if since else "0"
+        high = cursor or "9999-12-31T23:59:59"
+        # DynamoDB refuses a BETWEEN whose ends are the wrong way round: here it is an end of the list.
+        if low > high:
+            return
         for item in self._query(
             IndexName="types",
             KeyConditionExpression="#type = :type AND listed BETWEEN :low AND :high",
@@ -1139,7 +1143,7 @@ class JobStore:
             ExpressionAttributeValues={
                 ":type": {"S": job_type},
                 ":low": {"S": low},
-                ":high": {"S": cursor or "9999-12-31T23:59:59"},
+                ":high": {"S": high},
             },
             ScanIndexForward=False,
         ):
