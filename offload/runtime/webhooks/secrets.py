@@ -50,7 +50,7 @@ def keyring(provider: Provider, secrets: Iterable[Secret]) -> tuple[Key, ...]:
 def decoded(text: str, encoding: Encoding) -> bytes | None:
     """The bytes that `text` stands for; None when it is not written in exactly the one way (RFC 4648, 3.5)."""
     if encoding is Encoding.TEXT:
-        return None if any("\ud800" <= character <= "\udfff" for character in text) else text.encode()
+        return text.encode() if text.isprintable() else None
     if encoding is not Encoding.BASE64:
         return binascii.unhexlify(text) if _HEX[encoding].fullmatch(text) else None
     if not text.isascii():
@@ -73,6 +73,9 @@ def _key(provider: Provider, secret: Secret) -> Key:
         raise wrong("is empty: copy it from the sender's settings")
     if secret.value != secret.value.strip():
         raise wrong("begins or ends with white space: copy it without")
+    # For an HMAC a key and the same with a zero byte behind it are one (RFC 2104, 2): a slip would go unseen.
+    if not secret.value.isprintable():
+        raise wrong("holds what no settings page shows (control characters): copy it without")
     for form, algorithm in forms.items():
         if not secret.value.startswith(form.prefix):
             continue

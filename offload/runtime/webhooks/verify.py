@@ -7,6 +7,7 @@ bytes, which takes as long wherever the first difference is; every active key is
 from __future__ import annotations
 
 import hmac
+import json
 import re
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
@@ -381,7 +382,13 @@ def _document(body: bytes) -> dict[str, Raw] | dict[str, str]:
 def _object(content: bytes) -> dict[str, Raw]:
     try:
         return msgspec.json.decode(content, type=dict[str, Raw])
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    # Half a surrogate pair, anywhere, is JSON (RFC 8259, 8.2) but not for msgspec: no text in a body may hide its type.
+    try:
+        fields = json.loads(content)
+        return {name: Raw(json.dumps(value).encode()) for name, value in fields.items()} if type(fields) is dict else {}
+    except (ValueError, RecursionError):
         return {}
 
 
