@@ -2,6 +2,7 @@
 PYTHON ?= python3
 ENV ?=
 BIN := .venv/bin
+PARALLEL := --numprocesses 2 --dist worksteal
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # jsii would otherwise greet every synth with the machine's own, maybe outdated, Node.
 export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := 1
@@ -56,10 +57,11 @@ down: ## stop the embedded AWS; its state stays in .offload
 	@if [ -x $(BIN)/offload ]; then $(BIN)/offload down; fi
 
 test: toolchain check test-fast ## everything that is not a benchmark: checks, unit, snapshots, the embedded AWS
+	@$(BIN)/python -m pytest $(PARALLEL) -m slow tests/unit tests/snapshots
 	@$(BIN)/python -m pytest tests/local
 
-test-fast: toolchain ## unit and template tests alone
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/unit tests/snapshots
+test-fast: toolchain ## unit and template tests alone, without the slow ones
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests/unit tests/snapshots
 
 check: toolchain ## ruff, mypy strict, import-linter, cfn-lint
 	@$(BIN)/ruff check .

@@ -44,11 +44,10 @@ def aws_at(emulator: Instance) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
+        # The session stays: it holds the services' models, which take longer to read than most tests, and no endpoint.
         aws._client.cache_clear()
-        aws._session.cache_clear()
         yield
         aws._client.cache_clear()
-        aws._session.cache_clear()
 
 
 @pytest.fixture

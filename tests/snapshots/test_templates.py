@@ -94,6 +94,7 @@ def test_no_snapshot_holds_a_hash_a_path_or_an_account(templates: dict[str, Temp
                 assert str(PROJECT) not in str(value), f"{name}{path}: {value} holds a path"
 
 
+@pytest.mark.slow
 def test_changing_a_handlers_code_redeploys_it_and_changes_no_snapshot(
     tmp_path: Path, templates: dict[str, Templates]
 ) -> None:

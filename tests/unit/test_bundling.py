@@ -218,6 +218,7 @@ def test_boto3_stays_out_though_a_requirement_depends_on_it_and_though_the_handl
     assert not {path for path in inside if path.startswith(("boto3", "jmespath"))}
 
 
+@pytest.mark.slow
 def test_boto3_goes_in_whole_when_a_function_asks_for_its_own(root: Path) -> None:
     write(root, {"lambdas/one/requirements.txt": "boto3\n"})
     lock(root)
@@ -319,6 +320,7 @@ def test_changed_sources_are_bundled_anew_from_packages_already_installed(
     assert (first.path / "offload/runtime/far.py").read_text() == "import wide\n"
 
 
+@pytest.mark.slow
 def test_a_bundler_killed_at_any_moment_leaves_no_half_bundle_that_is_found_later(root: Path, tmp_path: Path) -> None:
     whole = holds(Bundler(root, cache=tmp_path / "reference").bundle("two", ARM).path)
     for delay in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3):

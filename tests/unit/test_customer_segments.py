@@ -189,6 +189,7 @@ def test_nothing_depends_on_the_order_of_rows_and_no_penny_is_lost(rows: list[Ro
     assert all(1 <= number <= 5 for entry in found for number in (entry.recency, entry.frequency, entry.monetary))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_files_rows() -> None:
     def peak(count: int) -> int:
         lines = (

@@ -227,6 +227,7 @@ def test_a_redrive_that_is_cut_off_loses_nothing(bench: Bench, monkeypatch: pyte
     assert set(bench.waiting(bench.consumers[0].queue_url)) == {f"e{number:02}" for number in range(15)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [5, 5_000])
 def test_a_letter_that_dies_again_at_once_is_not_sent_a_second_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, together: int

@@ -604,6 +604,7 @@ def ended(*command: str, cwd: Path = PROJECT, **variables: str) -> subprocess.Co
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_a_refused_synthesis_ends_with_one_report_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(REFUSED_APP, encoding="utf-8")
     run = ended(sys.executable, "app.py", cwd=tmp_path)
@@ -614,6 +615,7 @@ def test_a_refused_synthesis_ends_with_one_report_and_no_traceback(tmp_path: Pat
     assert run.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_too_with_one_report(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(REFUSED_APP, encoding="utf-8")
     cdk = PROJECT / "node_modules" / ".bin" / "cdk"

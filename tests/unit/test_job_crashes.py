@@ -568,6 +568,7 @@ def under(fate: Fate) -> Iterator[None]:
                 client.meta.events.unregister(event, hook)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True] if BOTH_SIDES else [False], ids=["before", "after"][: 1 + BOTH_SIDES])
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.__name__)
 def test_whoever_dies_at_whichever_write_nothing_is_lost(

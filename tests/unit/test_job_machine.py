@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -217,6 +218,7 @@ class Machine(RuleBasedStateMachine):
 _seen: list[str] = []
 
 
+@pytest.mark.slow
 def test_whatever_happens_to_a_job_is_in_the_diagram(dynamodb: DynamoDBClient, sqs: SQSClient) -> None:
     service = Service(dynamodb, sqs)
 

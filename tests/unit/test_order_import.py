@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
@@ -123,7 +124,6 @@ def shop(aws_of_module: None) -> Iterator[Shop]:
         patch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", bus.url)
         patch.setattr(bus_module, "_BASE_SECONDS", 0.001)
         aws._client.cache_clear()
-        aws._session.cache_clear()
         yield Shop(bus)
 
 
@@ -354,6 +354,7 @@ def test_killed_before_and_after_each_step_it_goes_on_with_that_step_and_nothing
     assert {detail["id"]: detail for detail in shop.details()} == {event["id"]: event for event in events}
 
 
+@pytest.mark.slow
 def test_killed_at_any_request_to_the_bus_the_step_publishes_the_same_ids_again(shop: Shop, made: Path) -> None:
     key = shop.upload(made.read_bytes())
     run = shop.run()
@@ -424,6 +425,8 @@ GOOD = lines_of(row("1"), row("2"))
         ("a.csv", GOOD + b"3" * (2**20 + 1), "uploads/a.csv: the row at line 4 is longer than 1,048,576 bytes"),
         ("a.csv", b"," * 20_001 + GOOD, "uploads/a.csv: the first line has 20,"),
     ],
+    # The content in a test's name would hold the time at which it was packed, another one in each worker.
+    ids=count(1),
 )
 def test_a_file_that_cannot_be_read_to_its_end_fails_for_good_before_anything_is_published(
     shop: Shop, name: str, content: bytes, says: str
@@ -477,6 +480,7 @@ def test_however_large_the_file_the_chunks_fit_into_a_durable_run(
     assert len(set(shop.bus.ids)) == 300
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_chunks(shop: Shop) -> None:
     def peak(invoices: int) -> int:
         key = shop.upload(lines_of(*(row(str(number)) for number in range(invoices) for _ in range(20))))

@@ -98,6 +98,7 @@ def unpublished(engine: Engine) -> int:
     return sum(state != State.PUBLISHED for state in states)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3) if WHOLE else [1])
 def test_nothing_is_lost_nor_published_that_was_rolled_back_and_order_is_kept_through_kills(
     database_url: str, seed: int
