@@ -305,11 +305,12 @@ def test_handshakes_are_answered_once_they_are_verified() -> None:
     case = signed(SLACK, "secret", body)
     answer = case.verify().handshake
     assert answer is not None
+    assert not answer.event
     assert answer.body == b"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"
     refuses(BadSignature, replace(case, secret="another"))
     ping = signed(GITHUB, "secret", b'{"zen":"Design for failure."}', event_type="ping").verify()
     assert ping.handshake is not None
-    assert ping.handshake.body == b""
+    assert (ping.handshake.body, ping.handshake.event) == (b"", True)
     assert SLACK_CASE.verify().handshake is None
 
 

@@ -46,7 +46,8 @@ GITHUB: Final = Provider(
             event_type=((Header("X-GitHub-Event"), BodyField(("action",))), (Header("X-GitHub-Event"),)),
         ),
     ),
-    handshakes=(Handshake(where=Header("X-GitHub-Event"), equals="ping"),),
+    # In the list of a hook's deliveries it is one like any other.
+    handshakes=(Handshake(where=Header("X-GitHub-Event"), equals="ping", event=True),),
     sender=Sender(answer_within=10, retries_for=0, remember_for=30 * _DAY),
 )
 

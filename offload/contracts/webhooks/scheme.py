@@ -187,9 +187,10 @@ class Scheme(Struct, frozen=True, kw_only=True):
 
 
 class Handshake(Struct, frozen=True, kw_only=True):
-    """A request by which the sender only tries the endpoint: signed like any other, answered, and no event.
+    """A request by which the sender only tries the endpoint: signed like any other, and answered.
 
-    It is one when `where` says `equals`. The answer is the text at `echo` (a path in the body), else `answer`.
+    It is one when `where` says `equals`. The answer is the text at `echo` (a path in the body), else `answer`. It is an
+    event too when `event` says so.
     """
 
     where: Place
@@ -197,6 +198,7 @@ class Handshake(Struct, frozen=True, kw_only=True):
     echo: tuple[str, ...] = ()
     answer: str = ""
     content_type: str = "text/plain; charset=utf-8"
+    event: bool = False
 
 
 class Sender(Struct, frozen=True, kw_only=True):

@@ -65,10 +65,11 @@ _DIGESTS: Final = {Algorithm.HMAC_SHA256: "sha256", Algorithm.HMAC_SHA512: "sha5
 
 
 class Answer(Struct, frozen=True):
-    """What a handshake is answered with, under status 200."""
+    """What a handshake is answered with, under status 200; `event` says whether it is an event all the same."""
 
     content_type: str
     body: bytes
+    event: bool
 
 
 class Verified(Struct, frozen=True, kw_only=True):
@@ -76,7 +77,7 @@ class Verified(Struct, frozen=True, kw_only=True):
 
     `timestamp` is in seconds since 1970, None where the scheme signs none. `delivery_id` and `event_type` are as the
     sender wrote them; where `..._signed` is false they are in a header that anybody can change who has one signed
-    request. `body_sha256` is in hex. `handshake` is there when the request wants this answer and is no event.
+    request. `body_sha256` is in hex. `handshake` is there when the request wants this answer.
     """
 
     provider: str
@@ -345,7 +346,7 @@ def _handshake(provider: Provider, request: _Request) -> Answer | None:
             answer = request.field(handshake.echo, _ECHO)
         if answer is None:
             raise MalformedHandshake(f"{handshake.equals}: there is no '{'.'.join(handshake.echo)}' to be echoed")
-        return Answer(handshake.content_type, answer.encode())
+        return Answer(handshake.content_type, answer.encode(), handshake.event)
     return None
 
 
