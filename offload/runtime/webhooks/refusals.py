@@ -1,6 +1,6 @@
 """Why a webhook is refused. Every refusal has a stable name, an HTTP status, and what to do.
 
-All are 4xx but one: what a sender would only repeat is not worth its retries. The messages may be logged and answered:
+4xx is what a sender would only repeat, 429 and 5xx what it should send again. The messages may be logged and answered:
 none holds a secret, a signature or a header's value.
 """
 
@@ -111,6 +111,62 @@ class NoActiveSecret(WebhookRefused):
     remedy = "set one with `offload webhooks rotate`"
 
 
+class NoSuchProvider(WebhookRefused):
+    """There is no receiver at this path."""
+
+    slug = "no-such-provider"
+    status = 404
+    remedy = "compare the URL in the sender's settings with `offload webhooks providers`"
+
+
+class BodyTooLarge(WebhookRefused):
+    """The body is larger than what is taken here."""
+
+    slug = "body-too-large"
+    status = 413
+    remedy = "let the sender send less: docs/webhooks.md says where the line is and what goes round it"
+
+
+class EmptyBody(WebhookRefused):
+    """There is no body."""
+
+    slug = "empty-body"
+    status = 400
+    remedy = "let the sender send its event in the body"
+
+
+class MalformedBody(WebhookRefused):
+    """Rightly signed, but the body is not what its media type says."""
+
+    slug = "malformed-body"
+    status = 400
+    remedy = "let the sender send JSON in UTF-8"
+
+
+class UnsupportedBody(WebhookRefused):
+    """Rightly signed, but of a media type or an encoding that is not read here."""
+
+    slug = "unsupported-body"
+    status = 415
+    remedy = "choose JSON (`application/json`) and no compression in the sender's settings"
+
+
+class TooOften(WebhookRefused):
+    """The source was refused too often within a minute."""
+
+    slug = "too-often"
+    status = 429
+    remedy = "wait as long as Retry-After says; `offload webhooks recent --outcome refused` shows why it was refused"
+
+
+class Unavailable(WebhookRefused):
+    """The webhook could not be kept. The sender should send it again."""
+
+    slug = "unavailable"
+    status = 503
+    remedy = "send it again; the function's log says what failed"
+
+
 REFUSALS: tuple[type[WebhookRefused], ...] = (
     NoSignature,
     MalformedSignature,
@@ -124,4 +180,11 @@ REFUSALS: tuple[type[WebhookRefused], ...] = (
     NoDeliveryId,
     MalformedHandshake,
     NoActiveSecret,
+    NoSuchProvider,
+    BodyTooLarge,
+    EmptyBody,
+    MalformedBody,
+    UnsupportedBody,
+    TooOften,
+    Unavailable,
 )

@@ -1,0 +1,1 @@
+"""Takes the webhooks of all providers: checks who is there, keeps what came, publishes it."""

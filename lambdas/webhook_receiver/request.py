@@ -1,0 +1,50 @@
+"""The request as API Gateway hands it over (HTTP API, payload format 2.0)."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from offload.contracts.webhooks.scheme import Provider
+from offload.runtime.webhooks.refusals import BodyTooLarge, NoSuchProvider
+
+# Lambda takes 6 MB a call (gettingstarted-limits.html, read 2026-11-27), the request with its headers as JSON and a
+# body that is no text in base64, a third longer: 4 MiB of it still fit. API Gateway answers for what does not.
+MOST_BYTES: Final = 4 * 1024 * 1024
+_PATH: Final = re.compile(r"/webhooks/([a-z][a-z0-9-]{0,39})(?:/([A-Za-z0-9_-]{1,64}))?/?")
+
+
+class Request:
+    """One request; nothing of it is trusted."""
+
+    def __init__(self, event: Mapping[str, Any]) -> None:
+        http = event["requestContext"]["http"]
+        self.source: str = http.get("sourceIp") or "unknown"
+        self.headers = [(str(name), str(value)) for name, value in (event.get("headers") or {}).items()]
+        self._path: str = event.get("rawPath") or ""
+        self._body: str = event.get("body") or ""
+        self._in_base64 = bool(event.get("isBase64Encoded"))
+
+    def header(self, name: str) -> str:
+        """A header's text, empty when it is not there."""
+        return next((value for each, value in self.headers if each.lower() == name), "")
+
+    def place(self, providers: Mapping[str, Provider]) -> tuple[Provider, str]:
+        """The provider and the endpoint that the path names; raises NoSuchProvider."""
+        match = _PATH.fullmatch(self._path)
+        provider = providers.get(match[1]) if match else None
+        if match is None or provider is None:
+            raise NoSuchProvider("POST /webhooks/PROVIDER or /webhooks/PROVIDER/ENDPOINT, of a provider that is set up")
+        return provider, match[2] or ""
+
+    def body(self) -> bytes:
+        """The raw bytes; raises BodyTooLarge."""
+        # Before it is decoded: of four characters three bytes are left.
+        if len(self._body) > (MOST_BYTES * 4 // 3 + 4 if self._in_base64 else MOST_BYTES):
+            raise BodyTooLarge(f"the body has more than {MOST_BYTES} bytes")
+        content = base64.b64decode(self._body) if self._in_base64 else self._body.encode(errors="surrogatepass")
+        if len(content) > MOST_BYTES:
+            raise BodyTooLarge(f"the body has {len(content)} bytes, more than {MOST_BYTES}")
+        return content

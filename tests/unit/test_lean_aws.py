@@ -1,0 +1,181 @@
+"""The small client of AWS's JSON services: signed as botocore signs, and patient with servers that misbehave."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from offload.runtime.lean_aws import AwsRefused, AwsUnreachable, Service
+
+Script = Callable[[int], "tuple[int, bytes] | None"]
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+        "AWS_SESSION_TOKEN": "token",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+class Server:
+    """Answers by a script of the request's number; None is a broken connection."""
+
+    def __init__(self, script: Script) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.connections = 0
+        self.script = script
+
+
+@contextmanager
+def a_server(script: Script, patch: pytest.MonkeyPatch) -> Iterator[Server]:
+    server = Server(script)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            server.connections += 1
+            super().setup()
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            server.requests.append({"headers": dict(self.headers), "body": body})
+            answer = server.script(len(server.requests))
+            if answer is None:
+                self.close_connection = True
+                self.connection.close()
+                return
+            status, content = answer
+            self.send_response(status)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    patch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", f"http://127.0.0.1:{http.server_port}")
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+def events() -> Service:
+    return Service("events", "EVENTBRIDGE", "AWSEvents", "1.1")
+
+
+def test_requests_are_signed_as_botocore_signs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_server(lambda _: (200, b"{}"), monkeypatch) as server:
+        events().call("PutEvents", {"Entries": [{"Detail": '{"a": "é"}'}]}, within=5)
+    [request] = server.requests
+    headers = {name.lower(): value for name, value in request["headers"].items()}
+    signed = {name: headers[name] for name in ("content-type", "x-amz-target", "x-amz-date", "x-amz-security-token")}
+    theirs = AWSRequest("POST", f"http://{headers['host']}/", data=request["body"], headers=signed)
+    credentials = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "token")
+    auth = SigV4Auth(credentials, "events", "eu-central-1")
+    theirs.context["timestamp"] = headers["x-amz-date"]
+    content = auth.string_to_sign(theirs, auth.canonical_request(theirs))
+    assert headers["authorization"].endswith(f"Signature={auth.signature(content, theirs)}")
+    assert headers["content-type"] == "application/x-amz-json-1.1"
+    assert headers["x-amz-target"] == "AWSEvents.PutEvents"
+
+
+def test_without_a_variable_it_calls_the_region_s_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert events()._endpoint() == "https://events.eu-central-1.amazonaws.com"
+    monkeypatch.setenv("AWS_REGION", "cn-north-1")
+    assert events()._endpoint() == "https://events.cn-north-1.amazonaws.com.cn"
+
+
+def test_one_connection_serves_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_server(lambda _: (200, b"{}"), monkeypatch) as server:
+        service = events()
+        for _ in range(5):
+            assert service.call("PutEvents", {}, within=5) == {}
+    assert (len(server.requests), server.connections) == (5, 1)
+
+
+def test_a_kept_connection_that_was_closed_is_opened_anew_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_server(lambda number: None if number == 2 else (200, b"{}"), monkeypatch) as server:
+        service = events()
+        service.call("PutEvents", {}, within=5)
+        began = time.monotonic()
+        service.call("PutEvents", {}, within=5)
+        assert time.monotonic() - began < 1
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        (500, b"{}"),
+        (503, b"not json"),
+        (400, b'{"__type": "com.amazonaws#ThrottlingException", "message": "slow down"}'),
+        (200, b"half"),
+        None,
+    ],
+)
+def test_what_another_attempt_may_help_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, first: tuple[int, bytes] | None
+) -> None:
+    script: Script = lambda number: first if number < 3 else (200, b'{"ok": true}')  # noqa: E731
+    with a_server(script, monkeypatch) as server:
+        assert events().call("PutEvents", {}, within=10) == {"ok": True}
+    assert len(server.requests) == 3
+
+
+def test_what_no_attempt_can_help_is_raised_with_its_code_and_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"__type": "com.amazonaws.dynamodb#ConditionalCheckFailedException", "message": "no", "Item": {"a": 1}}
+    wanted = pytest.raises(AwsRefused, match="events:PutEvents: ConditionalCheckFailedException: no")
+    with a_server(lambda _: (400, json.dumps(said).encode()), monkeypatch) as server, wanted as refused:
+        events().call("PutEvents", {}, within=5)
+    assert refused.value.document["Item"] == {"a": 1}
+    assert len(server.requests) == 1
+
+
+def test_it_ends_after_three_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_server(lambda _: (500, b"{}"), monkeypatch) as server, pytest.raises(AwsRefused, match="status 500"):
+        events().call("PutEvents", {}, within=30)
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def hangs(_: int) -> tuple[int, bytes]:
+        release.wait(20)
+        return 200, b"{}"
+
+    with a_server(hangs, monkeypatch):
+        began = time.monotonic()
+        with pytest.raises(AwsUnreachable, match="no answer"):
+            events().call("PutEvents", {}, within=0.5)
+        took = time.monotonic() - began
+        release.set()
+    assert took < 5
+
+
+def test_a_server_that_is_not_there_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", "http://127.0.0.1:9")
+    with pytest.raises(AwsUnreachable, match="events:PutEvents: no answer"):
+        events().call("PutEvents", {}, within=1)
