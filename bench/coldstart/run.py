@@ -1,14 +1,17 @@
-"""What a function's cold start costs: importing the handler and handling a first record, in a fresh process.
+"""What a function's cold start costs: its bundle, importing the handler, a first event, each in a fresh process.
 
-Each handler of the app runs from its own bundle (made as synthesis makes it, for this machine) on the embedded AWS's
-interpreter, which has boto3 and nothing of ours, and handles one real order against an embedded AWS of this benchmark's
-own. The interpreter's start is taken off. Beside it stands the usual style (`usual_handler.py`), and what each part of
+Every function of the app runs from its own bundle (made as synthesis makes it, for this machine) on the embedded AWS's
+interpreter, which has boto3 and nothing of ours, and handles a first event against an embedded AWS of this benchmark's
+own (`cases.py` has the events). The interpreter's start is taken off. Beside them stands the usual style: for the
+receiver of webhooks `usual_receiver.py`, for all else `usual_handler.py`. With --parts it also says what each part of
 Powertools, and of boto3, costs on top of what a handler has anyway.
 
 Bundles hold no bytecode and Lambda's file system is read-only, so that a function's own packages are compiled at every
 cold start, while the runtime's boto3 has its bytecode. So it is here; the column "compiled" has bytecode for all.
 
-    .venv/bin/python bench/coldstart/run.py [--rounds 7] [--json]
+Exits 1 when a goal is missed, and says which.
+
+    .venv/bin/python bench/coldstart/run.py [--rounds 7] [--only FUNCTION]... [--parts] [--json]
 """
 
 from __future__ import annotations
@@ -16,33 +19,33 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import boto3
-import msgspec
-import uv
-
+from bench.coldstart.cases import PYTHON, Case, cases
 from offload.operate.aws import shell_settings
-from offload.operate.embedded import PROJECT
 from offload.operate.embedded.process import EmbeddedAws
-from offload.shop.orders import SHIPPED_DAY, read_orders
-from stacks.bundling import Bundler, Target
 
-PYTHON: Final = PROJECT / ".offload" / "embedded" / "bin" / "python"
-_FUNCTIONS: Final = ("event_journal", "sales_ledger", "stock_levels")
-# Runs in the fresh process: imports the handler named, gives it the event of argument 2, says the times on stderr.
+RATIO: Final = 1 / 2
+"""The goal: a function's import takes at most so much of its usual peer's in the same run."""
+RATIOS: Final = {"webhook_receiver": 1 / 4}
+"""Whose goal is another."""
+LARGEST_BUNDLE: Final = 8_000_000
+"""Bytes, unzipped: no bundle is larger."""
+MEDIAN_BUNDLE: Final = 3_000_000
+
+# Runs in the fresh process: imports the handler named, gives it the event of argument 2 unless that is empty, says the
+# times on stderr. Argument 3 is what the answer has at least.
 _RUNNER: Final = """
 import time
 began = time.perf_counter()
@@ -53,18 +56,24 @@ imported = time.perf_counter()
 class Context:
     aws_request_id = "bench"
     function_name = "bench"
+    memory_limit_in_mb = 256
+    invoked_function_arn = "arn:aws:lambda:us-east-1:000000000000:function:bench"
     @staticmethod
     def get_remaining_time_in_millis():
-        return 10000
-answer = handler(json.loads(sys.argv[2]), Context())
-handled = time.perf_counter()
-assert answer == {"batchItemFailures": []}, answer
+        return 20000
+handled = imported
+if sys.argv[2]:
+    event, wanted = json.loads(sys.argv[2]), json.loads(sys.argv[3])
+    handled_from = time.perf_counter()
+    answer = handler(event, Context())
+    handled = imported + time.perf_counter() - handled_from
+    assert wanted is None or {key: answer[key] for key in wanted} == wanted, answer
 print(json.dumps([imported - began, handled - imported]), file=sys.stderr)
 """
 # What boto3's runtime copy has compiled on Lambda.
 _WARM: Final = """
 import boto3
-for service in ("dynamodb", "sqs", "s3", "events"):
+for service in ("dynamodb", "sqs", "s3", "events", "ssm", "secretsmanager", "lambda"):
     boto3.client(service)
 boto3.resource("dynamodb")
 boto3.client("dynamodb").list_tables()
@@ -95,16 +104,8 @@ PARTS: Final[Mapping[str, Sequence[str]]] = {
     "Powertools parser (pydantic)": (_CLIENT, f"{_CLIENT}; import aws_lambda_powertools.utilities.parser.models"),
     "msgspec": (_CLIENT, f"{_CLIENT}; import msgspec"),
 }
-
-
-@dataclass(frozen=True)
-class Case:
-    """One handler: its name, the folder of its bundle, Lambda's handler string, its own environment variables."""
-
-    name: str
-    bundle: Path
-    handler: str
-    variables: Mapping[str, str]
+_MISSING: Final = re.compile(r"MissingSetting: .* environment variable (\w+)( is not set)?")
+_MOST_VARIABLES: Final = 20
 
 
 class Processes:
@@ -113,15 +114,34 @@ class Processes:
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self._folder = folder
         self._settings = {**settings, "PATH": os.defpath, "HOME": str(folder), "AWS_LAMBDA_FUNCTION_NAME": "bench"}
-        self._settings["POWERTOOLS_METRICS_DISABLED"] = "true"
+        self._settings |= {"POWERTOOLS_METRICS_DISABLED": "true", "POWERTOOLS_TRACE_DISABLED": "true"}
         self._settings["PYTHONPYCACHEPREFIX"] = str(folder / "runtime")
         self.run(["-c", _WARM], write_bytecode=True)
 
     def compile_runtime(self, case: Case) -> None:
         """Leaves bytecode of the standard library and boto3 as far as the case needs them, and none of its bundle."""
-        arguments = ["-c", _RUNNER, case.handler, a_record()]
-        self.run(arguments, bundle=case.bundle, variables=case.variables, write_bytecode=True)
+        self.handle(case, write_bytecode=True)
         shutil.rmtree(self._folder / "runtime" / case.bundle.relative_to("/"))
+
+    def with_settings(self, case: Case) -> Case:
+        """The case, with something in every variable that its function asks for and no table gives."""
+        for _ in range(_MOST_VARIABLES):
+            try:
+                self.handle(replace(case, event=None))
+            except RuntimeError as error:
+                if (missing := _MISSING.search(str(error))) is None:
+                    raise
+                value = "bench" if missing[2] else "1"
+                case = replace(case, variables={**case.variables, missing[1]: value})
+            else:
+                return case
+        raise RuntimeError(f"{case.name} asks for more than {_MOST_VARIABLES} variables: name them in cases.py")
+
+    def handle(self, case: Case, **how: bool) -> tuple[float, float]:
+        """Seconds of importing the case's handler, and of its first event."""
+        _, said = self.run(_arguments(case), bundle=case.bundle, variables=case.variables, **how)
+        imported, first = json.loads(said.splitlines()[-1])
+        return imported, first
 
     def run(
         self,
@@ -146,119 +166,88 @@ class Processes:
         )
         took = time.perf_counter() - began
         if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(arguments)[:200]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+            raise RuntimeError(f"{' '.join(arguments)[-200:]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return took, done.stderr
 
 
-def a_record() -> str:
-    """Lambda's event with one order, a real one of some twenty lines, under a number of its own."""
-    invoices = read_orders(SHIPPED_DAY).invoices
-    invoice = min(invoices, key=lambda each: abs(len(each.lines) - 20))
-    event = msgspec.structs.replace(invoice, invoice=f"{invoice.invoice}-{uuid.uuid4().hex[:8]}").event()
-    body = {
-        "version": "0",
-        "id": str(uuid.uuid4()),
-        "source": event.source,
-        "detail-type": event.type,
-        "account": "000000000000",
-        "time": "2010-12-01T08:26:00Z",
-        "region": "us-east-1",
-        "resources": [],
-        "detail": json.loads(event.to_json()),
-    }
-    record = {
-        "messageId": str(uuid.uuid4()),
-        "receiptHandle": "receipt",
-        "body": json.dumps(body),
-        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1291191960000"},
-        "messageAttributes": {},
-        "eventSource": "aws:sqs",
-        "awsRegion": "us-east-1",
-    }
-    return json.dumps({"Records": [record]})
+@dataclass(frozen=True)
+class Figures:
+    """One case, in milliseconds over a bare interpreter; `first` is None where no event can be given."""
+
+    name: str
+    peer: str | None
+    size: int
+    imported: float
+    first: float | None
+    compiled: float
+    compiled_first: float | None
+    ratio: float | None
+    costliest: Mapping[str, float]
 
 
-def cases(folder: Path) -> list[Case]:
-    """The app's handlers and the usual style, with tables in the embedded AWS."""
-    marks, sums = _table("marks"), _table("sums")
-    shelves, records = _table("shelves", sort_key=False), _table("records", key="id", sort_key=False)
-    common = {
-        "OFFLOAD_QUEUE_URL": "http://127.0.0.1/none",
-        "OFFLOAD_DEAD_LETTER_QUEUE_URL": "http://127.0.0.1/none",
-        "OFFLOAD_MARKS_TABLE": marks,
-        "OFFLOAD_CLAIMS_BUCKET": "claims",
-        "OFFLOAD_ATTEMPTS": "5",
-    }
-    own = {
-        "sales_ledger": {"LEDGER_TABLE": sums},
-        "stock_levels": {"STOCK_TABLE": shelves, "STOCK_OPENING_UNITS": "1000000", "STOCK_LOW_BELOW": "1"},
-    }
-    found = []
-    for name in _FUNCTIONS:
-        # A table of marks serves one consumer: their events are the same.
-        variables = {**common, "OFFLOAD_MARKS_TABLE": _table("marks"), "OFFLOAD_CONSUMER": name, **own.get(name, {})}
-        bundle = Bundler(PROJECT).bundle(name, Target.of("host", "host"))
-        found.append(Case(name, bundle.path, bundle.handler, variables))
-    usual = _usual_bundle(folder)
-    variables = {"LEDGER_TABLE": sums, "RECORDS_TABLE": records}
-    return [*found, Case("the usual style", usual, "usual_handler.handler", variables)]
-
-
-def measure(rounds: int) -> dict[str, Any]:
-    """Milliseconds over a bare interpreter of every case and part."""
+def measure(rounds: int, only: Sequence[str], *, parts: bool) -> tuple[float, list[Figures], dict[str, float]]:
+    """The bare interpreter's milliseconds, every case, and the parts."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         embedded = EmbeddedAws(folder / "embedded", persist=False)
         try:
             settings = shell_settings(embedded.start())
             os.environ.update(settings)
-            return _measure(folder, Processes(folder, settings), rounds)
+            processes = Processes(folder, settings)
+            every = cases(folder)
+            chosen = [processes.with_settings(case) for case in every if not only or case.name in only or not case.peer]
+            bare = _ms(processes.run(["-c", "pass"])[0] for _ in range(rounds))
+            # Everything that a part may import: the usual style's packages, then ours.
+            packages = os.pathsep.join(str(case.bundle) for case in reversed(every))
+            return bare, _measure(processes, chosen, rounds), _parts(processes, packages, rounds) if parts else {}
         finally:
             embedded.stop()
 
 
-def _measure(folder: Path, processes: Processes, rounds: int) -> dict[str, Any]:
-    every = cases(folder)
+def _measure(processes: Processes, every: Sequence[Case], rounds: int) -> list[Figures]:
     for case in every:
         processes.compile_runtime(case)
-    bare = statistics.median(processes.run(["-c", "pass"])[0] for _ in range(rounds))
-    results: dict[str, Any] = {"bare interpreter": _ms(bare), "handlers": {}, "parts": {}}
-    for compiled in (False, True):
-        times: dict[str, list[list[float]]] = {case.name: [] for case in every}
-        for turn in range(rounds + 1):
-            for case in every:
-                _, said = processes.run(
-                    ["-c", _RUNNER, case.handler, a_record()],
-                    bundle=case.bundle,
-                    variables=case.variables,
-                    compiled=compiled,
-                )
-                if turn:
-                    times[case.name].append(json.loads(said.splitlines()[-1]))
+    times: dict[tuple[str, bool], list[tuple[float, float]]] = {}
+    for turn in range(rounds + 1):
         for case in every:
-            imported, first = (statistics.median(each) for each in zip(*times[case.name], strict=True))
-            row = results["handlers"].setdefault(case.name, {})
-            row["compiled" if compiled else "as on Lambda"] = {
-                "import": _ms(imported),
-                "first record": _ms(first),
-                "together": _ms(imported + first),
-            }
+            for compiled in (False, True):
+                pair = processes.handle(case, compiled=compiled)
+                if turn:
+                    times.setdefault((case.name, compiled), []).append(pair)
+    imports = {case.name: _ms(pair[0] for pair in times[case.name, False]) for case in every}
+    figures = []
     for case in every:
-        results["handlers"][case.name]["imports"] = costliest(processes, case)
-    # Everything that a part may import: the usual style's packages, then ours.
-    packages = f"{every[-1].bundle}{os.pathsep}{every[0].bundle}"
+        cold, compiled_times = times[case.name, False], times[case.name, True]
+        figures.append(
+            Figures(
+                name=case.name,
+                peer=case.peer,
+                size=case.size,
+                imported=imports[case.name],
+                first=_ms(pair[1] for pair in cold) if case.event else None,
+                compiled=_ms(pair[0] for pair in compiled_times),
+                compiled_first=_ms(pair[1] for pair in compiled_times) if case.event else None,
+                ratio=imports[case.name] / imports[case.peer] if case.peer else None,
+                costliest=costliest(processes, case),
+            )
+        )
+    return figures
+
+
+def _parts(processes: Processes, packages: str, rounds: int) -> dict[str, float]:
+    found = {}
     for part, (base, top) in PARTS.items():
         pair: tuple[list[float], list[float]] = ([], [])
         for _ in range(rounds):
             for code, times_of in zip((base, top), pair, strict=True):
                 times_of.append(processes.run(["-c", code], bundle=packages)[0])
-        results["parts"][part] = _ms(statistics.median(pair[1]) - statistics.median(pair[0]))
-    return results
+        found[part] = _ms(pair[1]) - _ms(pair[0])
+    return found
 
 
 def costliest(processes: Processes, case: Case) -> dict[str, float]:
     """Milliseconds of import by top-level package, the five that cost most, its own modules' time alone."""
-    arguments = ["-X", "importtime", "-c", _RUNNER, case.handler, a_record()]
+    arguments = ["-X", "importtime", *_arguments(replace(case, event=None))]
     _, said = processes.run(arguments, bundle=case.bundle, variables=case.variables)
     own: Counter[str] = Counter()
     for line in said.splitlines():
@@ -267,69 +256,74 @@ def costliest(processes: Processes, case: Case) -> dict[str, float]:
         microseconds, _, module = line.removeprefix("import time:").split("|")
         top = module.strip().partition(".")[0]
         own["the standard library" if top in sys.stdlib_module_names else top] += int(microseconds)
-    return {package: round(micro / 1000, 1) for package, micro in own.most_common(5)}
+    return {package: micro / 1000 for package, micro in own.most_common(5)}
 
 
-def _usual_bundle(folder: Path) -> Path:
-    """Powertools with its parser, pinned as the project pins them, and the handler; without bytecode, as ours."""
-    bundle = folder / "usual"
-    pins = [
-        line.split(" ")[0]
-        for line in (PROJECT / "requirements" / "dev.txt").read_text(encoding="utf-8").splitlines()
-        if line.startswith(("aws-lambda-powertools==", "pydantic==", "pydantic-core=="))
-    ]
-    command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--python", str(PYTHON), "--target", str(bundle), *pins]
-    subprocess.run(command, check=True)
-    shutil.copyfile(Path(__file__).with_name("usual_handler.py"), bundle / "usual_handler.py")
-    # boto3 is the runtime's, on Lambda as here.
-    for package in ("boto3", "botocore", "s3transfer"):
-        shutil.rmtree(bundle / package, ignore_errors=True)
-    return bundle
+def missed(figures: Sequence[Figures]) -> list[str]:
+    """The goals that are missed, a sentence each."""
+    ours = [each for each in figures if each.ratio is not None]
+    found = []
+    for each in ours:
+        goal = RATIOS.get(each.name, RATIO)
+        if each.ratio is not None and each.ratio > goal:
+            found.append(f"{each.name}: its import takes {each.ratio:.2f} of {each.peer}'s, the goal is {goal:.2f}")
+        if each.size > LARGEST_BUNDLE:
+            found.append(f"{each.name}: its bundle has {each.size / 1e6:.1f} MB, the goal is {LARGEST_BUNDLE / 1e6:g}")
+    if (median := statistics.median(each.size for each in ours)) > MEDIAN_BUNDLE:
+        found.append(f"the median bundle has {median / 1e6:.1f} MB, the goal is {MEDIAN_BUNDLE / 1e6:g}")
+    return found
 
 
-def _table(role: str, *, key: str = "pk", sort_key: bool = True) -> str:
-    keys: list[Any] = [(key, "HASH"), *([("sk", "RANGE")] if sort_key else [])]
-    name = f"{role}-{uuid.uuid4().hex[:8]}"
-    boto3.client("dynamodb").create_table(
-        TableName=name,
-        KeySchema=[{"AttributeName": each, "KeyType": kind} for each, kind in keys],
-        AttributeDefinitions=[{"AttributeName": each, "AttributeType": "S"} for each, _ in keys],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    return name
+def _arguments(case: Case) -> list[str]:
+    event = json.dumps(case.event()) if case.event else ""
+    return ["-c", _RUNNER, case.handler, event, json.dumps(case.answer)]
 
 
-def _ms(seconds: float) -> int:
-    return int((Decimal(str(seconds)) * 1000).to_integral_value())
+def _ms(seconds: Iterable[float]) -> float:
+    return statistics.median(seconds) * 1000
 
 
-def show(results: Mapping[str, Any]) -> None:
+def show(bare: float, figures: Sequence[Figures], parts: Mapping[str, float]) -> None:
     """Prints the tables."""
-    print(f"bare interpreter {results['bare interpreter']} ms; everything else is on top of it, in ms")
-    print(f"{'handler':16} {'import':>7} {'record':>7} {'both':>6} | compiled: {'import':>6} {'record':>7} {'both':>6}")
-    for name, row in results["handlers"].items():
-        cold, warm = row["as on Lambda"], row["compiled"]
-        print(
-            f"{name:16} {cold['import']:7} {cold['first record']:7} {cold['together']:6} |"
-            f"           {warm['import']:6} {warm['first record']:7} {warm['together']:6}"
-        )
-    for name, row in results["handlers"].items():
-        print(f"{name}: imports by package: " + ", ".join(f"{top} {took} ms" for top, took in row["imports"].items()))
-    print("on top of a botocore client for DynamoDB, unless said:")
-    for part, took in results["parts"].items():
-        print(f"  {took:+5} ms  {part}")
+    print(f"bare interpreter {bare:.0f} ms, load {os.getloadavg()[0]:.1f}; everything else is on top of it, in ms")
+    heads = ("function", "bundle MB", "import", "first", "both", "of usual", "compiled", "first", "both")
+    print(f"{heads[0]:18}" + "".join(f"{head:>10}" for head in heads[1:]))
+    for each in figures:
+        cells = [f"{each.size / 1e6:.2f}", *_cells(each.imported, each.first)]
+        cells += ["" if each.ratio is None else f"{each.ratio:.2f}", *_cells(each.compiled, each.compiled_first)]
+        print(f"{each.name:18}" + "".join(f"{cell:>10}" for cell in cells))
+    ours = [each for each in figures if each.peer]
+    print(f"median of {len(ours)} bundles {statistics.median(each.size for each in ours) / 1e6:.2f} MB")
+    for each in figures:
+        top = ", ".join(f"{package} {took:.0f}" for package, took in each.costliest.items())
+        print(f"{each.name}: import by package, ms: {top}")
+    if parts:
+        print("on top of a botocore client for DynamoDB, unless said:")
+    for part, took in parts.items():
+        print(f"  {took:+5.0f} ms  {part}")
+
+
+def _cells(imported: float, first: float | None) -> list[str]:
+    return [f"{imported:.0f}", *(["", ""] if first is None else [f"{first:.0f}", f"{imported + first:.0f}"])]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", action="append", default=[], metavar="FUNCTION")
+    parser.add_argument("--parts", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    results = measure(arguments.rounds)
+    bare, figures, parts = measure(arguments.rounds, arguments.only, parts=arguments.parts)
+    goals = missed(figures)
     if arguments.json:
-        print(json.dumps(results, indent=1))
+        rows = {each.name: {name: getattr(each, name) for name in Figures.__dataclass_fields__} for each in figures}
+        print(json.dumps({"bare": bare, "functions": rows, "parts": parts, "missed": goals}, indent=1))
     else:
-        show(results)
+        show(bare, figures, parts)
+    for goal in goals:
+        print(f"missed: {goal}", file=sys.stderr)
+    sys.exit(1 if goals else 0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,290 @@
+"""What is measured: every function under lambdas/, found by its folder, and for each the usual style's peer.
+
+A function needs no entry here to be measured: its variables are asked of it, and its import is timed. The tables below
+give what makes more of it: variables of its own, a first event with its answer, another peer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+import msgspec
+import uv
+
+from offload.contracts.jobs.events import JobWanted
+from offload.operate.embedded import PROJECT
+from offload.shop.orders import SHIPPED_DAY, read_orders
+from stacks.bundling import Bundler, Target
+
+PYTHON: Final = PROJECT / ".offload" / "embedded" / "bin" / "python"
+USUAL: Final[Mapping[str, tuple[str, ...]]] = {
+    # The usual style, by its module beside this one: the packages that it installs, as the project pins them.
+    "usual_handler": ("aws-lambda-powertools", "pydantic"),
+    "usual_receiver": ("aws-lambda-powertools", "pydantic"),
+    "usual_durable": ("aws-lambda-powertools", "pydantic", "aws-durable-execution-sdk-python"),
+}
+PEERS: Final = {"webhook_receiver": "usual_receiver"}
+"""Whose peer is not `usual_handler`."""
+_IN_THE_RUNTIME: Final = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py")
+_SECRET: Final = "It's a Secret to Everybody"  # noqa: S105 -- the one in GitHub's documentation
+
+# What a batch of SQS's is answered with when all of it is done.
+_ALL_DONE: Final[Mapping[str, Any]] = {"batchItemFailures": []}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One function: its bundle's folder, Lambda's handler string, its variables.
+
+    `event` makes its first event, and `answer` is what that is answered with, at least; without an event the import
+    alone is measured. `peer` is the usual style's case beside it, None for one of those.
+    """
+
+    name: str
+    bundle: Path
+    handler: str
+    variables: Mapping[str, str]
+    event: Callable[[], dict[str, Any]] | None = None
+    answer: Mapping[str, Any] | None = None
+    peer: str | None = None
+
+    @property
+    def size(self) -> int:
+        """The bundle's bytes, unzipped."""
+        return sum(path.stat().st_size for path in self.bundle.rglob("*") if path.is_file())
+
+
+def functions() -> list[str]:
+    """Every function of the app."""
+    return sorted(handler.parent.name for handler in (PROJECT / "lambdas").glob("*/handler.py"))
+
+
+def cases(folder: Path) -> list[Case]:
+    """The app's functions and the usual style, with what they need in the embedded AWS that boto3 finds."""
+    names = functions()
+    common = _common()
+    own = _own_variables()
+    events = _events()
+    found = []
+    for name in names:
+        bundle = Bundler(PROJECT).bundle(name, Target.of("host", "host"))
+        # A table of marks serves one consumer: their events are the same.
+        variables = {**common, "OFFLOAD_MARKS_TABLE": _table("marks"), "OFFLOAD_CONSUMER": name, "OFFLOAD_JOB": name}
+        variables |= own.get(name, {})
+        event, answer = events.get(name, (None, None))
+        peer = PEERS.get(name, "usual_handler")
+        found.append(Case(name, bundle.path, bundle.handler, variables, event, answer, peer))
+    usual = {
+        "LEDGER_TABLE": common["LEDGER_TABLE"],
+        "RECORDS_TABLE": _table("records", key="id", sort_key=False),
+        "WEBHOOK_SECRET_NAME": common["OFFLOAD_SECRET_GITHUB"],
+        "BUS_NAME": common["OFFLOAD_BUS"],
+        "BUCKET": common["OFFLOAD_JOBS_BUCKET"],
+    }
+    of_usual = {"usual_handler": (an_order, _ALL_DONE), "usual_receiver": (a_delivery, {"statusCode": 200})}
+    for name, packages in USUAL.items():
+        event, answer = of_usual.get(name, (None, None))
+        bundle_path = _usual_bundle(folder / name, name, packages)
+        found.append(Case(name, bundle_path, f"{name}.handler", usual, event, answer))
+    return found
+
+
+def an_order() -> dict[str, Any]:
+    """Lambda's event with one order, a real one of some twenty lines, under a number of its own."""
+    invoices = read_orders(SHIPPED_DAY).invoices
+    invoice = min(invoices, key=lambda each: abs(len(each.lines) - 20))
+    event = msgspec.structs.replace(invoice, invoice=f"{invoice.invoice}-{uuid.uuid4().hex[:8]}").event()
+    return _from_bus(event.source, event.type, json.loads(event.to_json()))
+
+
+def a_wish() -> dict[str, Any]:
+    """Lambda's event with one job that a transaction asked for: a sales report."""
+    wish = JobWanted(
+        wish=uuid.uuid4().hex, job_type="sales_report", input=msgspec.Raw(b"{}"), wanted_at=datetime.now(UTC)
+    )
+    event = wish.event()
+    return _from_bus(event.source, event.type, json.loads(event.to_json()))
+
+
+def a_nudge() -> dict[str, Any]:
+    """Lambda's event with a nudge for a job that is not there: what comes before any job's own work."""
+    return {"Records": [_record(json.dumps({"job": f"job-{uuid.uuid4().hex}", "attempt": 1}))]}
+
+
+def a_delivery() -> dict[str, Any]:
+    """API Gateway's event (payload format 2.0) with a delivery of GitHub's, signed, under an id of its own."""
+    payload = {
+        "action": "published",
+        "release": {"id": 1, "tag_name": "v1.0.0", "name": "One", "body": "- a change\n" * 100, "draft": False},
+        "repository": {"id": 1, "name": "shop", "full_name": "example/shop", "private": False},
+        "sender": {"login": "octocat", "id": 1, "type": "User"},
+        "unique": uuid.uuid4().hex,
+    }
+    body = json.dumps(payload)
+    headers = {
+        "content-type": "application/json",
+        "user-agent": "GitHub-Hookshot/bench",
+        "x-github-delivery": str(uuid.uuid4()),
+        "x-github-event": "release",
+        "x-hub-signature-256": "sha256=" + hmac.new(_SECRET.encode(), body.encode(), hashlib.sha256).hexdigest(),
+    }
+    return {**_request("POST", "/webhooks/github"), "headers": headers, "body": body}
+
+
+def a_listing() -> dict[str, Any]:
+    """API Gateway's event for a page of jobs."""
+    return {**_request("GET", "/jobs"), "headers": {}, "queryStringParameters": {"limit": "10"}}
+
+
+def _events() -> dict[str, tuple[Callable[[], dict[str, Any]] | None, Mapping[str, Any] | None]]:
+    consumers = dict.fromkeys(("event_journal", "sales_ledger", "stock_levels"), (an_order, _ALL_DONE))
+    jobs = ("customer_segments", "customers_shard", "sales_report", "job_starter")
+    return {
+        **consumers,
+        **dict.fromkeys(jobs, (a_nudge, _ALL_DONE)),
+        "job_submitter": (a_wish, _ALL_DONE),
+        "jobs_api": (a_listing, {"statusCode": 200}),
+        "jobs_timekeeper": (dict, {}),
+        "webhook_receiver": (a_delivery, {"statusCode": 200}),
+        "webhook_relay": (dict, None),
+        # order_import: its event is one of the durable engine's, which is not here.
+    }
+
+
+def _common() -> dict[str, str]:
+    """What any function may be given."""
+    name = f"bench-{uuid.uuid4().hex[:8]}"
+    boto3.client("events").create_event_bus(Name=name)
+    boto3.client("s3").create_bucket(Bucket=name)
+    queue = boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"]
+    place = json.dumps({"queues": {"normal": queue}})
+    for job_type in ("sales_report", "order_import", "customer_segments", "customers_shard"):
+        boto3.client("ssm").put_parameter(Name=f"/{name}/{job_type}", Value=place, Type="String")
+    secret = boto3.client("secretsmanager").create_secret(Name=name, SecretString=_SECRET)["ARN"]
+    return {
+        "OFFLOAD_QUEUE_URL": queue,
+        "OFFLOAD_DEAD_LETTER_QUEUE_URL": queue,
+        "OFFLOAD_CLAIMS_BUCKET": name,
+        "OFFLOAD_ATTEMPTS": "5",
+        "OFFLOAD_BUS": name,
+        "OFFLOAD_JOBS_TABLE": _table("jobs", due=("due_shard", "due_at"), types=("type", "listed")),
+        "OFFLOAD_JOBS_BUCKET": name,
+        "OFFLOAD_JOBS_PATH": f"/{name}",
+        "OFFLOAD_SECRET_GITHUB": secret,
+        "LEDGER_TABLE": _table("sums"),
+    }
+
+
+def _own_variables() -> dict[str, dict[str, str]]:
+    deliveries = _table("deliveries", owed=("owed", "owed_at"))
+    webhooks = {"OFFLOAD_DELIVERIES_TABLE": deliveries, "OFFLOAD_REFUSED_PER_MINUTE": "100"}
+    return {
+        "stock_levels": {
+            "STOCK_TABLE": _table("shelves", sort_key=False),
+            "STOCK_OPENING_UNITS": "1000000",
+            "STOCK_LOW_BELOW": "1",
+        },
+        "job_starter": {"OFFLOAD_JOB": "order_import", "OFFLOAD_FUNCTION": "none"},
+        "webhook_receiver": webhooks,
+        "webhook_relay": webhooks,
+    }
+
+
+def _from_bus(source: str, name: str, detail: Mapping[str, Any]) -> dict[str, Any]:
+    message = {
+        "version": "0",
+        "id": str(uuid.uuid4()),
+        "source": source,
+        "detail-type": name,
+        "account": "000000000000",
+        "time": "2010-12-01T08:26:00Z",
+        "region": "us-east-1",
+        "resources": [],
+        "detail": detail,
+    }
+    return {"Records": [_record(json.dumps(message))]}
+
+
+def _record(body: str) -> dict[str, Any]:
+    return {
+        "messageId": str(uuid.uuid4()),
+        "receiptHandle": "receipt",
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1291191960000"},
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+        "awsRegion": "us-east-1",
+    }
+
+
+def _request(method: str, path: str) -> dict[str, Any]:
+    http = {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "203.0.113.7", "userAgent": "bench"}
+    return {
+        "version": "2.0",
+        "routeKey": f"{method} {path}",
+        "rawPath": path,
+        "rawQueryString": "",
+        "requestContext": {
+            "http": http,
+            "requestId": uuid.uuid4().hex,
+            "routeKey": f"{method} {path}",
+            "stage": "$default",
+            "timeEpoch": int(time.time() * 1000),
+        },
+        "isBase64Encoded": False,
+    }
+
+
+def _usual_bundle(bundle: Path, name: str, packages: tuple[str, ...]) -> Path:
+    """The handler with its packages, pinned as the project pins them; without bytecode, as ours."""
+    needed = {*packages, *(("pydantic-core",) if "pydantic" in packages else ())}
+    lines = (PROJECT / "requirements" / "dev.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line.split(" ")[0] for line in lines if line.partition("==")[0] in needed]
+    command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--python", str(PYTHON), "--target", str(bundle), *pins]
+    subprocess.run(command, check=True, env={**os.environ, "UV_NO_PROGRESS": "1"})
+    shutil.copyfile(Path(__file__).with_name(f"{name}.py"), bundle / f"{name}.py")
+    # boto3 and what it brings are the runtime's, on Lambda as here.
+    for package in _IN_THE_RUNTIME:
+        shutil.rmtree(bundle / package, ignore_errors=True)
+        (bundle / package).unlink(missing_ok=True)
+    return bundle
+
+
+def _table(role: str, *, key: str = "pk", sort_key: bool = True, **indexes: tuple[str, str]) -> str:
+    """A new table's name; `indexes` are its global ones, each with its two keys."""
+    keys: list[Any] = [(key, "HASH"), *([("sk", "RANGE")] if sort_key else [])]
+    name = f"{role}-{uuid.uuid4().hex[:8]}"
+    attributes = [each for each, _ in keys] + [each for pair in indexes.values() for each in pair]
+    more: Any = {}
+    if indexes:
+        more["GlobalSecondaryIndexes"] = [
+            {
+                "IndexName": index,
+                "KeySchema": [{"AttributeName": pk, "KeyType": "HASH"}, {"AttributeName": sk, "KeyType": "RANGE"}],
+                "Projection": {"ProjectionType": "ALL"},
+            }
+            for index, (pk, sk) in indexes.items()
+        ]
+    boto3.client("dynamodb").create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": each, "KeyType": kind} for each, kind in keys],
+        AttributeDefinitions=[
+            {"AttributeName": each, "AttributeType": "N" if each.endswith("_at") else "S"} for each in attributes
+        ],
+        BillingMode="PAY_PER_REQUEST",
+        **more,
+    )
+    return name
