@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 from msgspec import UNSET, UnsetType
 
@@ -56,6 +55,7 @@ from offload.runtime.jobs.refusals import (
     WrongMethod,
 )
 from offload.runtime.jobs.store import JobStore
+from offload.runtime.log import Logger
 
 from .problems import CONTENT_TYPE, problem_of
 

@@ -10,7 +10,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from offload.contracts.jobs.catalogue import JOB_TYPES
@@ -19,6 +18,7 @@ from offload.runtime import aws
 from offload.runtime.jobs import schedules
 from offload.runtime.jobs.refusals import JobRefused, NotDeployed
 from offload.runtime.jobs.store import LOOK_AHEAD, Due, JobStore
+from offload.runtime.log import Logger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
-from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from offload.contracts.event import BrokenContract, Contracts, Envelope, Event, EventData, by_type, read_envelope
 from offload.runtime import aws, claim_check, sums
+from offload.runtime.log import Logger
 from offload.runtime.reasons import Reason, Refused
 from offload.runtime.settings import Settings
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -95,8 +94,6 @@ class JobBench:
     def handler(self, kind: JobType[Any, Any], work: Callable[[Any, Run], Any]) -> JobHandler[Any, Any]:
         """The Lambda handler of a type's work, on the bench's clock."""
         self._monkeypatch.setenv("OFFLOAD_JOB", kind.name)
-        # Powertools keeps one logger a service, and with it the standard output of the test before.
-        logging.Logger.manager.loggerDict.pop(kind.name, None)
         return JobHandler(kind, work, self.store)
 
     def pass_time(self, **time: float) -> None:

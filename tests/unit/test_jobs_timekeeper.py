@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,9 +53,8 @@ class Timekeeper:
 
     @cached_property
     def module(self) -> ModuleType:
-        """Loaded when first used: its logger keeps the standard output that there is then."""
+        """Loaded when first used."""
         sys.modules.pop(self.NAME, None)
-        logging.Logger.manager.loggerDict.pop("jobs_timekeeper", None)
         module = importlib.import_module(self.NAME)
         self._monkeypatch.setattr(module, "store", self._bench.store)
         self._monkeypatch.setattr(module, "JOB_TYPES", self._bench.types)

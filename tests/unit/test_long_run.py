@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -53,7 +52,6 @@ class Engine:
 
     def begin(self, work: Work, job_id: str, attempt: int = 1) -> str:
         """Begins an execution of an attempt that was started; its ARN."""
-        logging.Logger.manager.loggerDict.pop(LONG.name, None)
         handler = durable_execution(LongJobHandler(LONG, work, self.bench.store).__call__)
         self.runners.append(DurableFunctionTestRunner(handler=handler, poll_interval=0.02))
         return self.runners[-1].run_async(input=json.dumps({"job": job_id, "attempt": attempt}), execution_timeout=60)

@@ -35,7 +35,6 @@ from aws_durable_execution_sdk_python.config import (
 )
 from aws_durable_execution_sdk_python.exceptions import SuspendExecution, UnrecoverableError
 from aws_durable_execution_sdk_python.retries import RetryDecision
-from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from offload.contracts.event import Id
@@ -45,6 +44,7 @@ from offload.runtime import aws
 from offload.runtime.jobs.refusals import JobRefused, LostLease
 from offload.runtime.jobs.run import AFTER_DEADLINE, BETWEEN_WRITES, Cancelled, Permanent, RetryAfter, Stop
 from offload.runtime.jobs.store import JobStore, Lease
+from offload.runtime.log import Logger
 
 OPERATIONS: Final = 3_000
 """A durable execution's operations, a hard limit (gettingstarted-limits.html, "Durable functions", read 2026-11-24).

@@ -17,7 +17,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
-from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from offload.contracts.event import Id
@@ -27,6 +26,7 @@ from offload.runtime import aws
 from offload.runtime.jobs import items
 from offload.runtime.jobs.refusals import AlreadyEnded, Contended, JobRefused, LostLease
 from offload.runtime.jobs.store import JobStore, Lease, NotStarted
+from offload.runtime.log import Logger
 from offload.runtime.reasons import Reason
 from offload.runtime.settings import MissingSetting, Settings
 
