@@ -28,6 +28,7 @@ from offload.contracts.jobs.events import JobWanted
 from offload.operate.embedded import PROJECT
 from offload.shop.orders import SHIPPED_DAY, read_orders
 from stacks.bundling import Bundler, Target
+from stacks.bundling.bytecode import compile_modules
 
 PYTHON: Final = PROJECT / ".offload" / "embedded" / "bin" / "python"
 USUAL: Final[Mapping[str, tuple[str, ...]]] = {
@@ -38,7 +39,8 @@ USUAL: Final[Mapping[str, tuple[str, ...]]] = {
 }
 PEERS: Final = {"webhook_receiver": "usual_receiver"}
 """Whose peer is not `usual_handler`."""
-_IN_THE_RUNTIME: Final = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py")
+IN_THE_RUNTIME: Final = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py", "jmespath")
+"""boto3 and what it brings: the runtime's, on Lambda as here."""
 _SECRET: Final = "It's a Secret to Everybody"  # noqa: S105 -- the one in GitHub's documentation
 
 # What a batch of SQS's is answered with when all of it is done.
@@ -50,11 +52,13 @@ class Case:
     """One function: its bundle's folder, Lambda's handler string, its variables.
 
     `event` makes its first event, and `answer` is what that is answered with, at least; without an event the import
-    alone is measured. `peer` is the usual style's case beside it, None for one of those.
+    alone is measured. `peer` is the usual style's case beside it, None for one of those. `other` is the same bundle
+    without bytecode, and of the usual style, which has none, with it.
     """
 
     name: str
     bundle: Path
+    other: Path
     handler: str
     variables: Mapping[str, str]
     event: Callable[[], dict[str, Any]] | None = None
@@ -86,7 +90,9 @@ def cases(folder: Path) -> list[Case]:
         variables |= own.get(name, {})
         event, answer = events.get(name, (None, None))
         peer = PEERS.get(name, "usual_handler")
-        found.append(Case(name, bundle.path, bundle.handler, variables, event, answer, peer))
+        plain = folder / "plain" / name
+        shutil.copytree(bundle.path, plain, ignore=shutil.ignore_patterns("__pycache__"))
+        found.append(Case(name, bundle.path, plain, bundle.handler, variables, event, answer, peer))
     usual = {
         "LEDGER_TABLE": common["LEDGER_TABLE"],
         "RECORDS_TABLE": _table("records", key="id", sort_key=False),
@@ -97,8 +103,10 @@ def cases(folder: Path) -> list[Case]:
     of_usual = {"usual_handler": (an_order, _ALL_DONE), "usual_receiver": (a_delivery, {"statusCode": 200})}
     for name, packages in USUAL.items():
         event, answer = of_usual.get(name, (None, None))
-        bundle_path = _usual_bundle(folder / name, name, packages)
-        found.append(Case(name, bundle_path, f"{name}.handler", usual, event, answer))
+        plain, compiled = _usual_bundle(folder / name, name, packages), folder / f"{name}-compiled"
+        shutil.copytree(plain, compiled)
+        compile_modules(compiled, [path.relative_to(compiled).as_posix() for path in compiled.rglob("*.py")])
+        found.append(Case(name, plain, compiled, f"{name}.handler", usual, event, answer))
     return found
 
 
@@ -249,15 +257,14 @@ def _request(method: str, path: str) -> dict[str, Any]:
 
 
 def _usual_bundle(bundle: Path, name: str, packages: tuple[str, ...]) -> Path:
-    """The handler with its packages, pinned as the project pins them; without bytecode, as ours."""
+    """The handler with its packages, pinned as the project pins them; without bytecode, as uv installs them."""
     needed = {*packages, *(("pydantic-core",) if "pydantic" in packages else ())}
     lines = (PROJECT / "requirements" / "dev.txt").read_text(encoding="utf-8").splitlines()
     pins = [line.split(" ")[0] for line in lines if line.partition("==")[0] in needed]
     command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--python", str(PYTHON), "--target", str(bundle), *pins]
     subprocess.run(command, check=True, env={**os.environ, "UV_NO_PROGRESS": "1"})
     shutil.copyfile(Path(__file__).with_name(f"{name}.py"), bundle / f"{name}.py")
-    # boto3 and what it brings are the runtime's, on Lambda as here.
-    for package in _IN_THE_RUNTIME:
+    for package in IN_THE_RUNTIME:
         shutil.rmtree(bundle / package, ignore_errors=True)
         (bundle / package).unlink(missing_ok=True)
     return bundle

@@ -6,8 +6,9 @@ own (`cases.py` has the events). The interpreter's start is taken off. Beside th
 receiver of webhooks `usual_receiver.py`, for all else `usual_handler.py`. With --parts it also says what each part of
 Powertools, and of boto3, costs on top of what a handler has anyway.
 
-Bundles hold no bytecode and Lambda's file system is read-only, so that a function's own packages are compiled at every
-cold start, while the runtime's boto3 has its bytecode. So it is here; the column "compiled" has bytecode for all.
+The runtime's boto3 has its bytecode, here as on Lambda. Our bundles have theirs, being for the Python that makes them;
+the usual style has none, as uv and sam leave it. Lambda's file system is read-only, so what has none is compiled at
+every cold start. The last columns turn that round: ours as for another Python version, the usual style compiled.
 
 Exits 1 when a goal is missed, and says which.
 
@@ -32,9 +33,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bench.coldstart.cases import PYTHON, Case, cases
+from bench.coldstart.cases import IN_THE_RUNTIME, PYTHON, Case, cases
 from offload.operate.aws import shell_settings
 from offload.operate.embedded.process import EmbeddedAws
+from stacks.bundling.bytecode import compile_modules
 
 RATIO: Final = 1 / 2
 """The goal: a function's import takes at most so much of its usual peer's in the same run."""
@@ -69,14 +71,6 @@ if sys.argv[2]:
     handled = imported + time.perf_counter() - handled_from
     assert wanted is None or {key: answer[key] for key in wanted} == wanted, answer
 print(json.dumps([imported - began, handled - imported]), file=sys.stderr)
-"""
-# What boto3's runtime copy has compiled on Lambda.
-_WARM: Final = """
-import boto3
-for service in ("dynamodb", "sqs", "s3", "events", "ssm", "secretsmanager", "lambda"):
-    boto3.client(service)
-boto3.resource("dynamodb")
-boto3.client("dynamodb").list_tables()
 """
 _CLIENT: Final = "import botocore.session; botocore.session.get_session().create_client('dynamodb')"
 PARTS: Final[Mapping[str, Sequence[str]]] = {
@@ -115,13 +109,17 @@ class Processes:
         self._folder = folder
         self._settings = {**settings, "PATH": os.defpath, "HOME": str(folder), "AWS_LAMBDA_FUNCTION_NAME": "bench"}
         self._settings |= {"POWERTOOLS_METRICS_DISABLED": "true", "POWERTOOLS_TRACE_DISABLED": "true"}
-        self._settings["PYTHONPYCACHEPREFIX"] = str(folder / "runtime")
-        self.run(["-c", _WARM], write_bytecode=True)
-
-    def compile_runtime(self, case: Case) -> None:
-        """Leaves bytecode of the standard library and boto3 as far as the case needs them, and none of its bundle."""
-        self.handle(case, write_bytecode=True)
-        shutil.rmtree(self._folder / "runtime" / case.bundle.relative_to("/"))
+        # boto3 as Lambda's runtime has it: outside of the bundle, with bytecode.
+        self._runtime = folder / "runtime"
+        self._runtime.mkdir()
+        (installed,) = (PYTHON.parents[1] / "lib").glob("python*/site-packages")
+        for package in IN_THE_RUNTIME:
+            if (installed / package).is_dir():
+                shutil.copytree(installed / package, self._runtime / package)
+            else:
+                shutil.copyfile(installed / package, self._runtime / package)
+        modules = [path.relative_to(self._runtime).as_posix() for path in self._runtime.rglob("*.py")]
+        compile_modules(self._runtime, modules)
 
     def with_settings(self, case: Case) -> Case:
         """The case, with something in every variable that its function asks for and no table gives."""
@@ -137,9 +135,9 @@ class Processes:
                 return case
         raise RuntimeError(f"{case.name} asks for more than {_MOST_VARIABLES} variables: name them in cases.py")
 
-    def handle(self, case: Case, **how: bool) -> tuple[float, float]:
+    def handle(self, case: Case, *, other: bool = False) -> tuple[float, float]:
         """Seconds of importing the case's handler, and of its first event."""
-        _, said = self.run(_arguments(case), bundle=case.bundle, variables=case.variables, **how)
+        _, said = self.run(_arguments(case), bundle=case.other if other else case.bundle, variables=case.variables)
         imported, first = json.loads(said.splitlines()[-1])
         return imported, first
 
@@ -149,17 +147,10 @@ class Processes:
         *,
         bundle: Path | str | None = None,
         variables: Mapping[str, str] | None = None,
-        write_bytecode: bool = False,
-        compiled: bool = False,
     ) -> tuple[float, str]:
         """Runs one process; its seconds from start to end and its stderr."""
-        environment = {**self._settings, **(variables or {})}
-        if bundle is not None:
-            environment["PYTHONPATH"] = str(bundle)
-        if compiled:
-            environment["PYTHONPYCACHEPREFIX"] = str(self._folder / "everything")
-        elif not write_bytecode:
-            environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        path = str(self._runtime) if bundle is None else f"{bundle}{os.pathsep}{self._runtime}"
+        environment = {**self._settings, **(variables or {}), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         began = time.perf_counter()
         done = subprocess.run(
             [PYTHON, *arguments], env=environment, cwd=self._folder, capture_output=True, text=True, check=False
@@ -179,9 +170,10 @@ class Figures:
     size: int
     imported: float
     first: float | None
-    compiled: float
-    compiled_first: float | None
     ratio: float | None
+    other_imported: float
+    other_first: float | None
+    other_ratio: float | None
     costliest: Mapping[str, float]
 
 
@@ -205,33 +197,31 @@ def measure(rounds: int, only: Sequence[str], *, parts: bool) -> tuple[float, li
 
 
 def _measure(processes: Processes, every: Sequence[Case], rounds: int) -> list[Figures]:
-    for case in every:
-        processes.compile_runtime(case)
     times: dict[tuple[str, bool], list[tuple[float, float]]] = {}
     for turn in range(rounds + 1):
         for case in every:
-            for compiled in (False, True):
-                pair = processes.handle(case, compiled=compiled)
+            for other in (False, True):
+                pair = processes.handle(case, other=other)
                 if turn:
-                    times.setdefault((case.name, compiled), []).append(pair)
-    imports = {case.name: _ms(pair[0] for pair in times[case.name, False]) for case in every}
-    figures = []
-    for case in every:
-        cold, compiled_times = times[case.name, False], times[case.name, True]
-        figures.append(
-            Figures(
-                name=case.name,
-                peer=case.peer,
-                size=case.size,
-                imported=imports[case.name],
-                first=_ms(pair[1] for pair in cold) if case.event else None,
-                compiled=_ms(pair[0] for pair in compiled_times),
-                compiled_first=_ms(pair[1] for pair in compiled_times) if case.event else None,
-                ratio=imports[case.name] / imports[case.peer] if case.peer else None,
-                costliest=costliest(processes, case),
-            )
+                    times.setdefault((case.name, other), []).append(pair)
+    imports = {key: _ms(pair[0] for pair in pairs) for key, pairs in times.items()}
+    firsts = {key: _ms(pair[1] for pair in pairs) for key, pairs in times.items()}
+    return [
+        Figures(
+            name=case.name,
+            peer=case.peer,
+            size=case.size,
+            imported=imports[case.name, False],
+            first=firsts[case.name, False] if case.event else None,
+            ratio=imports[case.name, False] / imports[case.peer, False] if case.peer else None,
+            other_imported=imports[case.name, True],
+            other_first=firsts[case.name, True] if case.event else None,
+            # Neither with bytecode.
+            other_ratio=imports[case.name, True] / imports[case.peer, False] if case.peer else None,
+            costliest=costliest(processes, case),
         )
-    return figures
+        for case in every
+    ]
 
 
 def _parts(processes: Processes, packages: str, rounds: int) -> dict[str, float]:
@@ -286,11 +276,11 @@ def _ms(seconds: Iterable[float]) -> float:
 def show(bare: float, figures: Sequence[Figures], parts: Mapping[str, float]) -> None:
     """Prints the tables."""
     print(f"bare interpreter {bare:.0f} ms, load {os.getloadavg()[0]:.1f}; everything else is on top of it, in ms")
-    heads = ("function", "bundle MB", "import", "first", "both", "of usual", "compiled", "first", "both")
+    heads = ("function", "bundle MB", "import", "first", "both", "of usual", "other:", "first", "both", "of usual")
     print(f"{heads[0]:18}" + "".join(f"{head:>10}" for head in heads[1:]))
     for each in figures:
-        cells = [f"{each.size / 1e6:.2f}", *_cells(each.imported, each.first)]
-        cells += ["" if each.ratio is None else f"{each.ratio:.2f}", *_cells(each.compiled, each.compiled_first)]
+        cells = [f"{each.size / 1e6:.2f}", *_cells(each.imported, each.first, each.ratio)]
+        cells += _cells(each.other_imported, each.other_first, each.other_ratio)
         print(f"{each.name:18}" + "".join(f"{cell:>10}" for cell in cells))
     ours = [each for each in figures if each.peer]
     print(f"median of {len(ours)} bundles {statistics.median(each.size for each in ours) / 1e6:.2f} MB")
@@ -303,8 +293,9 @@ def show(bare: float, figures: Sequence[Figures], parts: Mapping[str, float]) ->
         print(f"  {took:+5.0f} ms  {part}")
 
 
-def _cells(imported: float, first: float | None) -> list[str]:
-    return [f"{imported:.0f}", *(["", ""] if first is None else [f"{first:.0f}", f"{imported + first:.0f}"])]
+def _cells(imported: float, first: float | None, ratio: float | None) -> list[str]:
+    both = ["", ""] if first is None else [f"{first:.0f}", f"{imported + first:.0f}"]
+    return [f"{imported:.0f}", *both, "" if ratio is None else f"{ratio:.2f}"]
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import uv
 
+from stacks.bundling.bytecode import compile_modules, compiles_for
 from stacks.bundling.errors import BundlingError, one_line
 from stacks.bundling.imports import FUNCTIONS, Trace, defines, trace
 from stacks.bundling.requirements import (
@@ -36,7 +37,7 @@ from stacks.bundling.target import Target
 MAX_UNZIPPED_BYTES = 250 * 1024 * 1024
 
 # Counts up when the same inputs come to another bundle.
-_FORMAT = "1"
+_FORMAT = "2"
 _PATIENCE_SECONDS = 300
 _ABANDONED_AFTER_SECONDS = 3600
 _UNUSED_AFTER_SECONDS = 14 * 24 * 3600
@@ -214,6 +215,8 @@ class Bundler:
         if done.returncode != 0:
             raise BundlingError(_why_not_installed(plan, done.stderr))
         _strip(into)
+        if compiles_for(plan.target.python):
+            compile_modules(into, [path.relative_to(into).as_posix() for path in into.rglob("*.py")])
 
     def _assemble(self, plan: _Plan, packages: Path | None, into: Path) -> None:
         if packages is not None:
@@ -223,6 +226,8 @@ class Bundler:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             path.chmod(0o644)
+        if compiles_for(plan.target.python):
+            compile_modules(into, [relative for relative, _ in plan.files])
         for directory, _, _ in os.walk(into):
             Path(directory).chmod(0o755)
         sizes = _sizes(into)

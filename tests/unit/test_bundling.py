@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 
 from stacks.bundling import MAX_UNZIPPED_BYTES, Bundler, BundlingError, Target
+from stacks.bundling.bytecode import compile_modules
 from stacks.bundling.lock import compile_lock
 
 ARM = Target.of("3.13", "arm64")
@@ -142,7 +143,10 @@ def changed(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
 
 
 def holds(bundle: Path) -> set[str]:
-    return {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    """The bundle's files, but for the bytecode that this Python leaves in the bundles of its own version."""
+    made_here = f".{sys.implementation.cache_tag}.pyc"
+    files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    return {name for name in files if not name.endswith(made_here)}
 
 
 def refusal(root: Path, source: str = "one", target: Target = ARM, max_bytes: int = MAX_UNZIPPED_BYTES) -> str:
@@ -189,7 +193,7 @@ def test_tests_caches_requirements_and_distribution_noise_stay_out(root: Path) -
         {
             "lambdas/three/test_handler.py": "",
             "lambdas/three/tests/helper.py": "import nothing_of_the_kind",
-            "lambdas/three/__pycache__/handler.cpython-311.pyc": "",
+            "lambdas/three/__pycache__/handler.cpython-310.pyc": "",
             "lambdas/three/.DS_Store": "",
             "lambdas/three/README.md": "",
         },
@@ -239,6 +243,63 @@ def test_every_file_of_a_bundle_can_be_read_by_everyone_whatever_the_makers_umas
     finally:
         os.umask(before)
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in bundle.rglob("*") if path.is_file())
+
+
+# Bytecode
+
+
+def bytecode(bundle: Path) -> set[str]:
+    return {path.relative_to(bundle).as_posix() for path in bundle.rglob("*.pyc")}
+
+
+def test_every_module_has_bytecode_in_a_bundle_for_the_python_that_makes_it(root: Path) -> None:
+    bundle = Bundler(root).bundle("two", HOST).path
+    modules = list(bundle.rglob("*.py"))
+    tag = sys.implementation.cache_tag
+    expected = {
+        (path.parent / "__pycache__" / f"{path.stem}.{tag}.pyc").relative_to(bundle).as_posix() for path in modules
+    }
+    assert {"wide.py", "handler.py", "middle.py"} <= {path.name for path in modules}
+    assert bytecode(bundle) == expected
+
+
+def test_a_bundle_for_another_python_has_none(root: Path) -> None:
+    another = "3.12" if sys.version_info[:2] == (3, 13) else "3.13"
+    assert not bytecode(Bundler(root).bundle("two", Target.of(another, "arm64")).path)
+
+
+def test_bytecode_says_nothing_of_the_machine_and_is_the_same_in_every_checkout(locked: Path, tmp_path: Path) -> None:
+    made = [
+        Bundler(checkout(locked, tmp_path / name), cache=tmp_path / f"cache-{name}").bundle("two", HOST)
+        for name in ("here", "there")
+    ]
+    assert made[0].hash == made[1].hash
+    contents = [{name: (each.path / name).read_bytes() for name in bytecode(each.path)} for each in made]
+    assert contents[0] == contents[1]
+    for name, content in contents[0].items():
+        assert b"/var/task/" in content, name
+        assert str(tmp_path).encode() not in content, name
+
+
+def test_bytecode_is_taken_unseen_whatever_time_the_source_has_and_tracebacks_name_the_file(
+    root: Path, tmp_path: Path
+) -> None:
+    unpacked = tmp_path / "task"
+    shutil.copytree(Bundler(root).bundle("one", HOST).path, unpacked)
+    handler = unpacked / "lambdas" / "one" / "handler.py"
+    handler.write_text("raise AssertionError('compiled anew')\n", encoding="utf-8")
+    os.utime(handler, (1, 1))
+    code = f"import sys; sys.path.insert(0, {str(unpacked)!r}); from lambdas.one.handler import handler as h"
+    said = subprocess.check_output(
+        [sys.executable, "-I", "-S", "-B", "-c", f"{code}; print(h.__code__.co_filename)"], text=True
+    )
+    assert said.strip() == str(handler)
+
+
+def test_a_file_of_a_package_that_is_no_python_of_this_version_is_left_alone(root: Path) -> None:
+    write(root, {"lambdas/one/broken.py": "print 'two'\n", "lambdas/one/table.csv": "a,b\n"})
+    compile_modules(root, ["lambdas/one/broken.py", "lambdas/one/table.csv"])
+    assert not bytecode(root)
 
 
 # Hashes
