@@ -25,6 +25,11 @@ archive_days = 3
 [stock]
 opening_units = 1000
 low_below = 100
+
+[webhooks]
+refused_per_minute = 60
+requests_per_second = 50
+burst = 100
 """
 
 

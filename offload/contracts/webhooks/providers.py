@@ -228,6 +228,18 @@ def plain_hmac(
     )
 
 
+# The shop's own parcel house, which keeps no standard: how any such sender is set up.
+WAREHOUSE: Final = plain_hmac(
+    "warehouse",
+    title="Warehouse",
+    header="X-Warehouse-Signature",
+    prefix="sha256=",
+    signed="{timestamp}.{body}",
+    timestamp=Timestamp(header="X-Warehouse-Timestamp"),
+    delivery_id=((Header("X-Warehouse-Delivery"),),),
+    event_type=((BodyField(("type",)),),),
+)
+
 PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType(
-    {provider.name: provider for provider in (GITHUB, STRIPE, SLACK, SHOPIFY, STANDARD_WEBHOOKS, SVIX)}
+    {provider.name: provider for provider in (GITHUB, STRIPE, SLACK, SHOPIFY, STANDARD_WEBHOOKS, SVIX, WAREHOUSE)}
 )
