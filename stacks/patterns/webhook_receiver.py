@@ -11,7 +11,7 @@ from constructs import Construct
 
 from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.scheme import Provider
-from offload.contracts.webhooks.stored_secret import StoredSecrets
+from offload.contracts.webhooks.stored_secret import StoredSecrets, secret_variable
 from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.webhook_entry import WebhookEntry
@@ -43,7 +43,6 @@ class WebhookReceiver(Construct):
             )
         self.provider = provider
         self.entry = WebhookEntry.of(self, bus)
-        variable = f"OFFLOAD_SECRET_{provider.name.upper().replace('-', '_')}"
         for other in scope.node.find_all():
             if isinstance(other, WebhookReceiver) and other is not self and other.provider.name == provider.name:
                 raise UnusableProvider(
@@ -69,7 +68,7 @@ class WebhookReceiver(Construct):
         iam.Grant.add_to_principal(
             grantee=receiver.role, actions=["secretsmanager:GetSecretValue"], resource_arns=[self.secret.secret_arn]
         )
-        receiver.function.add_environment(variable, self.secret.secret_arn)
+        receiver.function.add_environment(secret_variable(provider.name), self.secret.secret_arn)
         self.entry.open_for(provider.name)
         self.burst_alarm = self._alarm(
             "Refused",
