@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+from offload.contracts.webhooks.providers import PROVIDERS
 from offload.operate.aws import LOCAL, Aws
 from offload.operate.failure import Failure
 
@@ -25,6 +26,8 @@ _HTTP_API = "AWS::ApiGatewayV2::Api"
 
 JOBS_API = "jobs_api"
 """The folder of the function behind the job service's API."""
+WEBHOOK_RECEIVER = "webhook_receiver"
+"""The folder of the function that takes webhooks."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,19 @@ class JobService:
     endpoint: str
     table: str
     bucket: str
+
+
+@dataclass(frozen=True)
+class WebhookEntry:
+    """The deployed receiver of webhooks: its API's URL, its table, and the secrets' ARNs by their providers' names."""
+
+    endpoint: str
+    table: str
+    secrets: Mapping[str, str]
+
+    def url(self, provider: str, endpoint: str = "") -> str:
+        """What is typed into a sender's settings."""
+        return f"{self.endpoint}/webhooks/{provider}" + (f"/{endpoint}" if endpoint else "")
 
 
 @dataclass(frozen=True)
@@ -253,17 +269,46 @@ class Deployment:
         if function is None:
             return None
         own = next(each for each in self.every(_FUNCTION) if each.path == function.path)
-        construct = own.path.partition("/")[0]
-        apis = [each for each in self.every(_HTTP_API) if (each.stack, each.name) == (own.stack, construct)]
-        if len(apis) != 1:
-            raise Failure(f"environment {self.environment}: {construct} has {len(apis)} HTTP APIs, and should have one")
         return JobService(
-            endpoint=self._endpoint(apis[0]),
+            endpoint=self._endpoint(self._http_api(own)),
             table=self._named(own, "OFFLOAD_JOBS_TABLE"),
             bucket=self._named(own, "OFFLOAD_JOBS_BUCKET"),
         )
 
+    @cached_property
+    def webhook_entry(self) -> WebhookEntry:
+        """The receiver of webhooks; raises Failure when there is none."""
+        entry = self.webhook_entry_or_none()
+        if entry is None:
+            raise Failure(
+                f"environment {self.environment} has no receiver of webhooks (a function of lambdas/{WEBHOOK_RECEIVER})"
+            )
+        return entry
+
+    def webhook_entry_or_none(self) -> WebhookEntry | None:
+        """The receiver of webhooks, None in an environment without one."""
+        function = next((each for each in self.functions() if each.folder == WEBHOOK_RECEIVER), None)
+        if function is None:
+            return None
+        own = next(each for each in self.every(_FUNCTION) if each.path == function.path)
+        set_ = own.properties.get("Environment", {}).get("Variables", {})
+        variables = {name: f"OFFLOAD_SECRET_{name.upper().replace('-', '_')}" for name in PROVIDERS}
+        return WebhookEntry(
+            endpoint=self._endpoint(self._http_api(own)),
+            table=self._named(own, "OFFLOAD_DELIVERIES_TABLE"),
+            secrets={name: self._named(own, variable) for name, variable in variables.items() if variable in set_},
+        )
+
     # -- reading
+
+    def _http_api(self, function: Resource) -> Resource:
+        """The HTTP API of the construct that a function belongs to."""
+        apis = [each for each in self.every(_HTTP_API) if (each.stack, each.name) == (function.stack, function.name)]
+        if len(apis) != 1:
+            raise Failure(
+                f"environment {self.environment}: {function.name} has {len(apis)} HTTP APIs, and should have one"
+            )
+        return apis[0]
 
     def _endpoint(self, http_api: Resource) -> str:
         """The URL of an HTTP API's default stage."""
