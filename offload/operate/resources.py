@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from offload.contracts.webhooks.providers import PROVIDERS
+from offload.contracts.webhooks.stored_secret import secret_variable
 from offload.operate.aws import LOCAL, Aws
 from offload.operate.failure import Failure
 
@@ -27,7 +28,7 @@ _HTTP_API = "AWS::ApiGatewayV2::Api"
 JOBS_API = "jobs_api"
 """The folder of the function behind the job service's API."""
 WEBHOOK_RECEIVER = "webhook_receiver"
-"""The folder of the function that takes webhooks."""
+"""The folder of the function behind the door for webhooks."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class JobService:
 
 @dataclass(frozen=True)
 class WebhookEntry:
-    """The deployed receiver of webhooks: its API's URL, its table, and the secrets' ARNs by their providers' names."""
+    """The deployed door for webhooks: its API's URL, its table, and each provider's secret (its ARN)."""
 
     endpoint: str
     table: str
@@ -265,10 +266,9 @@ class Deployment:
 
     def job_service_or_none(self) -> JobService | None:
         """The job service, None in an environment without one."""
-        function = next((each for each in self.functions() if each.folder == JOBS_API), None)
-        if function is None:
+        own = self._own(JOBS_API)
+        if own is None:
             return None
-        own = next(each for each in self.every(_FUNCTION) if each.path == function.path)
         return JobService(
             endpoint=self._endpoint(self._http_api(own)),
             table=self._named(own, "OFFLOAD_JOBS_TABLE"),
@@ -277,37 +277,43 @@ class Deployment:
 
     @cached_property
     def webhook_entry(self) -> WebhookEntry:
-        """The receiver of webhooks; raises Failure when there is none."""
+        """The door for webhooks; raises Failure when there is none."""
         entry = self.webhook_entry_or_none()
         if entry is None:
             raise Failure(
-                f"environment {self.environment} has no receiver of webhooks (a function of lambdas/{WEBHOOK_RECEIVER})"
+                f"environment {self.environment} receives no webhooks (no function of lambdas/{WEBHOOK_RECEIVER})"
             )
         return entry
 
     def webhook_entry_or_none(self) -> WebhookEntry | None:
-        """The receiver of webhooks, None in an environment without one."""
-        function = next((each for each in self.functions() if each.folder == WEBHOOK_RECEIVER), None)
-        if function is None:
+        """The door for webhooks, None in an environment without one."""
+        own = self._own(WEBHOOK_RECEIVER)
+        if own is None:
             return None
-        own = next(each for each in self.every(_FUNCTION) if each.path == function.path)
-        set_ = own.properties.get("Environment", {}).get("Variables", {})
-        variables = {name: f"OFFLOAD_SECRET_{name.upper().replace('-', '_')}" for name in PROVIDERS}
+        variables: Mapping[str, Any] = own.properties.get("Environment", {}).get("Variables", {})
         return WebhookEntry(
             endpoint=self._endpoint(self._http_api(own)),
             table=self._named(own, "OFFLOAD_DELIVERIES_TABLE"),
-            secrets={name: self._named(own, variable) for name, variable in variables.items() if variable in set_},
+            secrets={
+                provider: self._named(own, variable)
+                for provider in PROVIDERS
+                if (variable := secret_variable(provider)) in variables
+            },
         )
 
     # -- reading
 
+    def _own(self, folder: str) -> Resource | None:
+        """The function whose code is in a folder, as a resource."""
+        path = next((each.path for each in self.functions() if each.folder == folder), None)
+        return next((each for each in self.every(_FUNCTION) if each.path == path), None)
+
     def _http_api(self, function: Resource) -> Resource:
-        """The HTTP API of the construct that a function belongs to."""
-        apis = [each for each in self.every(_HTTP_API) if (each.stack, each.name) == (function.stack, function.name)]
+        """The HTTP API that the function's construct has."""
+        construct = function.path.partition("/")[0]
+        apis = [each for each in self.every(_HTTP_API) if (each.stack, each.name) == (function.stack, construct)]
         if len(apis) != 1:
-            raise Failure(
-                f"environment {self.environment}: {function.name} has {len(apis)} HTTP APIs, and should have one"
-            )
+            raise Failure(f"environment {self.environment}: {construct} has {len(apis)} HTTP APIs, and should have one")
         return apis[0]
 
     def _endpoint(self, http_api: Resource) -> str:
