@@ -95,6 +95,10 @@ class WebhookEntry:
     table: str
     secrets: Mapping[str, str]
 
+    def url(self, provider: str, endpoint: str = "") -> str:
+        """What is typed into a sender's settings."""
+        return f"{self.endpoint}/webhooks/{provider}" + (f"/{endpoint}" if endpoint else "")
+
 
 @dataclass(frozen=True)
 class DeployedStack:
