@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from offload.operate.aws import Aws
-from offload.operate.embedded.mend import MENDS, Archive, Mend, ReservedConcurrency, Target, TimeToLive, mend
+from offload.operate.embedded.mend import (
+    MENDS,
+    Archive,
+    Mend,
+    ReservedConcurrency,
+    SecretsByArn,
+    Target,
+    TimeToLive,
+    mend,
+)
 from offload.operate.embedded.process import Instance
 from offload.operate.failure import Failure
 
@@ -87,6 +96,32 @@ def test_an_archive_of_a_bus_in_another_stack_is_refused_by_name(aws: Aws) -> No
     properties = {"SourceArn": {"Fn::ImportValue": "elsewhere"}}
     with pytest.raises(Failure, match="the archive It must be in the stack of its bus"):
         Archive().set(aws, target("AWS::Events::Archive", properties | {"ArchiveName": "stranger"}))
+
+
+def test_a_role_may_read_a_secret_by_its_arn_as_on_aws(aws: Aws) -> None:
+    arn = aws.secrets_manager.create_secret(Name="kept", SecretString="x")["ARN"]
+    aws.iam.create_role(RoleName="reader", AssumeRolePolicyDocument="{}")
+    action, table = "secretsmanager:GetSecretValue", "arn:aws:dynamodb:us-east-1:000000000000:table/t"
+
+    def statements(secret: Any) -> list[dict[str, Any]]:
+        read = {"Effect": "Allow", "Action": [action], "Resource": secret}
+        return [read, {"Effect": "Allow", "Action": "dynamodb:GetItem", "Resource": table}]
+
+    # As CloudFormation leaves it there.
+    aws.iam.put_role_policy(
+        RoleName="reader", PolicyName="reads", PolicyDocument=json.dumps({"Statement": statements("kept")})
+    )
+    properties = {
+        "PolicyName": "reads",
+        "Roles": [{"Ref": "Role"}],
+        "PolicyDocument": {"Statement": statements({"Ref": "Secret"})},
+    }
+    policy = target("AWS::IAM::Policy", properties, Role="reader", Secret="kept")
+    put_right(SecretsByArn(), aws, policy)
+    found: Any = aws.iam.get_role_policy(RoleName="reader", PolicyName="reads")["PolicyDocument"]
+    assert found["Statement"] == statements([arn])
+    elsewhere = {"PolicyDocument": {"Statement": statements("x")[1:]}}
+    assert not SecretsByArn().applies(target("AWS::IAM::Policy", elsewhere))
 
 
 class NeverTakes(TimeToLive):
