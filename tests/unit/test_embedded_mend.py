@@ -16,7 +16,7 @@ from offload.operate.embedded.mend import (
     Archive,
     Mend,
     ReservedConcurrency,
-    SecretsByArn,
+    SecretGrants,
     Target,
     TimeToLive,
     mend,
@@ -98,30 +98,19 @@ def test_an_archive_of_a_bus_in_another_stack_is_refused_by_name(aws: Aws) -> No
         Archive().set(aws, target("AWS::Events::Archive", properties | {"ArchiveName": "stranger"}))
 
 
-def test_a_role_may_read_a_secret_by_its_arn_as_on_aws(aws: Aws) -> None:
-    arn = aws.secrets_manager.create_secret(Name="kept", SecretString="x")["ARN"]
+def test_a_policy_names_a_secret_by_its_arn(aws: Aws) -> None:
+    arn = aws.secrets_manager.create_secret(Name="sender", SecretString="{}")["ARN"]
     aws.iam.create_role(RoleName="reader", AssumeRolePolicyDocument="{}")
-    action, table = "secretsmanager:GetSecretValue", "arn:aws:dynamodb:us-east-1:000000000000:table/t"
-
-    def statements(secret: Any) -> list[dict[str, Any]]:
-        read = {"Effect": "Allow", "Action": [action], "Resource": secret}
-        return [read, {"Effect": "Allow", "Action": "dynamodb:GetItem", "Resource": table}]
-
-    # As CloudFormation leaves it there.
-    aws.iam.put_role_policy(
-        RoleName="reader", PolicyName="reads", PolicyDocument=json.dumps({"Statement": statements("kept")})
-    )
-    properties = {
-        "PolicyName": "reads",
-        "Roles": [{"Ref": "Role"}],
-        "PolicyDocument": {"Statement": statements({"Ref": "Secret"})},
-    }
-    policy = target("AWS::IAM::Policy", properties, Role="reader", Secret="kept")
-    put_right(SecretsByArn(), aws, policy)
-    found: Any = aws.iam.get_role_policy(RoleName="reader", PolicyName="reads")["PolicyDocument"]
-    assert found["Statement"] == statements([arn])
-    elsewhere = {"PolicyDocument": {"Statement": statements("x")[1:]}}
-    assert not SecretsByArn().applies(target("AWS::IAM::Policy", elsewhere))
+    statements = [
+        {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "sender"},
+        {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": "name"},
+    ]
+    document = json.dumps({"Statement": statements})
+    aws.iam.put_role_policy(RoleName="reader", PolicyName="policy", PolicyDocument=document)
+    properties = {"PolicyName": "policy", "Roles": [{"Ref": "Role"}], "PolicyDocument": {"Statement": statements}}
+    put_right(SecretGrants(), aws, target("AWS::IAM::Policy", properties, Role="reader"))
+    found: Any = aws.iam.get_role_policy(RoleName="reader", PolicyName="policy")["PolicyDocument"]
+    assert [each["Resource"] for each in found["Statement"]] == [[arn], "name"]
 
 
 class NeverTakes(TimeToLive):

@@ -204,61 +204,65 @@ class Archive(Mend):
         raise Failure(f"{target.stack}: the archive {target.logical_id} must be in the stack of its bus: {source}")
 
 
-class SecretsByArn(Mend):
-    """The `Ref` of a secret is its name in place of its ARN: a role that names it so is denied the secret."""
+class SecretGrants(Mend):
+    """A secret's `Ref` is its name, where AWS gives its ARN: a policy that names it so allows nothing."""
 
-    name = "secrets by ARN"
+    name = "grants on secrets"
     types = frozenset({"AWS::IAM::Policy"})
 
     def applies(self, target: Target) -> bool:
-        """Policies that allow something on secrets."""
-        return super().applies(target) and any(
-            action.startswith("secretsmanager:")
-            for statement in target.properties["PolicyDocument"]["Statement"]
-            for action in _listed(statement.get("Action", ()))
-        )
+        """Policies that allow something of Secrets Manager."""
+        return super().applies(target) and '"secretsmanager:' in json.dumps(target.properties.get("PolicyDocument"))
 
     def wrong(self, aws: Aws, target: Target) -> str | None:
-        """Looks for resources that are bare names."""
-        found = {
-            name
+        """Looks for names in place of ARNs."""
+        names = {
+            resource
             for role in self._roles(target)
-            for statement in self._document(aws, target, role)["Statement"]
-            for name in self._bare(statement)
+            for statement in _of_secrets(self._document(aws, target, role))
+            for resource in _listed(statement["Resource"])
+            if not resource.startswith("arn:")
         }
-        return f"roles are allowed {', '.join(sorted(found))}, which is no ARN" if found else None
+        return f"it names {', '.join(sorted(names))} and no ARN" if names else None
 
     def set(self, aws: Aws, target: Target) -> None:
-        """Puts the secrets' ARNs in place of their names."""
+        """Puts the secrets' ARNs in the place of their names."""
         for role in self._roles(target):
             document = self._document(aws, target, role)
-            for statement in document["Statement"]:
-                arns = {
-                    name: aws.secrets_manager.describe_secret(SecretId=name)["ARN"] for name in self._bare(statement)
-                }
-                if arns:
-                    statement["Resource"] = [arns.get(each, each) for each in _listed(statement["Resource"])]
-            aws.iam.put_role_policy(
-                RoleName=role, PolicyName=target.properties["PolicyName"], PolicyDocument=json.dumps(document)
-            )
+            for statement in _of_secrets(document):
+                statement["Resource"] = [
+                    each if each.startswith("arn:") else aws.secrets_manager.describe_secret(SecretId=each)["ARN"]
+                    for each in _listed(statement["Resource"])
+                ]
+            aws.iam.put_role_policy(RoleName=role, PolicyName=self._policy(target), PolicyDocument=json.dumps(document))
+
+    def _document(self, aws: Aws, target: Target, role: str) -> dict[str, Any]:
+        found: Any = aws.iam.get_role_policy(RoleName=role, PolicyName=self._policy(target))["PolicyDocument"]
+        return dict(json.loads(found) if isinstance(found, str) else found)
 
     @staticmethod
-    def _bare(statement: Mapping[str, Any]) -> list[str]:
-        """The resources of a statement that are names, not ARNs."""
-        return [each for each in _listed(statement.get("Resource", ())) if each != "*" and not each.startswith("arn:")]
+    def _policy(target: Target) -> str:
+        return str(target.properties["PolicyName"])
 
     @staticmethod
     def _roles(target: Target) -> list[str]:
         return [str(_resolved(role, target)) for role in target.properties.get("Roles", ())]
 
-    @staticmethod
-    def _document(aws: Aws, target: Target, role: str) -> dict[str, Any]:
-        found = aws.iam.get_role_policy(RoleName=role, PolicyName=target.properties["PolicyName"])["PolicyDocument"]
-        document: dict[str, Any] = json.loads(json.dumps(found))
-        return document
+
+def _of_secrets(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A policy's statements about Secrets Manager."""
+    return [
+        statement
+        for statement in document["Statement"]
+        if all(action.startswith("secretsmanager:") for action in _listed(statement["Action"]))
+    ]
 
 
-MENDS: tuple[Mend, ...] = (TimeToLive(), DurableExecutions(), ReservedConcurrency(), Archive(), SecretsByArn())
+def _listed(value: Any) -> list[str]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+MENDS: tuple[Mend, ...] = (TimeToLive(), DurableExecutions(), ReservedConcurrency(), Archive(), SecretGrants())
 """Every mend, in the order in which they are done."""
 
 
@@ -309,11 +313,6 @@ def _physical(target: Target) -> str:
     if not target.physical_id:
         raise Failure(f"{target.stack}: {target.logical_id} ({target.type}) is in the template and was not deployed")
     return target.physical_id
-
-
-def _listed(value: Any) -> list[str]:
-    """What IAM takes as one string or as a list of them."""
-    return [value] if isinstance(value, str) else list(value)
 
 
 def _resolved(value: Any, target: Target) -> Any:
