@@ -35,11 +35,11 @@ def page_of(month: str, entries: Iterable[Entry]) -> str:
     day = ""
     for entry in entries:
         if day != (day := entry.at.date().isoformat()):
-            lines += ["", f"## {day}", ""]
+            lines += [*([""] if lines[-1] else []), f"## {day}", ""]
         lines += _lines(entry)
     if not day:
         lines += ["", "Nothing."]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def plain(text: str) -> str:

@@ -423,7 +423,6 @@ def test_notes_keep_their_bullets_and_headings_and_lose_comments() -> None:
         "  > - Two",
         "  >",
         "  > \\*\\*Full\\*\\*: x",
-        "",
     ]
 
 
