@@ -10,6 +10,7 @@ from stacks.bundling import BundlingError
 from stacks.environment import Environment, UnusableEnvironment
 from stacks.guardrails import guard, synthesize
 from stacks.patterns.background_job import UnusableJobType
+from stacks.patterns.webhook_receiver import UnusableProvider
 from stacks.platform import Platform
 from stacks.shop import Shop
 
@@ -31,7 +32,7 @@ def main() -> None:
     guard(app)
     try:
         compose(app, Environment.load(app.node.try_get_context("environment")))
-    except (UnusableEnvironment, UnusableJobType, BundlingError) as refusal:
+    except (UnusableEnvironment, UnusableJobType, UnusableProvider, BundlingError) as refusal:
         sys.exit(f"offload: {refusal}")
     synthesize(app)
 

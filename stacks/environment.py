@@ -60,11 +60,24 @@ class Stock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     low_below: Annotated[int, msgspec.Meta(ge=0)]
 
 
+class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The door for webhooks.
+
+    `refused_per_minute` is how often a source is refused in a minute before it gets 429 in place of a reason;
+    `requests_per_second` and `burst` are what the gateway lets through of everybody together.
+    """
+
+    refused_per_minute: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+    requests_per_second: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+    burst: Annotated[int, msgspec.Meta(ge=1, le=5_000)]
+
+
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     functions: Functions
     data: Data
     bus: Bus
     stock: Stock
+    webhooks: Webhooks
     alarms: Alarms = Alarms()
 
 
@@ -79,6 +92,7 @@ class Environment(msgspec.Struct, frozen=True):
     data: Data
     bus: Bus
     stock: Stock
+    webhooks: Webhooks
     alarms: Alarms
 
     @staticmethod
@@ -106,7 +120,15 @@ class Environment(msgspec.Struct, frozen=True):
             settings = msgspec.convert(content, _Settings)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
             raise UnusableEnvironment(f"{folder.name}/{path.name}: {_said_plainly(str(error))}") from error
-        return Environment(name, settings.functions, settings.data, settings.bus, settings.stock, settings.alarms)
+        return Environment(
+            name,
+            settings.functions,
+            settings.data,
+            settings.bus,
+            settings.stock,
+            settings.webhooks,
+            settings.alarms,
+        )
 
     def attach(self, root: IConstruct) -> None:
         """Makes this the environment of everything below `root` (an App, before anything is added to it)."""

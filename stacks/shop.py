@@ -8,12 +8,32 @@ from constructs import Construct
 from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD, ORDER_IMPORT, SALES_REPORT
 from offload.contracts.orders import OrderCancelled, OrderPlaced
 from offload.contracts.webhooks.github import RELEASES, PullRequestClosed
+from offload.contracts.webhooks.providers import (
+    GITHUB,
+    SHOPIFY,
+    SLACK,
+    STANDARD_WEBHOOKS,
+    STRIPE,
+    SVIX,
+    WAREHOUSE,
+)
 from stacks.change_log import ChangeLog
 from stacks.environment import Environment
 from stacks.ledger import Ledger, StockLevels
 from stacks.patterns.background_job import BackgroundJob
 from stacks.patterns.event_consumer import EventConsumer
+from stacks.patterns.webhook_receiver import WebhookReceiver
 from stacks.platform import Platform
+
+_SENDERS = {
+    "GitHub": GITHUB,
+    "Stripe": STRIPE,
+    "Slack": SLACK,
+    "Shopify": SHOPIFY,
+    "StandardWebhooks": STANDARD_WEBHOOKS,
+    "Svix": SVIX,
+    "Warehouse": WAREHOUSE,
+}
 
 
 class Shop(Stack):
@@ -80,4 +100,6 @@ class Shop(Stack):
             service=platform.jobs,
             starts=(shard,),
         )
+        for name, provider in _SENDERS.items():
+            WebhookReceiver(self, name, provider=provider, bus=platform.bus)
         platform.operators.hear_of(self)

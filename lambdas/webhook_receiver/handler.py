@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.json import encode
 
 from offload.contracts.webhooks.providers import PROVIDERS
+from offload.contracts.webhooks.stored_secret import secret_variable
 from offload.runtime.lean_aws import services
 from offload.runtime.settings import Settings
 from offload.runtime.webhooks.bus import Bus
@@ -34,11 +35,6 @@ class ReceiverSettings(Settings, frozen=True, kw_only=True):
     offload_bus: str
     offload_claims_bucket: str
     offload_refused_per_minute: int
-
-
-def secret_variable(provider: str) -> str:
-    """The variable with the ARN of a provider's secret."""
-    return f"OFFLOAD_SECRET_{provider.upper().replace('-', '_')}"
 
 
 settings = ReceiverSettings.from_environment()

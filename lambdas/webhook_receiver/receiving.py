@@ -21,7 +21,7 @@ from offload.runtime.lean_aws import AwsRefused, AwsUnreachable
 from offload.runtime.webhooks.body import read_body
 from offload.runtime.webhooks.bus import Bus
 from offload.runtime.webhooks.deliveries import Deliveries, Delivery, Kept, pack
-from offload.runtime.webhooks.refusals import BadSignature, TooOften, Unavailable, WebhookRefused
+from offload.runtime.webhooks.refusals import BadSignature, BodyTooLarge, TooOften, Unavailable, WebhookRefused
 from offload.runtime.webhooks.secret_cache import Known, NotReadable, SecretCache
 from offload.runtime.webhooks.verify import Verified, verify
 
@@ -47,6 +47,7 @@ class Answered(Struct, kw_only=True):
     body: bytes = b""
     content_type: str = ""
     refusal: WebhookRefused | None = None
+    verified: bool = False
     after_rotation: bool = False
     bytes: int = 0
     headers: Mapping[str, str] = {}
@@ -120,7 +121,7 @@ class Receiver:
     def _with(self, known: Known, provider: Provider, request: Request, body: bytes, answered: Answered) -> Verified:
         answered.after_rotation = known.rotated
         verified = verify(provider, known.keys, request.headers, body, now=self._clock())
-        answered.after_rotation = False
+        answered.after_rotation, answered.verified = False, True
         return verified
 
     def _take(
@@ -188,7 +189,6 @@ class Receiver:
         if kept is Kept.NEW:
             self._publish(delivery, entry, answered, until)
         else:
-            answered.event_id = event.id
             self._note(answered, self._deliveries.came_again, delivery.keys, at=int(now * 1000), within=_left(until))
 
     def _packed(self, entry: Entry) -> tuple[Entry, bytes]:
@@ -213,23 +213,23 @@ class Receiver:
 
     def _refuse(self, request: Request, refused: WebhookRefused, answered: Answered, until: float) -> None:
         answered.after_rotation = answered.after_rotation and isinstance(refused, BadSignature)
-        answered.refusal, answered.status, answered.outcome = refused, refused.status, "refused"
-        answered.event_id = ""
-        if answered.status >= 500 or not answered.provider:
-            answered.headers = {"retry-after": "5"} if answered.status >= 500 else {}
-            return
+        answered.refusal, answered.status, answered.outcome, answered.event_id = refused, refused.status, "refused", ""
         now = self._clock()
-        minute = int(now) // 60
-        if self._often(request, minute, answered, until):
+        if answered.status >= 500:
+            answered.headers = {"retry-after": "5"}
+            return
+        if not answered.provider:
+            return
+        often = not answered.verified and self._often(request, int(now) // 60, answered, until)
+        if often and not isinstance(refused, TooOften | BodyTooLarge):
             answered.refusal = TooOften(
                 f"more than {self._refused_per_minute} requests of this source were refused within a minute: "
                 f"this one for '{refused.slug}'"
             )
-            answered.status = TooOften.status
         if isinstance(answered.refusal, TooOften):
+            answered.status = TooOften.status
             answered.headers = {"retry-after": str(60 - int(now) % 60)}
-            return
-        if answered.status == 404:
+        if often:
             return
         fields: dict[str, Any] = {
             "provider": answered.provider,

@@ -11,6 +11,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from offload.operate.dead_letters import DeadLetter, DeadLetters, Wanted
@@ -18,6 +20,7 @@ from offload.operate.failure import Failure
 from offload.operate.jobs_audit import JobAccount
 from offload.operate.jobs_audit import draw_up as draw_up_jobs
 from offload.operate.resources import Consumer, Deployment
+from offload.operate.webhooks import OVERDUE, owed
 from offload.runtime import sums
 
 if TYPE_CHECKING:
@@ -60,16 +63,25 @@ class Missing(NamedTuple):
     event_id: str
 
 
+class OwedWebhook(NamedTuple):
+    """A webhook that was answered 2xx and is not on the bus although the relay had its chances."""
+
+    provider: str
+    key: str
+    since: datetime
+
+
 class Account(NamedTuple):
     """The account of an environment. `unread` is what the journal itself has not read: those may be published too.
 
-    `jobs` is None in an environment without a job service.
+    `jobs` is None in an environment without a job service. `webhooks` are those that the bus should have by now.
     """
 
     lines: tuple[Line, ...]
     missing: tuple[Missing, ...]
     unread: int
     jobs: JobAccount | None = None
+    webhooks: tuple[OwedWebhook, ...] = ()
 
     @property
     def events_add_up(self) -> bool:
@@ -78,8 +90,8 @@ class Account(NamedTuple):
 
     @property
     def adds_up(self) -> bool:
-        """Whether every published event and every accepted job is accounted for."""
-        return self.events_add_up and (self.jobs is None or self.jobs.adds_up)
+        """Whether every published event, every accepted job and every stored webhook is accounted for."""
+        return self.events_add_up and (self.jobs is None or self.jobs.adds_up) and not self.webhooks
 
 
 def audit(deployment: Deployment, *, pause: Callable[[float], None] = time.sleep) -> Account:
@@ -130,7 +142,15 @@ def _draw_up(deployment: Deployment) -> Account:
         lines += own
     service = deployment.job_service_or_none()
     jobs = draw_up_jobs(client, service.table) if service else None
-    return Account(tuple(lines), tuple(missing), queues[journal.name].waiting, jobs)
+    return Account(tuple(lines), tuple(missing), queues[journal.name].waiting, jobs, owed_webhooks(deployment))
+
+
+def owed_webhooks(deployment: Deployment, *, now: datetime | None = None) -> tuple[OwedWebhook, ...]:
+    """The webhooks that were stored over five minutes ago and are not on the bus; none where none are received."""
+    if deployment.webhook_entry_or_none() is None:
+        return ()
+    overdue = owed(deployment, before=(now or datetime.now(UTC)) - OVERDUE)
+    return tuple(OwedWebhook(*each) for each in islice(overdue, _SHOWN))
 
 
 def _lines(

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def show(*, environment: options.EnvironmentOption = "local", as_json: options.JsonOption = False) -> None:
-    """Show published = done + waiting + dead of events, accepted = ended + open of jobs; what is missing: exit 1."""
+    """Show published = done + waiting + dead of events, accepted = ended + open of jobs; what is missing: exit 1.
+
+    A webhook that was stored over five minutes ago and is not on the bus is missing too.
+    """
     from rich.table import Table
 
     from offload.operate.audit import audit
@@ -35,6 +38,7 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
                 "lines": [line._asdict() for line in account.jobs.lines],
                 "odd": [odd._asdict() for odd in account.jobs.odd],
             }
+        document["webhooks_owed"] = [{**each._asdict(), "since": each.since.isoformat()} for each in account.webhooks]
         options.print_json(document)
     else:
         console = options.console()
@@ -51,12 +55,17 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
             console.print(f"missing: {missing.consumer} has not got {missing.event_type} {missing.event_id}")
         if account.jobs is not None:
             _show_jobs(account.jobs, console)
+        for webhook in account.webhooks:
+            what = f"owed: a webhook of {webhook.provider}, {webhook.key}, stored at {webhook.since:%Y-%m-%d %H:%M:%SZ}"
+            console.print(f"{what} and not on the bus: offload logs webhook_relay", markup=False)
         if account.adds_up:
             console.print("It adds up.")
-        elif account.events_add_up:
-            console.print("It does not add up: accepted jobs are neither ended nor looked at in time.")
-        else:
+        elif not account.events_add_up:
             console.print("It does not add up: replay the missing from the archive.")
+        elif account.webhooks:
+            console.print("It does not add up: webhooks are stored, and the relay does not bring them to the bus.")
+        else:
+            console.print("It does not add up: accepted jobs are neither ended nor looked at in time.")
     if not account.adds_up:
         raise typer.Exit(1)
 

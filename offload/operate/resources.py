@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+from offload.contracts.webhooks.providers import PROVIDERS
+from offload.contracts.webhooks.stored_secret import secret_variable
 from offload.operate.aws import LOCAL, Aws
 from offload.operate.failure import Failure
 
@@ -25,6 +27,8 @@ _HTTP_API = "AWS::ApiGatewayV2::Api"
 
 JOBS_API = "jobs_api"
 """The folder of the function behind the job service's API."""
+WEBHOOK_RECEIVER = "webhook_receiver"
+"""The folder of the function behind the door for webhooks."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,19 @@ class JobService:
     endpoint: str
     table: str
     bucket: str
+
+
+@dataclass(frozen=True)
+class WebhookEntry:
+    """The deployed door for webhooks: its API's URL, its table, and each provider's secret (its ARN)."""
+
+    endpoint: str
+    table: str
+    secrets: Mapping[str, str]
+
+    def url(self, provider: str, endpoint: str = "") -> str:
+        """What is typed into a sender's settings."""
+        return f"{self.endpoint}/webhooks/{provider}" + (f"/{endpoint}" if endpoint else "")
 
 
 @dataclass(frozen=True)
@@ -249,21 +266,55 @@ class Deployment:
 
     def job_service_or_none(self) -> JobService | None:
         """The job service, None in an environment without one."""
-        function = next((each for each in self.functions() if each.folder == JOBS_API), None)
-        if function is None:
+        own = self._own(JOBS_API)
+        if own is None:
             return None
-        own = next(each for each in self.every(_FUNCTION) if each.path == function.path)
-        construct = own.path.partition("/")[0]
-        apis = [each for each in self.every(_HTTP_API) if (each.stack, each.name) == (own.stack, construct)]
-        if len(apis) != 1:
-            raise Failure(f"environment {self.environment}: {construct} has {len(apis)} HTTP APIs, and should have one")
         return JobService(
-            endpoint=self._endpoint(apis[0]),
+            endpoint=self._endpoint(self._http_api(own)),
             table=self._named(own, "OFFLOAD_JOBS_TABLE"),
             bucket=self._named(own, "OFFLOAD_JOBS_BUCKET"),
         )
 
+    @cached_property
+    def webhook_entry(self) -> WebhookEntry:
+        """The door for webhooks; raises Failure when there is none."""
+        entry = self.webhook_entry_or_none()
+        if entry is None:
+            raise Failure(
+                f"environment {self.environment} receives no webhooks (no function of lambdas/{WEBHOOK_RECEIVER})"
+            )
+        return entry
+
+    def webhook_entry_or_none(self) -> WebhookEntry | None:
+        """The door for webhooks, None in an environment without one."""
+        own = self._own(WEBHOOK_RECEIVER)
+        if own is None:
+            return None
+        variables: Mapping[str, Any] = own.properties.get("Environment", {}).get("Variables", {})
+        return WebhookEntry(
+            endpoint=self._endpoint(self._http_api(own)),
+            table=self._named(own, "OFFLOAD_DELIVERIES_TABLE"),
+            secrets={
+                provider: self._named(own, variable)
+                for provider in PROVIDERS
+                if (variable := secret_variable(provider)) in variables
+            },
+        )
+
     # -- reading
+
+    def _own(self, folder: str) -> Resource | None:
+        """The function whose code is in a folder, as a resource."""
+        path = next((each.path for each in self.functions() if each.folder == folder), None)
+        return next((each for each in self.every(_FUNCTION) if each.path == path), None)
+
+    def _http_api(self, function: Resource) -> Resource:
+        """The HTTP API that the function's construct has."""
+        construct = function.path.partition("/")[0]
+        apis = [each for each in self.every(_HTTP_API) if (each.stack, each.name) == (function.stack, construct)]
+        if len(apis) != 1:
+            raise Failure(f"environment {self.environment}: {construct} has {len(apis)} HTTP APIs, and should have one")
+        return apis[0]
 
     def _endpoint(self, http_api: Resource) -> str:
         """The URL of an HTTP API's default stage."""

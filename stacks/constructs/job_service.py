@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from datetime import timedelta
-from typing import cast
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy
 from aws_cdk import aws_apigatewayv2 as api
@@ -16,17 +14,17 @@ from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
-from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
 from offload.contracts.jobs.api import ROUTES
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
+from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.event_bus import EventBus
-from stacks.constructs.python_function import RETENTION, PythonFunction
+from stacks.constructs.http_stage import logged_stage
+from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
-from stacks.constructs.work_queue import DeadLetterQueue
 from stacks.environment import Environment
 
 # What lies between a file's writing and its job's end, in all but the rarest cases.
@@ -74,63 +72,15 @@ class JobService(Construct):
         # A presigned URL carries the permissions of the role that signed it.
         self.allow_files(self.api_function.role, "uploads/*", "s3:PutObject")
         self.http_api = self._http_api()
-        # What a minute left undone, the next one finds.
-        self.timekeeper.function.configure_async_invoke(retry_attempts=0, max_event_age=Duration.minutes(1))
-        self._schedule()
-        self.stopped_alarm = self.timekeeper.function.metric_invocations(period=Duration.minutes(5)).create_alarm(
+        call_each_minute(
             self,
-            "TimekeeperStoppedAlarm",
-            alarm_description="No job has been looked at for five minutes: delayed jobs and retries do not start",
-            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
-            threshold=1,
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
-        )
-        self.failed_alarm = self.timekeeper.function.metric_errors(period=Duration.minutes(5)).create_alarm(
-            self,
-            "TimekeeperFailedAlarm",
-            alarm_description="The timekeeper could not look at every job: offload logs jobs_timekeeper",
-            threshold=3,
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            self.timekeeper,
+            "Timekeeper",
+            stopped="No job has been looked at for five minutes: delayed jobs and retries do not start",
+            failed="The timekeeper could not look at every job: offload logs jobs_timekeeper",
         )
         self.audit_alarm = self._audit_alarm()
         CfnOutput(self, "Url", value=self.http_api.api_endpoint, description="The job service's API")
-
-    def _schedule(self) -> None:
-        """Each minute; what a minute left undone, the next one finds, so nothing is tried again."""
-        role = iam.Role(self, "SchedulerRole", assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com"))
-        letters = DeadLetterQueue(self, "MissedMinutes")
-        acknowledge(
-            letters,
-            "AwsSolutions::AwsSolutions-SQS3",
-            "It is a dead-letter queue, of a schedule's target; cdk-nag knows only those of queues.",
-        )
-        function = self.timekeeper.function.function_arn
-        for action, resource in (("lambda:InvokeFunction", function), ("sqs:SendMessage", letters.queue_arn)):
-            iam.Grant.add_to_principal(grantee=role, actions=[action], resource_arns=[resource])
-        scheduler.CfnSchedule(
-            self,
-            "EachMinute",
-            flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
-            schedule_expression="rate(1 minute)",
-            target=scheduler.CfnSchedule.TargetProperty(
-                arn=function,
-                role_arn=role.role_arn,
-                dead_letter_config=scheduler.CfnSchedule.DeadLetterConfigProperty(arn=letters.queue_arn),
-                retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
-                    maximum_event_age_in_seconds=60, maximum_retry_attempts=0
-                ),
-            ),
-        )
-        letters.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
-            self,
-            "MissedMinutesAlarm",
-            alarm_description="The timekeeper could not be called: look at its permissions and its concurrency",
-            threshold=1,
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        )
 
     @property
     def submit(self) -> Access:
@@ -212,27 +162,7 @@ class JobService(Construct):
         integration = integrations.HttpLambdaIntegration("Function", self.api_function.function)
         for route in ROUTES.values():
             http_api.add_routes(path=route.path, methods=[api.HttpMethod[route.method]], integration=integration)
-        log_group = logs.LogGroup(
-            self,
-            "AccessLog",
-            retention=RETENTION[Environment.of(self).functions.log_retention_days],
-            removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
-        )
-        stage = api.HttpStage(self, "Stage", http_api=http_api, stage_name="$default", auto_deploy=True)
-        logged = (
-            "requestId",
-            "requestTime",
-            "identity.sourceIp",
-            "identity.userArn",
-            "httpMethod",
-            "routeKey",
-            "status",
-            "responseLatency",
-        )
-        cast("api.CfnStage", stage.node.default_child).access_log_settings = api.CfnStage.AccessLogSettingsProperty(
-            destination_arn=log_group.log_group_arn,
-            format=json.dumps({name.rpartition(".")[2]: f"$context.{name}" for name in logged}),
-        )
+        logged_stage(self, http_api)
         return http_api
 
     def _audit_alarm(self) -> cloudwatch.Alarm:

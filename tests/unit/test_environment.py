@@ -25,6 +25,11 @@ archive_days = 3
 [stock]
 opening_units = 1000
 low_below = 100
+
+[webhooks]
+refused_per_minute = 60
+requests_per_second = 50
+burst = 100
 """
 
 
@@ -89,6 +94,9 @@ def test_a_path_is_no_environment(folder: Path) -> None:
         ('architecture = "arm64"', 'architecture = "sparc"', ("functions.architecture", "sparc")),
         ("keep = false", 'keep = "no"', ("data.keep", "`bool`")),
         ("low_below = 100", "low_below = -1", ("stock.low_below", ">= 0")),
+        ("refused_per_minute = 60", "refused_per_minute = 0", ("webhooks.refused_per_minute", ">= 1")),
+        ("burst = 100", "burst = 5001", ("webhooks.burst", "<= 5000")),
+        ("burst = 100", "", ("webhooks", "`burst`")),
         ("archive_days = 3", "archive_days = 3\nretention = 1", ("bus", "`retention`")),
         ("[bus]", "[extra]\n[bus]", ("`extra`",)),
         ("[bus]", '[alarms]\nemail = "nobody"\n[bus]', ("alarms.email",)),

@@ -370,6 +370,10 @@ def test_a_source_that_is_refused_too_often_gets_429_and_what_is_rightly_signed_
         assert bench.request("github", b"{}", {}, source="198.51.100.10")["statusCode"] == 401
         body = b'{"id": "evt_neighbour", "type": "a"}'
         assert bench.send(STRIPE, body, source="198.51.100.9")["statusCode"] == 200
+        # Who signs is told what is wrong, and what is too large is so whoever sends it.
+        assert problem(bench.send(STRIPE, b"{", source="198.51.100.9")) == (400, "malformed-body")
+        large = b" " * (4 * 1024 * 1024 + 1)
+        assert problem(bench.request("github", large, {}, source="198.51.100.9")) == (413, "body-too-large")
 
 
 def test_neither_secret_nor_signature_nor_payload_is_logged(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

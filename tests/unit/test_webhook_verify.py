@@ -32,6 +32,7 @@ from offload.contracts.webhooks.providers import (
     STANDARD_WEBHOOKS,
     STRIPE,
     SVIX,
+    WAREHOUSE,
     plain_hmac,
 )
 from offload.contracts.webhooks.scheme import (
@@ -146,6 +147,17 @@ PLAIN_CASE: Final = Case(
     (("X-Signature", "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),),
     b"what do ya want for nothing?",
 )
+# Made by `openssl dgst -sha256 -hmac parcels`.
+WAREHOUSE_CASE: Final = Case(
+    WAREHOUSE,
+    "parcels",
+    (
+        ("X-Warehouse-Signature", "sha256=0c28560811fd038ff3802dcdc48720076a5192829292b9a8a5261fa328f4292c"),
+        ("X-Warehouse-Timestamp", "1700000000"),
+        ("X-Warehouse-Delivery", "delivery-1"),
+    ),
+    b'{"type":"parcel.sent","parcel":"P-1"}',
+)
 CASES: Final = {
     "github": GITHUB_CASE,
     "slack": SLACK_CASE,
@@ -159,6 +171,7 @@ CASES: Final = {
         headers=tuple((name.replace("webhook-", "svix-"), value) for name, value in STANDARD_CASE.headers),
     ),
     "plain": PLAIN_CASE,
+    "warehouse": WAREHOUSE_CASE,
 }
 every_case: Final = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

@@ -49,6 +49,8 @@ GITHUB: Final = Provider(
     # In the list of a hook's deliveries it is one like any other.
     handshakes=(Handshake(where=Header("X-GitHub-Event"), equals="ping", event=True),),
     sender=Sender(answer_within=10, retries_for=0, remember_for=30 * _DAY),
+    sent_again="POST /repos/OWNER/REPO/hooks/HOOK/deliveries/ID/attempts with the ID of GitHub's list, or Redeliver in "
+    "the hook's Recent Deliveries; GitHub keeps deliveries for some days only",
 )
 
 # PyPI stripe 16.1.0, stripe/_webhook.py (header, `t.body`, `v1`, any match; the whole secret is the key, `whsec_` and
@@ -72,6 +74,8 @@ STRIPE: Final = Provider(
         ),
     ),
     sender=Sender(answer_within=10, retries_for=3 * _DAY, remember_for=30 * _DAY),
+    key_shown_at="the signing secret (whsec_...) on the destination's page in Stripe's Workbench",
+    sent_again="`stripe events resend EVENT`, or Resend on the event's page",
 )
 
 # slackapi/python-slack-sdk, slack_sdk/signature/__init__.py of 2026-08-05 (headers, `v0:time:body`, 300 s both ways;
@@ -94,6 +98,7 @@ SLACK: Final = Provider(
     ),
     handshakes=(Handshake(where=BodyField(("type",)), equals="url_verification", echo=("challenge",)),),
     sender=Sender(answer_within=3, retries_for=_DAY, remember_for=7 * _DAY),
+    key_shown_at="api.slack.com/apps, the app, Basic Information, App Credentials: Signing Secret",
 )
 
 
@@ -125,6 +130,9 @@ SHOPIFY: Final = Provider(
         ),
     ),
     sender=Sender(answer_within=5, retries_for=4 * _HOUR, remember_for=30 * _DAY),
+    key_shown_at="the app's client secret in the Dev Dashboard; of a store without an app, the key in its admin under "
+    "Settings, Notifications, Webhooks",
+    sent_again="Shopify sends nothing anew when its retries are over: read what is missing from its Admin API",
 )
 
 
@@ -196,6 +204,7 @@ def plain_hmac(
     handshakes: tuple[Handshake, ...] = (),
     sender: Sender | None = None,
     title: str = "",
+    key_shown_at: str = "",
 ) -> Provider:
     """A sender that signs with a shared secret and keeps no standard.
 
@@ -225,9 +234,22 @@ def plain_hmac(
         ),
         handshakes=handshakes,
         sender=sender or Sender(answer_within=10, retries_for=3 * _DAY, remember_for=30 * _DAY),
+        key_shown_at=key_shown_at,
     )
 
 
+# The shop's own parcel house, which keeps no standard: how any such sender is set up.
+WAREHOUSE: Final = plain_hmac(
+    "warehouse",
+    title="Warehouse",
+    header="X-Warehouse-Signature",
+    prefix="sha256=",
+    signed="{timestamp}.{body}",
+    timestamp=Timestamp(header="X-Warehouse-Timestamp"),
+    delivery_id=((Header("X-Warehouse-Delivery"),),),
+    event_type=((BodyField(("type",)),),),
+)
+
 PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType(
-    {provider.name: provider for provider in (GITHUB, STRIPE, SLACK, SHOPIFY, STANDARD_WEBHOOKS, SVIX)}
+    {provider.name: provider for provider in (GITHUB, STRIPE, SLACK, SHOPIFY, STANDARD_WEBHOOKS, SVIX, WAREHOUSE)}
 )

@@ -219,6 +219,9 @@ class Provider(Struct, frozen=True, kw_only=True):
 
     Of several `schemes` the first whose signature header is in the request counts, alone.
 
+    The rest is for people. `key_shown_at`: where a sender that makes the secret itself shows it; empty where we may
+    make one. `sent_again`: how to have it send a delivery anew.
+
     Raises ValueError for a name that does not fit into a path, and for one that forgets sooner than the sender retries.
     """
 
@@ -227,6 +230,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     schemes: tuple[Scheme, ...]
     sender: Sender
     handshakes: tuple[Handshake, ...] = ()
+    key_shown_at: str = ""
+    sent_again: str = ""
 
     def __post_init__(self) -> None:
         if not _PROVIDER.fullmatch(self.name):

@@ -18,6 +18,11 @@ PLAIN_KEY_ID: Final = "secret"
 MOST_SECRETS: Final = 5
 
 
+def secret_variable(provider: str) -> str:
+    """The variable of the receiver with the ARN of a provider's secret."""
+    return f"OFFLOAD_SECRET_{provider.upper().replace('-', '_')}"
+
+
 class StoredSecret(Struct, frozen=True, kw_only=True):
     """One secret as the sender's settings show it; it counts until `until`, for ever when that is None."""
 

@@ -1,0 +1,177 @@
+"""Rotation of a provider's secrets: the new one counts at once, the old ones for as long as the overlap says.
+
+Two rotations at the same moment lose no secret. The new document becomes a version of its own first, which nobody
+reads; then Secrets Manager is told to make it the current one in place of the version that was read. When another is
+current by then, Secrets Manager refuses (UpdateSecretVersionStage, `RemoveFromVersionId`): it is read and merged anew.
+"""
+
+from __future__ import annotations
+
+import binascii
+import secrets
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from offload.contracts.webhooks.scheme import Algorithm, Encoding, KeyForm, Provider
+from offload.contracts.webhooks.stored_secret import MOST_SECRETS, StoredSecret, StoredSecrets
+from offload.operate.failure import Failure
+from offload.operate.resources import Deployment
+from offload.operate.webhooks import provider_of
+from offload.runtime.webhooks.secrets import BadSecret, Secret, keyring
+
+# Functions read secrets every 30 s: less than this, and one that has the old secrets alone would meet its end.
+SHORTEST_OVERLAP: Final = timedelta(minutes=1)
+LONGEST_OVERLAP: Final = timedelta(days=30)
+
+_KEY_BYTES: Final = 32
+# The label of a version that is about to be current. One at a time is enough: a version is moved to by its id.
+_NEXT: Final = "OFFLOADNEXT"
+_ATTEMPTS: Final = 10
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """The new secret's id, its value when it was made here, and the old ones' ids with the end of each."""
+
+    provider: str
+    key_id: str
+    made: str | None = field(repr=False)
+    old: tuple[tuple[str, datetime], ...]
+
+
+def rotate(
+    deployment: Deployment,
+    provider: str,
+    *,
+    overlap: timedelta,
+    given: str | None = None,
+    revoke: bool = False,
+    now: datetime | None = None,
+) -> Rotated:
+    """Puts a new secret first: `given`, which is the sender's, or one that is made here.
+
+    The old ones count until the overlap is over, and never longer than they did; with `revoke` not at all any more.
+
+    Raises Failure for an overlap out of bounds, and before anything is stored for a secret that can verify nothing.
+    """
+    scheme = provider_of(deployment, provider)
+    _check(overlap, revoke=revoke)
+    value = _made(scheme) if given is None else given
+    try:
+        keyring(scheme, (Secret("the new one", value),))
+    except BadSecret as error:
+        raise Failure(str(error)) from error
+    moment = (now or datetime.now(UTC)).replace(microsecond=0)
+    until = moment if revoke else moment + overlap
+    new = StoredSecret(key_id=f"{moment:%Y-%m-%d}-{secrets.token_hex(3)}", value=value, since=moment)
+    for _ in range(_ATTEMPTS):
+        old = _swapped(deployment, scheme, new, until, moment, revoke=revoke)
+        if old is not None:
+            return Rotated(provider, new.key_id, value if given is None else None, old)
+    raise Failure(f"the secrets of {scheme.title} were changed by others {_ATTEMPTS} times meanwhile: try again")
+
+
+def _swapped(
+    deployment: Deployment, provider: Provider, new: StoredSecret, until: datetime, now: datetime, *, revoke: bool
+) -> tuple[tuple[str, datetime], ...] | None:
+    """Stores the new secret beside those that are there; the old ones' ends, None when another rotation was faster."""
+    from botocore.exceptions import ClientError
+
+    manager, arn = deployment.aws.secrets_manager, deployment.webhook_entry.secrets[provider.name]
+    current = manager.get_secret_value(SecretId=arn)
+    before = _read(provider, current.get("SecretString", ""), revoke=revoke).active(now)
+    if before and before[0].value == new.value and before[0].until is None and not revoke:
+        raise Failure(f"this is the secret of {provider.title} already, as '{before[0].key_id}': nothing to rotate")
+    old = tuple((each, min(each.until or until, until)) for each in before if each.value != new.value)
+    if len(old) >= MOST_SECRETS and not revoke:
+        soonest = min((each.until for each in before if each.until), default=None)
+        wait = f"rotate again after {soonest:%Y-%m-%d %H:%M:%SZ}, or " if soonest else ""
+        raise Failure(
+            f"{provider.title} has {len(old)} active secrets, and {MOST_SECRETS} is the most: {wait}retire them all "
+            "with --revoke"
+        )
+    kept = () if revoke else tuple(_until(each, end) for each, end in old)
+    version = str(uuid.uuid4())
+    manager.put_secret_value(
+        SecretId=arn,
+        ClientRequestToken=version,
+        SecretString=StoredSecrets((new, *kept)).to_json(),
+        VersionStages=[_NEXT],
+    )
+    try:
+        manager.update_secret_version_stage(
+            SecretId=arn,
+            VersionStage="AWSCURRENT",
+            MoveToVersionId=version,
+            RemoveFromVersionId=current["VersionId"],
+        )
+    except ClientError:
+        # Also when the answer was lost and botocore asked again.
+        there = manager.get_secret_value(SecretId=arn)["VersionId"]
+        if there == current["VersionId"]:
+            raise
+        if there != version:
+            return None
+    return tuple((each.key_id, end) for each, end in old)
+
+
+def _read(provider: Provider, text: str, *, revoke: bool) -> StoredSecrets:
+    try:
+        return StoredSecrets.read(text)
+    except ValueError as error:
+        if revoke:
+            return StoredSecrets()
+        raise Failure(
+            f"what is stored for {provider.title} is no document of webhook secrets: look at it in Secrets Manager, or "
+            "replace it with --revoke"
+        ) from error
+
+
+def _until(secret: StoredSecret, until: datetime) -> StoredSecret:
+    return StoredSecret(key_id=secret.key_id, value=secret.value, since=secret.since, until=until)
+
+
+def _check(overlap: timedelta, *, revoke: bool) -> None:
+    if revoke:
+        return
+    if overlap < SHORTEST_OVERLAP:
+        raise Failure(
+            "--overlap: at least 1m, since warm functions read secrets every 30 s; --revoke retires a leaked secret at "
+            "once"
+        )
+    if overlap > LONGEST_OVERLAP:
+        raise Failure(f"--overlap: at most {LONGEST_OVERLAP.days}d, since until then two secrets open the door")
+
+
+def _made(provider: Provider) -> str:
+    """A new secret in the form that the provider's settings take."""
+    if provider.key_shown_at:
+        raise Failure(
+            f"{provider.title} makes its secrets itself; give it by --secret-file FILE, or - for stdin. It is shown "
+            f"here: {provider.key_shown_at}"
+        )
+    forms = [
+        signature.key
+        for scheme in provider.schemes
+        for signature in scheme.signatures
+        if signature.algorithm is not Algorithm.ED25519
+    ]
+    if not forms:
+        raise Failure(
+            f"{provider.title} signs with a private key of its own; give its public one by --secret-file FILE, or -"
+        )
+    return forms[0].prefix + _written(forms[0])
+
+
+def _written(form: KeyForm) -> str:
+    content = secrets.token_bytes(min(max(_KEY_BYTES, form.shortest), form.longest))
+    match form.encoding:
+        case Encoding.BASE64:
+            return binascii.b2a_base64(content, newline=False).decode()
+        case Encoding.HEX_UPPER:
+            return content.hex().upper()
+        case _:
+            # Hex is text as well, and every settings page takes it.
+            return content.hex()

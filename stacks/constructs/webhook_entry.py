@@ -1,0 +1,154 @@
+"""The door for third parties' webhooks: an HTTP API, the function that checks who calls, the table of deliveries."""
+
+from __future__ import annotations
+
+from aws_cdk import CfnOutput, Duration, Stack
+from aws_cdk import aws_apigatewayv2 as api
+from aws_cdk import aws_apigatewayv2_integrations as integrations
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from stacks.constructs.acknowledge import acknowledge, declare_signature_check
+from stacks.constructs.each_minute import call_each_minute
+from stacks.constructs.event_bus import EventBus
+from stacks.constructs.http_stage import logged_stage
+from stacks.constructs.python_function import PythonFunction
+from stacks.constructs.table import Table
+from stacks.environment import Environment
+
+_CHILD = "Webhooks"
+# What `recent` shows of a delivery or a refusal without reading the item itself.
+_SHOWN = (
+    "after_rotation",
+    "delivery_id",
+    "duplicates",
+    "endpoint",
+    "event_id",
+    "event_type",
+    "key_id",
+    "outcome",
+    "published_at",
+    "reason",
+    "received_at",
+    "source",
+    "status",
+)
+_STRING, _NUMBER = dynamodb.AttributeType.STRING, dynamodb.AttributeType.NUMBER
+_BEHIND = Duration.minutes(5)
+
+
+class WebhookEntry(Construct):
+    """One API, receiver, relay and table of deliveries for all providers of a stack."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, bus: EventBus) -> None:
+        super().__init__(scope, construct_id)
+        self.bus = bus
+        self.table = self._table()
+        settings = Environment.of(self).webhooks
+        variables = {"OFFLOAD_DELIVERIES_TABLE": self.table.table_name}
+        self.receiver = PythonFunction(
+            self,
+            "Receiver",
+            source="webhook_receiver",
+            # Slack waits 3 s (facts in offload/contracts/webhooks/providers.py); the function gives up before.
+            timeout=Duration.seconds(10),
+            memory_mb=512,
+            environment={
+                **variables,
+                **bus.publish_large.variables,
+                "OFFLOAD_REFUSED_PER_MINUTE": str(settings.refused_per_minute),
+            },
+        )
+        self._allow(self.receiver, self.table.table_arn, "PutItem", "UpdateItem")
+        bus.publish_large.grant(self.receiver.role)
+        declare_signature_check(self.receiver.function, "the provider's of the path: offload/contracts/webhooks")
+        self.relay = PythonFunction(
+            self,
+            "Relay",
+            source="webhook_relay",
+            timeout=Duration.seconds(50),
+            environment={**variables, **bus.publish.variables},
+        )
+        self._allow(self.relay, self.table.table_arn, "GetItem", "UpdateItem")
+        self._allow(self.relay, f"{self.table.table_arn}/index/owed", "Query")
+        bus.publish.grant(self.relay.role)
+        call_each_minute(
+            self,
+            self.relay,
+            "Relay",
+            stopped="Webhooks that the bus did not take at once have not been sent for five minutes",
+            failed="Webhooks that the bus did not take at once cannot be sent: offload logs webhook_relay",
+        )
+        self._behind_alarm()
+        self.http_api = api.HttpApi(self, "HttpApi", create_default_stage=False)
+        self._integration = integrations.HttpLambdaIntegration("Receiver", self.receiver.function)
+        logged_stage(
+            self,
+            self.http_api,
+            throttle=api.ThrottleSettings(rate_limit=settings.requests_per_second, burst_limit=settings.burst),
+        )
+        CfnOutput(self, "Url", value=self.http_api.api_endpoint, description="Webhooks are sent to /webhooks/PROVIDER")
+
+    @staticmethod
+    def of(scope: Construct, bus: EventBus) -> WebhookEntry:
+        """The entry of the scope's stack; made when the first receiver asks for it."""
+        stack = Stack.of(scope)
+        there = stack.node.try_find_child(_CHILD)
+        return there if isinstance(there, WebhookEntry) else WebhookEntry(stack, _CHILD, bus=bus)
+
+    def open_for(self, provider: str) -> None:
+        """Lets webhooks of a provider in."""
+        for path in (f"/webhooks/{provider}", f"/webhooks/{provider}/{{endpoint}}"):
+            for route in self.http_api.add_routes(
+                path=path, methods=[api.HttpMethod.POST], integration=self._integration
+            ):
+                acknowledge(
+                    route,
+                    "AwsSolutions::AwsSolutions-APIG4",
+                    "The function checks the sender's signature on the body, which an authorizer does not see.",
+                )
+
+    def _allow(self, function: PythonFunction, resource: str, *actions: str) -> None:
+        # Not by the table's own grants: those name `index/*` where there is an index.
+        iam.Grant.add_to_principal(
+            grantee=function.role, actions=[f"dynamodb:{action}" for action in actions], resource_arns=[resource]
+        )
+
+    def _table(self) -> Table:
+        table = Table(self, "Deliveries", time_to_live="expires")
+        table.add_global_secondary_index(
+            index_name="recent",
+            partition_key=dynamodb.Attribute(name="shown", type=_STRING),
+            sort_key=dynamodb.Attribute(name="listed", type=_STRING),
+            projection_type=dynamodb.ProjectionType.INCLUDE,
+            non_key_attributes=list(_SHOWN),
+        )
+        # Nearly always empty: only what the bus does not have yet is in it.
+        table.add_global_secondary_index(
+            index_name="owed",
+            partition_key=dynamodb.Attribute(name="owed", type=_STRING),
+            sort_key=dynamodb.Attribute(name="owed_at", type=_NUMBER),
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+        )
+        return table
+
+    def _behind_alarm(self) -> None:
+        logs.MetricFilter(
+            self,
+            "OldestOwed",
+            log_group=self.relay.log_group,
+            filter_pattern=logs.FilterPattern.exists("$.oldest_seconds"),
+            metric_namespace="Offload",
+            metric_name=f"OldestOwedWebhook-{Environment.of(self).name}",
+            metric_value="$.oldest_seconds",
+        ).metric(statistic="Maximum", period=Duration.minutes(1)).create_alarm(
+            self,
+            "BehindAlarm",
+            alarm_description="The bus does not take webhooks' events: offload webhooks providers",
+            threshold=_BEHIND.to_seconds(),
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )

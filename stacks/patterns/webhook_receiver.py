@@ -1,0 +1,113 @@
+"""A third party whose webhooks become events."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from offload.contracts.webhooks.providers import PROVIDERS
+from offload.contracts.webhooks.scheme import Provider
+from offload.contracts.webhooks.stored_secret import StoredSecrets, secret_variable
+from stacks.constructs.acknowledge import acknowledge
+from stacks.constructs.event_bus import EventBus
+from stacks.constructs.webhook_entry import WebhookEntry
+from stacks.environment import Environment
+
+_BURST = 20
+_BURST_WITHIN = Duration.minutes(5)
+
+
+class UnusableProvider(Exception):
+    """The provider cannot be received as it is; the message is one line for people."""
+
+
+class WebhookReceiver(Construct):
+    """`POST /webhooks/PROVIDER[/ENDPOINT]` → signature → table of deliveries → bus.
+
+    The first one of a stack makes the entry that all of them share (`docs/adr/0014-one-receiver.md`). Each has a secret
+    of its own, which is empty until `offload webhooks rotate` fills it, and alarms.
+
+    Raises UnusableProvider.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, provider: Provider, bus: EventBus) -> None:
+        super().__init__(scope, construct_id)
+        if PROVIDERS.get(provider.name) is not provider:
+            raise UnusableProvider(
+                f"{self.node.path}: provider '{provider.name}' is not in PROVIDERS, where the receiver looks it up: "
+                "add it to offload/contracts/webhooks/providers.py"
+            )
+        self.provider = provider
+        self.entry = WebhookEntry.of(self, bus)
+        for other in scope.node.find_all():
+            if isinstance(other, WebhookReceiver) and other is not self and other.provider.name == provider.name:
+                raise UnusableProvider(
+                    f"{self.node.path}: provider '{provider.name}' has a receiver already, {other.node.path}: "
+                    f"a second account gets a name of its own, {provider.name.upper()}.named('…')"
+                )
+        self.secret = secretsmanager.Secret(
+            self,
+            "Secret",
+            description=f"The active secrets of {provider.title}'s webhooks: offload webhooks rotate {provider.name}",
+            # A document of none: the generated key is nobody's secret, and has to be there.
+            generate_secret_string=secretsmanager.SecretStringGenerator(
+                secret_string_template=StoredSecrets().to_json(), generate_string_key="unused"
+            ),
+            removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
+        )
+        acknowledge(
+            self.secret,
+            "AwsSolutions::AwsSolutions-SMG4",
+            "The sender has the other half: it is rotated with it, by `offload webhooks rotate`.",
+        )
+        receiver = self.entry.receiver
+        iam.Grant.add_to_principal(
+            grantee=receiver.role, actions=["secretsmanager:GetSecretValue"], resource_arns=[self.secret.secret_arn]
+        )
+        receiver.function.add_environment(secret_variable(provider.name), self.secret.secret_arn)
+        self.entry.open_for(provider.name)
+        self.burst_alarm = self._alarm(
+            "Refused",
+            logs.FilterPattern.all(
+                logs.FilterPattern.string_value("$.provider", "=", provider.name),
+                logs.FilterPattern.string_value("$.outcome", "=", "refused"),
+            ),
+            f"{provider.title}'s webhooks are refused in numbers: offload webhooks recent --provider {provider.name}",
+            threshold=_BURST,
+            within=_BURST_WITHIN,
+        )
+        self.rotation_alarm = self._alarm(
+            "RefusedAfterRotation",
+            logs.FilterPattern.all(
+                logs.FilterPattern.string_value("$.provider", "=", provider.name),
+                logs.FilterPattern.boolean_value("$.after_rotation", True),
+            ),
+            f"A wrong signature within a day of a new secret: has {provider.title} got it? offload webhooks providers",
+            threshold=1,
+            within=Duration.minutes(1),
+        )
+
+    def _alarm(
+        self, name: str, pattern: logs.IFilterPattern, says: str, *, threshold: int, within: Duration
+    ) -> cloudwatch.Alarm:
+        metric = logs.MetricFilter(
+            self,
+            name,
+            log_group=self.entry.receiver.log_group,
+            filter_pattern=pattern,
+            metric_namespace="Offload",
+            metric_name=f"Webhooks{name}-{self.provider.name}-{Environment.of(self).name}",
+            metric_value="1",
+        ).metric(statistic="Sum", period=within)
+        return metric.create_alarm(
+            self,
+            f"{name}Alarm",
+            alarm_description=says,
+            threshold=threshold,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
