@@ -19,8 +19,8 @@ from typer.testing import CliRunner, Result
 from offload.contracts.webhooks.providers import GITHUB, PROVIDERS, SHOPIFY, STANDARD_WEBHOOKS, STRIPE, WAREHOUSE
 from offload.contracts.webhooks.scheme import Provider
 from offload.contracts.webhooks.stored_secret import MOST_SECRETS, StoredSecret, StoredSecrets
-from offload.operate import resources, webhook_secrets, webhooks
-from offload.operate.audit import owed_webhooks
+from offload.operate import audit, resources, webhook_secrets, webhooks
+from offload.operate.audit import Account, OwedWebhook, owed_webhooks
 from offload.operate.aws import Aws
 from offload.operate.command_line import app
 from offload.operate.embedded.process import Instance
@@ -583,3 +583,15 @@ def test_what_is_stored_and_not_on_the_bus_for_five_minutes_is_named(
     assert owed_webhooks(deployment, now=now + timedelta(minutes=4)) == ()
     (late,) = owed_webhooks(deployment, now=now + timedelta(minutes=6))
     assert (late.provider, late.key) == ("stripe", "evt_1")
+
+
+def test_an_audit_with_an_owed_webhook_names_it_and_does_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = OwedWebhook("stripe", "evt_1", datetime(2026, 11, 27, 10, tzinfo=UTC))
+    monkeypatch.setattr(resources.Deployment, "of", lambda environment: None)
+    monkeypatch.setattr(audit, "audit", lambda deployment: Account((), (), 0, webhooks=(late,)))
+    result = RUNNER.invoke(app, ["audit"])
+    assert result.exit_code == 1
+    assert "owed: a webhook of stripe, evt_1, stored at 2026-11-27 10:00:00Z and not on the bus" in result.stdout
+    assert "It does not add up: webhooks are stored" in result.stdout
+    (owed,) = json.loads(RUNNER.invoke(app, ["audit", "--json"]).stdout)["webhooks_owed"]
+    assert owed == {"provider": "stripe", "key": "evt_1", "since": "2026-11-27T10:00:00+00:00"}
