@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from offload.contracts.event import BrokenContract, Event
+from offload.contracts.event import Event
 from offload.contracts.webhooks.github import RELEASES, PullRequestClosed
 from offload.contracts.webhooks.received import WebhookReceived
 from offload.runtime import aws
 from offload.runtime.consumer import consumer
-from offload.runtime.reasons import Reason, Refused
 from offload.runtime.settings import Settings
 
 from .changes import change_of
@@ -27,10 +26,7 @@ settings = ReleaseNotesSettings.from_environment()
 @consumer(*RELEASES, PullRequestClosed)
 def handler(event: Event[WebhookReceived]) -> None:
     """Brings the log up to what the webhook says, unless it knows better already."""
-    try:
-        change = change_of(event.data)
-    except BrokenContract as error:
-        raise Refused(str(error), Reason.BROKEN_CONTRACT) from error
+    change = change_of(event.data)
     if change is not None:
         log = ChangeLog(settings.change_log_table, settings.change_log_bucket, dynamodb=aws.dynamodb(), s3=aws.s3())
         log.take(change)

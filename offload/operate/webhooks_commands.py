@@ -317,12 +317,6 @@ def _show_missing(found: Comparison, how: str) -> None:
     ]
     _print_columns([("missing", "delivered at", "event", "", "id in the list"), *rows])
     screen.print(f"{len(found.missing)} of {found.listed} deliveries are missing")
-    if any(each.taken for each in found.missing):
-        screen.print(
-            "Of those answered 2xx we may have the same body under another delivery id: we know it by the first one. "
-            "Having them sent again does no harm: then the answer is `duplicate`.",
-            soft_wrap=True,
-        )
     if how:
         screen.print(f"To have them sent again: {how}", markup=False, soft_wrap=True)
 

@@ -29,6 +29,7 @@ _SHOWN = (
     "event_id",
     "event_type",
     "key_id",
+    "other_ids",
     "outcome",
     "published_at",
     "reason",
