@@ -7,6 +7,7 @@ from constructs import Construct
 
 from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD, ORDER_IMPORT, SALES_REPORT
 from offload.contracts.orders import OrderCancelled, OrderPlaced
+from offload.contracts.webhooks.github import RELEASES, PullRequestClosed
 from offload.contracts.webhooks.providers import (
     GITHUB,
     SHOPIFY,
@@ -16,6 +17,7 @@ from offload.contracts.webhooks.providers import (
     SVIX,
     WAREHOUSE,
 )
+from stacks.change_log import ChangeLog
 from stacks.environment import Environment
 from stacks.ledger import Ledger, StockLevels
 from stacks.patterns.background_job import BackgroundJob
@@ -59,6 +61,16 @@ class Shop(Stack):
             grants=(levels.write, platform.bus.publish),
             variables={"STOCK_OPENING_UNITS": str(stock.opening_units), "STOCK_LOW_BELOW": str(stock.low_below)},
             # Every batch touches most shelves: more at once would only meet each other.
+            concurrency=2,
+        )
+        EventConsumer(
+            self,
+            "ReleaseNotes",
+            source="release_notes",
+            events=(*RELEASES, PullRequestClosed),
+            bus=platform.bus,
+            grants=(ChangeLog(self, "ChangeLog").write,),
+            # The webhooks of one release come together, and are about the same page.
             concurrency=2,
         )
         BackgroundJob(

@@ -189,7 +189,7 @@ class Receiver:
         if kept is Kept.NEW:
             self._publish(delivery, entry, answered, until)
         else:
-            self._note(answered, self._deliveries.came_again, delivery.keys, at=int(now * 1000), within=_left(until))
+            self._note(answered, self._deliveries.came_again, delivery, at=int(now * 1000), within=_left(until))
 
     def _packed(self, entry: Entry) -> tuple[Entry, bytes]:
         """The event as it goes to the bus, and as the table holds it; a large one leaves its data in the bucket."""

@@ -8,5 +8,14 @@ from offload.contracts.event import EventData
 from offload.contracts.jobs.events import JobFinished, JobWanted
 from offload.contracts.orders import OrderCancelled, OrderPlaced
 from offload.contracts.stock import StockLow
+from offload.contracts.webhooks.github import RELEASES, PullRequestClosed
 
-EVENT_TYPES: Final[tuple[type[EventData], ...]] = (OrderPlaced, OrderCancelled, StockLow, JobWanted, JobFinished)
+EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
+    OrderPlaced,
+    OrderCancelled,
+    StockLow,
+    JobWanted,
+    JobFinished,
+    *RELEASES,
+    PullRequestClosed,
+)

@@ -19,6 +19,7 @@ SUB_COMMANDS: dict[str, str] = {
     "dead-letters": "offload.operate.dead_letter_commands",
     "outbox": "offload.operate.outbox_commands",
     "jobs": "offload.operate.jobs_commands",
+    "change-log": "offload.operate.change_log_commands",
     "webhooks": "offload.operate.webhooks_commands",
 }
 """Groups of commands: the name, and the module whose `app` is its Typer application, imported when it is used."""

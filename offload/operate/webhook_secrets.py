@@ -8,7 +8,9 @@ current by then, Secrets Manager refuses (UpdateSecretVersionStage, `RemoveFromV
 from __future__ import annotations
 
 import binascii
+import random
 import secrets
+import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,7 +30,10 @@ LONGEST_OVERLAP: Final = timedelta(days=30)
 _KEY_BYTES: Final = 32
 # The label of a version that is about to be current. One at a time is enough: a version is moved to by its id.
 _NEXT: Final = "OFFLOADNEXT"
+# Moving a label from a version that has not got it: the API's reference names the first, its prose the second.
+_NOT_THERE: Final = frozenset({"InvalidParameterException", "InvalidRequestException"})
 _ATTEMPTS: Final = 10
+_PAUSE: Final = 0.5  # seconds at most; what was read may be older than what is there, for a moment
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ def rotate(
         old = _swapped(deployment, scheme, new, until, moment, revoke=revoke)
         if old is not None:
             return Rotated(provider, new.key_id, value if given is None else None, old)
+        time.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - no secret comes of it
     raise Failure(f"the secrets of {scheme.title} were changed by others {_ATTEMPTS} times meanwhile: try again")
 
 
@@ -107,12 +113,11 @@ def _swapped(
             MoveToVersionId=version,
             RemoveFromVersionId=current["VersionId"],
         )
-    except ClientError:
-        # Also when the answer was lost and botocore asked again.
-        there = manager.get_secret_value(SecretId=arn)["VersionId"]
-        if there == current["VersionId"]:
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _NOT_THERE:
             raise
-        if there != version:
+        # It is ours when the answer was lost and botocore asked again.
+        if manager.get_secret_value(SecretId=arn)["VersionId"] != version:
             return None
     return tuple((each.key_id, end) for each, end in old)
 

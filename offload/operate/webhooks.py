@@ -206,11 +206,6 @@ class Sent:
     answered: int | None = None
     listed_id: str = ""
 
-    @property
-    def taken(self) -> bool:
-        """Whether the sender was told that all is well."""
-        return self.answered is not None and 200 <= self.answered < 300
-
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
         return {**vars(self), "delivered_at": _iso(self.delivered_at)}
@@ -236,8 +231,8 @@ def missing(
     `delivery_id` or `id` (the first that is there), of which `delivered_at`, `event`, `action` and `status_code` are
     read too. GitHub: `GET /repos/OWNER/REPO/hooks/HOOK/deliveries`. Redeliveries count once, by the last of them.
 
-    Of a sender that signs no id (GitHub, Shopify) we remember a body under the id with which it came first. The same
-    body under another id was answered `duplicate`, and is named here as missing: having it sent again does no harm.
+    Of a sender that signs no id (GitHub, Shopify) we remember a body with the first twenty ids under which it came. One
+    more is named here as missing, though it was answered `duplicate`: having it sent again does no harm.
     """
     entry, client = deployment.webhook_entry, deployment.aws.dynamodb
     scheme = provider_of(deployment, provider)
@@ -332,12 +327,11 @@ def _known_by_index(client: DynamoDBClient, table: str, provider: str, sent: Seq
     since = min(times) - _BEFORE_THE_LIST if len(times) == len(sent) else None
     left, found = {each.delivery_id for each in sent}, set[str]()
     for item in _newest_first(client, table, provider, since):
-        id_ = item.get("delivery_id", {}).get("S")
-        if id_ in left:
-            left.discard(id_)
-            found.add(id_)
-            if not left:
-                break
+        ours = {item.get("delivery_id", {}).get("S", ""), *item.get("other_ids", {}).get("SS", ())} & left
+        left -= ours
+        found |= ours
+        if not left:
+            break
     return found
 
 

@@ -26,6 +26,8 @@ ProviderArgument: TypeAlias = Annotated[
 
 _SHOWN = 20
 _STDIN = "-"
+# offload/runtime/webhooks/secret_cache.py: how long functions use what they have read.
+_RETIRED = "is retired: warm functions forget it within 30 s, or 15 minutes while Secrets Manager does not answer"
 
 
 @app.command()
@@ -99,7 +101,8 @@ def show(
     screen = console()
     event = document.pop("event", None)
     for name, value in document.items():
-        screen.print(f"{name:<16}{value}", markup=False, soft_wrap=True)
+        text = str(value).lower() if isinstance(value, bool) else value
+        screen.print(f"{name:<16}{text}", markup=False, soft_wrap=True)
     if event is not None:
         screen.print(f"\n{json.dumps(event, indent=2, ensure_ascii=False)}\n", markup=False, soft_wrap=True)
 
@@ -134,7 +137,7 @@ def rotate(
     screen = console()
     screen.print(f"{provider}: {done.key_id} is the newest secret, from now on", markup=False)
     for each in old:
-        end = "is retired: warm functions forget it within 30 s" if revoke else f"counts until {each['until']}"
+        end = _RETIRED if revoke else f"counts until {each['until']}"
         screen.print(f"{provider}: {each['key_id']} {end}", markup=False)
     if done.made is not None:
         screen.print("Put this into the sender's settings; it is not shown again:")
@@ -314,12 +317,6 @@ def _show_missing(found: Comparison, how: str) -> None:
     ]
     _print_columns([("missing", "delivered at", "event", "", "id in the list"), *rows])
     screen.print(f"{len(found.missing)} of {found.listed} deliveries are missing")
-    if any(each.taken for each in found.missing):
-        screen.print(
-            "Of those answered 2xx we may have the same body under another delivery id: we know it by the first one. "
-            "Having them sent again does no harm: then the answer is `duplicate`.",
-            soft_wrap=True,
-        )
     if how:
         screen.print(f"To have them sent again: {how}", markup=False, soft_wrap=True)
 

@@ -129,6 +129,9 @@ class _Record:
 
     def failed(self, error: BaseException) -> None:
         """The record is to be retried, or given up on, for this error."""
+        if isinstance(error, BrokenContract):
+            # The handler read further into the data than the contract: no retry makes it another.
+            error = Refused(str(error), Reason.BROKEN_CONTRACT)
         self.outcome = "failed"
         self.error = error
         self.reason = error.reason if isinstance(error, Refused) else ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aws_cdk import Duration, RemovalPolicy
+from typing import Final
+
+from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
@@ -11,7 +13,7 @@ from constructs import Construct
 
 from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.scheme import Provider
-from offload.contracts.webhooks.stored_secret import StoredSecrets, secret_variable
+from offload.contracts.webhooks.stored_secret import secret_variable
 from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.webhook_entry import WebhookEntry
@@ -19,6 +21,10 @@ from stacks.environment import Environment
 
 _BURST = 20
 _BURST_WITHIN = Duration.minutes(5)
+# StoredSecrets without any. It and the key's name stay as they are: when `GenerateSecretString` changes, CloudFormation
+# generates the secret anew, and the active secrets of every provider are gone.
+_NO_SECRETS: Final = '{"secrets":[]}'
+_GENERATED: Final = "unused"
 
 
 class UnusableProvider(Exception):
@@ -36,26 +42,26 @@ class WebhookReceiver(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, provider: Provider, bus: EventBus) -> None:
         super().__init__(scope, construct_id)
-        if PROVIDERS.get(provider.name) is not provider:
-            raise UnusableProvider(
-                f"{self.node.path}: provider '{provider.name}' is not in PROVIDERS, where the receiver looks it up: "
-                "add it to offload/contracts/webhooks/providers.py"
-            )
         self.provider = provider
+        if PROVIDERS.get(provider.name) != provider:
+            raise UnusableProvider(
+                f"{self.node.path}: provider '{provider.name}' is not in PROVIDERS as it is given here, and there the "
+                "receiver looks it up: put it into offload/contracts/webhooks/providers.py"
+            )
+        self._refuse_second_receiver()
         self.entry = WebhookEntry.of(self, bus)
-        for other in scope.node.find_all():
-            if isinstance(other, WebhookReceiver) and other is not self and other.provider.name == provider.name:
-                raise UnusableProvider(
-                    f"{self.node.path}: provider '{provider.name}' has a receiver already, {other.node.path}: "
-                    f"a second account gets a name of its own, {provider.name.upper()}.named('…')"
-                )
+        if self.entry.bus is not bus:
+            raise UnusableProvider(
+                f"{self.node.path}: the webhooks of a stack go to one bus, {self.entry.bus.node.path}, and not also to "
+                f"{bus.node.path}: give every receiver the same, or put this one into a stack of its own"
+            )
         self.secret = secretsmanager.Secret(
             self,
             "Secret",
             description=f"The active secrets of {provider.title}'s webhooks: offload webhooks rotate {provider.name}",
             # A document of none: the generated key is nobody's secret, and has to be there.
             generate_secret_string=secretsmanager.SecretStringGenerator(
-                secret_string_template=StoredSecrets().to_json(), generate_string_key="unused"
+                secret_string_template=_NO_SECRETS, generate_string_key=_GENERATED
             ),
             removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
         )
@@ -90,6 +96,15 @@ class WebhookReceiver(Construct):
             threshold=1,
             within=Duration.minutes(1),
         )
+
+    def _refuse_second_receiver(self) -> None:
+        for other in Stack.of(self).node.find_all():
+            if other is not self and isinstance(other, WebhookReceiver) and other.provider.name == self.provider.name:
+                constant = self.provider.name.upper().replace("-", "_")
+                raise UnusableProvider(
+                    f"{self.node.path}: provider '{self.provider.name}' has a receiver already, {other.node.path}: "
+                    f"a second account gets a name of its own in PROVIDERS, {constant}.named('…')"
+                )
 
     def _alarm(
         self, name: str, pattern: logs.IFilterPattern, says: str, *, threshold: int, within: Duration

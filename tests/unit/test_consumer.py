@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from offload.contracts.event import Event
+from offload.contracts.event import BrokenContract, Event
 from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.contracts.stock import StockLow
 from offload.runtime import aws, sums
@@ -210,6 +210,16 @@ def test_one_bad_event_fails_alone_is_retried_and_ends_as_a_dead_letter(
     assert letter["reason"] == "retries-exhausted"
     assert letter["detail"] == "ZeroDivisionError: thirteen"
     assert letter["event_id"] == "order.placed:13"
+
+
+def test_what_a_handler_cannot_read_of_an_event_is_a_dead_letter_at_once(bench: Bench) -> None:
+    @consumer(OrderPlaced)
+    def handler(event: Event[OrderPlaced]) -> None:
+        raise BrokenContract(f"payload of {event.data.invoice}: Expected `int`")
+
+    assert handler(bench.batch(order(1)), CONTEXT) == {"batchItemFailures": []}
+    (letter,) = bench.dead_letters()
+    assert (letter["reason"], letter["detail"]) == ("broken-contract", "payload of 1: Expected `int`")
 
 
 def test_a_record_that_is_to_be_retried_stays_hidden_until_then(bench: Bench) -> None:

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from offload.operate.aws import Aws
-from offload.operate.embedded.mend import MENDS, Archive, Mend, ReservedConcurrency, Target, TimeToLive, mend
+from offload.operate.embedded.mend import (
+    MENDS,
+    Archive,
+    Mend,
+    ReservedConcurrency,
+    SecretGrants,
+    Target,
+    TimeToLive,
+    mend,
+)
 from offload.operate.embedded.process import Instance
 from offload.operate.failure import Failure
 
@@ -87,6 +96,21 @@ def test_an_archive_of_a_bus_in_another_stack_is_refused_by_name(aws: Aws) -> No
     properties = {"SourceArn": {"Fn::ImportValue": "elsewhere"}}
     with pytest.raises(Failure, match="the archive It must be in the stack of its bus"):
         Archive().set(aws, target("AWS::Events::Archive", properties | {"ArchiveName": "stranger"}))
+
+
+def test_a_policy_names_a_secret_by_its_arn(aws: Aws) -> None:
+    arn = aws.secrets_manager.create_secret(Name="sender", SecretString="{}")["ARN"]
+    aws.iam.create_role(RoleName="reader", AssumeRolePolicyDocument="{}")
+    statements = [
+        {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "sender"},
+        {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": "name"},
+    ]
+    document = json.dumps({"Statement": statements})
+    aws.iam.put_role_policy(RoleName="reader", PolicyName="policy", PolicyDocument=document)
+    properties = {"PolicyName": "policy", "Roles": [{"Ref": "Role"}], "PolicyDocument": {"Statement": statements}}
+    put_right(SecretGrants(), aws, target("AWS::IAM::Policy", properties, Role="reader"))
+    found: Any = aws.iam.get_role_policy(RoleName="reader", PolicyName="policy")["PolicyDocument"]
+    assert [each["Resource"] for each in found["Statement"]] == [[arn], "name"]
 
 
 class NeverTakes(TimeToLive):

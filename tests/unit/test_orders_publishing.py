@@ -227,6 +227,18 @@ def test_an_event_that_breaks_its_contract_is_refused_in_one_line(
     assert received(deployment, published_queue) == []
 
 
+GITHUB_TYPES = (
+    "pull_request.closed",
+    "release.created",
+    "release.deleted",
+    "release.edited",
+    "release.prereleased",
+    "release.published",
+    "release.released",
+    "release.unpublished",
+)
+
+
 def test_the_event_types_are_listed() -> None:
     types = json.loads(ran("events", "types", "--json").stdout)
     assert [each["type"] for each in types] == [
@@ -235,6 +247,7 @@ def test_the_event_types_are_listed() -> None:
         "order.cancelled",
         "order.placed",
         "stock.low",
+        *(f"webhook.received.github.{name}" for name in GITHUB_TYPES),
     ]
     assert types[3]["dataschema"] == "urn:offload:order.placed:1"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from aws_cdk import App, Stack
+from aws_cdk import App, CfnResource, Stack
+from constructs import Construct
 
 from offload.contracts.webhooks.providers import GITHUB, SLACK, STANDARD_WEBHOOKS
 from offload.contracts.webhooks.scheme import Provider
@@ -16,6 +17,7 @@ from stacks.constructs.event_bus import EventBus
 from stacks.constructs.python_function import ROOT_CONTEXT
 from stacks.environment import Environment
 from stacks.guardrails import guard
+from stacks.guardrails.access import SIGNATURE_CHECK
 from stacks.patterns.webhook_receiver import UnusableProvider, WebhookReceiver
 from tests.unit.test_background_job import CONTEXT
 
@@ -59,11 +61,19 @@ def deployed(tmp_path: Path) -> Deployed:
     return Deployed(tmp_path)
 
 
-def test_receivers_share_one_function_and_have_a_secret_and_routes_each(deployed: Deployed) -> None:
-    assert deployed.receive("GitHub", GITHUB).entry is deployed.receive("Standard", STANDARD_WEBHOOKS).entry
-    assert len(deployed.resources("AWS::SecretsManager::Secret")) == 2
-    assert len(deployed.resources("AWS::ApiGatewayV2::Api")) == 1
-    routes = {route["RouteKey"] for route in deployed.resources("AWS::ApiGatewayV2::Route").values()}
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    """Receivers of GitHub and Standard Webhooks, for the tests that only read their template."""
+    deployed = Deployed(tmp_path_factory.mktemp("two"))
+    deployed.receive("GitHub", GITHUB)
+    deployed.receive("Standard", STANDARD_WEBHOOKS)
+    return deployed
+
+
+def test_receivers_share_one_function_and_have_a_secret_and_routes_each(two: Deployed) -> None:
+    assert len(two.resources("AWS::SecretsManager::Secret")) == 2
+    assert len(two.resources("AWS::ApiGatewayV2::Api")) == 1
+    routes = {route["RouteKey"] for route in two.resources("AWS::ApiGatewayV2::Route").values()}
     assert routes == {
         "POST /webhooks/github",
         "POST /webhooks/github/{endpoint}",
@@ -72,26 +82,32 @@ def test_receivers_share_one_function_and_have_a_secret_and_routes_each(deployed
     }
 
 
-def test_the_function_is_told_where_secrets_are_and_never_what_they_are(deployed: Deployed) -> None:
-    deployed.receive("Standard", STANDARD_WEBHOOKS)
-    variables = deployed.named("AWS::Lambda::Function", "WebhooksReceiver")["Environment"]["Variables"]
-    assert variables["OFFLOAD_SECRET_STANDARD_WEBHOOKS"] == {
-        "Ref": next(iter(deployed.resources("AWS::SecretsManager::Secret")))
+def test_the_function_is_told_where_secrets_are_and_never_what_they_are(two: Deployed) -> None:
+    variables = two.named("AWS::Lambda::Function", "WebhooksReceiver")["Environment"]["Variables"]
+    secrets = two.resources("AWS::SecretsManager::Secret")
+    told = {name: value["Ref"] for name, value in variables.items() if name.startswith("OFFLOAD_SECRET_")}
+    assert told == {
+        "OFFLOAD_SECRET_GITHUB": next(name for name in secrets if name.startswith("GitHub")),
+        "OFFLOAD_SECRET_STANDARD_WEBHOOKS": next(name for name in secrets if name.startswith("Standard")),
     }
-    [secret] = deployed.resources("AWS::SecretsManager::Secret").values()
-    assert StoredSecrets.read(secret["GenerateSecretString"]["SecretStringTemplate"]).secrets == ()
-    assert "Name" not in secret
+    for secret in secrets.values():
+        assert StoredSecrets.read(secret["GenerateSecretString"]["SecretStringTemplate"]).secrets == ()
+        assert "Name" not in secret
 
 
-def test_the_receiver_s_role_names_its_own_resources_and_actions(deployed: Deployed) -> None:
-    deployed.receive("GitHub", GITHUB)
-    deployed.receive("Slack", SLACK)
-    policy = deployed.named("AWS::IAM::Policy", "WebhooksReceiver")
+def test_the_generated_part_of_a_secret_never_changes_as_that_would_wipe_the_active_secrets(two: Deployed) -> None:
+    for secret in two.resources("AWS::SecretsManager::Secret").values():
+        generated = secret["GenerateSecretString"]
+        assert generated == {"SecretStringTemplate": '{"secrets":[]}', "GenerateStringKey": "unused"}
+
+
+def test_the_receiver_s_role_names_its_own_resources_and_actions(two: Deployed) -> None:
+    policy = two.named("AWS::IAM::Policy", "WebhooksReceiver")
     allowed: dict[str, list[Any]] = {}
     for statement in policy["PolicyDocument"]["Statement"]:
         for action in [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]:
             allowed.setdefault(action, []).append(statement["Resource"])
-    secrets = [{"Ref": name} for name in deployed.resources("AWS::SecretsManager::Secret")]
+    secrets = [{"Ref": name} for name in two.resources("AWS::SecretsManager::Secret")]
     resources = allowed["secretsmanager:GetSecretValue"]
     flat = [each for resource in resources for each in (resource if isinstance(resource, list) else [resource])]
     assert sorted(flat, key=str) == sorted(secrets, key=str)
@@ -106,36 +122,89 @@ def test_the_receiver_s_role_names_its_own_resources_and_actions(deployed: Deplo
     }
 
 
-def test_the_relay_reads_what_is_owed_and_nothing_else(deployed: Deployed) -> None:
-    deployed.receive("GitHub", GITHUB)
-    said = json.dumps(deployed.named("AWS::IAM::Policy", "WebhooksRelayRole"))
-    assert "/index/owed" in said
-    assert "secretsmanager" not in said
-    assert "/index/recent" not in said
-    [schedule] = deployed.resources("AWS::Scheduler::Schedule").values()
+def test_the_relay_reads_what_is_owed_and_nothing_else(two: Deployed) -> None:
+    table = next(name for name in two.resources("AWS::DynamoDB::Table") if "Deliveries" in name)
+    arn = {"Fn::GetAtt": [table, "Arn"]}
+    statements = two.named("AWS::IAM::Policy", "WebhooksRelayRole")["PolicyDocument"]["Statement"]
+    allowed = {json.dumps(each["Action"]): each["Resource"] for each in statements if "logs:" not in str(each)}
+    assert allowed.pop('"events:PutEvents"')
+    assert allowed == {
+        '["dynamodb:GetItem", "dynamodb:UpdateItem"]': arn,
+        '"dynamodb:Query"': {"Fn::Join": ["", [arn, "/index/owed"]]},
+    }
+
+
+def test_the_relay_is_called_each_minute_and_says_when_it_is_not_or_falls_behind(two: Deployed) -> None:
+    [schedule] = two.resources("AWS::Scheduler::Schedule").values()
     assert schedule["ScheduleExpression"] == "rate(1 minute)"
+    alarms = {
+        name: alarm for name, alarm in two.resources("AWS::CloudWatch::Alarm").items() if name.startswith("Webhooks")
+    }
+    assert len(alarms) == 4
+    stopped, failed, behind, missed = (
+        next(alarm for name, alarm in alarms.items() if part in name)
+        for part in ("RelayStopped", "RelayFailed", "Behind", "MissedMinutes")
+    )
+    assert (stopped["MetricName"], stopped["TreatMissingData"]) == ("Invocations", "breaching")
+    assert failed["MetricName"] == "Errors"
+    assert (behind["MetricName"], behind["Threshold"]) == ("OldestOwedWebhook-dev", 300)
+    assert missed["MetricName"] == "ApproximateNumberOfMessagesVisible"
+    assert "offload logs webhook_relay" in failed["AlarmDescription"]
+    assert two.named("AWS::Logs::MetricFilter", "OldestOwed")["MetricTransformations"] == [
+        {"MetricName": "OldestOwedWebhook-dev", "MetricNamespace": "Offload", "MetricValue": "$.oldest_seconds"}
+    ]
 
 
-def test_bursts_of_refusals_and_the_first_one_after_a_rotation_raise_an_alarm(deployed: Deployed) -> None:
-    deployed.receive("GitHub", GITHUB)
-    patterns = {name: each["FilterPattern"] for name, each in deployed.resources("AWS::Logs::MetricFilter").items()}
+def test_bursts_of_refusals_and_the_first_one_after_a_rotation_raise_an_alarm(two: Deployed) -> None:
+    patterns = {name: each["FilterPattern"] for name, each in two.resources("AWS::Logs::MetricFilter").items()}
     burst = next(pattern for name, pattern in patterns.items() if "GitHubRefused" in name and "After" not in name)
     after = next(pattern for name, pattern in patterns.items() if "RefusedAfterRotation" in name)
     assert burst == '{ ($.provider = "github") && ($.outcome = "refused") }'
     assert after == '{ ($.provider = "github") && ($.after_rotation IS TRUE) }'
-    alarms = deployed.resources("AWS::CloudWatch::Alarm")
+    alarms = two.resources("AWS::CloudWatch::Alarm")
     thresholds = {name: alarm["Threshold"] for name, alarm in alarms.items() if name.startswith("GitHub")}
     assert sorted(thresholds.values()) == [1, 20]
     assert all("offload webhooks" in alarms[name]["AlarmDescription"] for name in thresholds)
 
 
-def test_the_gateway_lets_through_what_the_environment_says(deployed: Deployed) -> None:
-    deployed.receive("GitHub", GITHUB)
-    [stage] = deployed.resources("AWS::ApiGatewayV2::Stage").values()
+def test_providers_have_metrics_of_their_own_without_dimensions(two: Deployed) -> None:
+    made = [
+        transformation
+        for each in two.resources("AWS::Logs::MetricFilter").values()
+        for transformation in each["MetricTransformations"]
+    ]
+    assert {each["MetricName"] for each in made} == {
+        "OldestOwedWebhook-dev",
+        "WebhooksRefused-github-dev",
+        "WebhooksRefused-standard-webhooks-dev",
+        "WebhooksRefusedAfterRotation-github-dev",
+        "WebhooksRefusedAfterRotation-standard-webhooks-dev",
+    }
+    assert not any("Dimensions" in each for each in made)
+
+
+def test_routes_are_public_only_because_the_function_declares_that_it_checks_signatures(deployed: Deployed) -> None:
+    function = deployed.receive("GitHub", GITHUB).entry.receiver.function
+    cast("CfnResource", function.node.default_child).add_metadata(SIGNATURE_CHECK, "")
+    with pytest.raises(RuntimeError, match="ValidationFailed"):
+        deployed.app.synth()
+    report = (Path(deployed.app.outdir) / "validation-report.json").read_text(encoding="utf-8")
+    assert "public-function[POST /webhooks/github]" in report
+    assert "public-function[POST /webhooks/github/{endpoint}]" in report
+
+
+def test_one_permission_lets_the_gateway_call_the_function_for_every_provider(two: Deployed) -> None:
+    [permission] = two.resources("AWS::Lambda::Permission").values()
+    api = next(iter(two.resources("AWS::ApiGatewayV2::Api")))
+    assert {"Ref": api} in permission["SourceArn"]["Fn::Join"][1]
+
+
+def test_the_gateway_lets_through_what_the_environment_says(two: Deployed) -> None:
+    [stage] = two.resources("AWS::ApiGatewayV2::Stage").values()
     webhooks = Environment.load("dev").webhooks
     assert stage["DefaultRouteSettings"]["ThrottlingRateLimit"] == webhooks.requests_per_second
     assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] == webhooks.burst
-    variables = deployed.named("AWS::Lambda::Function", "WebhooksReceiver")["Environment"]["Variables"]
+    variables = two.named("AWS::Lambda::Function", "WebhooksReceiver")["Environment"]["Variables"]
     assert variables["OFFLOAD_REFUSED_PER_MINUTE"] == str(webhooks.refused_per_minute)
 
 
@@ -148,3 +217,21 @@ def test_a_provider_has_one_receiver(deployed: Deployed) -> None:
     deployed.receive("GitHub", GITHUB)
     with pytest.raises(UnusableProvider, match=r"Shop/Again: provider 'github' has a receiver already, Shop/GitHub"):
         deployed.receive("Again", GITHUB)
+
+
+def test_a_provider_in_a_construct_of_the_same_stack_has_one_receiver_too(deployed: Deployed) -> None:
+    deployed.receive("Standard", STANDARD_WEBHOOKS)
+    with pytest.raises(UnusableProvider, match=r"has a receiver already, Shop/Standard: .*STANDARD_WEBHOOKS\.named"):
+        WebhookReceiver(Construct(deployed.stack, "Team"), "Again", provider=STANDARD_WEBHOOKS, bus=deployed.bus)
+
+
+def test_a_provider_that_was_changed_after_the_table_is_refused(deployed: Deployed) -> None:
+    with pytest.raises(UnusableProvider, match="provider 'github' is not in PROVIDERS as it is given here"):
+        deployed.receive("GitHub", GITHUB.named("github", title="Another"))
+
+
+def test_the_receivers_of_a_stack_have_one_bus(deployed: Deployed) -> None:
+    deployed.receive("GitHub", GITHUB)
+    other = EventBus(deployed.stack, "Other")
+    with pytest.raises(UnusableProvider, match=r"Shop/Slack: .*one bus, Shop/Events, and not also to Shop/Other"):
+        WebhookReceiver(deployed.stack, "Slack", provider=SLACK, bus=other)

@@ -251,5 +251,16 @@ WAREHOUSE: Final = plain_hmac(
 )
 
 PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType(
-    {provider.name: provider for provider in (GITHUB, STRIPE, SLACK, SHOPIFY, STANDARD_WEBHOOKS, SVIX, WAREHOUSE)}
+    {
+        provider.name: provider
+        for provider in (
+            GITHUB,
+            STRIPE,
+            SLACK,
+            SHOPIFY,
+            STANDARD_WEBHOOKS,
+            SVIX,
+            WAREHOUSE,
+        )
+    }
 )

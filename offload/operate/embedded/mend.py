@@ -204,7 +204,65 @@ class Archive(Mend):
         raise Failure(f"{target.stack}: the archive {target.logical_id} must be in the stack of its bus: {source}")
 
 
-MENDS: tuple[Mend, ...] = (TimeToLive(), DurableExecutions(), ReservedConcurrency(), Archive())
+class SecretGrants(Mend):
+    """A secret's `Ref` is its name, where AWS gives its ARN: a policy that names it so allows nothing."""
+
+    name = "grants on secrets"
+    types = frozenset({"AWS::IAM::Policy"})
+
+    def applies(self, target: Target) -> bool:
+        """Policies that allow something of Secrets Manager."""
+        return super().applies(target) and '"secretsmanager:' in json.dumps(target.properties.get("PolicyDocument"))
+
+    def wrong(self, aws: Aws, target: Target) -> str | None:
+        """Looks for names in place of ARNs."""
+        names = {
+            resource
+            for role in self._roles(target)
+            for statement in _of_secrets(self._document(aws, target, role))
+            for resource in _listed(statement["Resource"])
+            if not resource.startswith("arn:")
+        }
+        return f"it names {', '.join(sorted(names))} and no ARN" if names else None
+
+    def set(self, aws: Aws, target: Target) -> None:
+        """Puts the secrets' ARNs in the place of their names."""
+        for role in self._roles(target):
+            document = self._document(aws, target, role)
+            for statement in _of_secrets(document):
+                statement["Resource"] = [
+                    each if each.startswith("arn:") else aws.secrets_manager.describe_secret(SecretId=each)["ARN"]
+                    for each in _listed(statement["Resource"])
+                ]
+            aws.iam.put_role_policy(RoleName=role, PolicyName=self._policy(target), PolicyDocument=json.dumps(document))
+
+    def _document(self, aws: Aws, target: Target, role: str) -> dict[str, Any]:
+        found: Any = aws.iam.get_role_policy(RoleName=role, PolicyName=self._policy(target))["PolicyDocument"]
+        return dict(json.loads(found) if isinstance(found, str) else found)
+
+    @staticmethod
+    def _policy(target: Target) -> str:
+        return str(target.properties["PolicyName"])
+
+    @staticmethod
+    def _roles(target: Target) -> list[str]:
+        return [str(_resolved(role, target)) for role in target.properties.get("Roles", ())]
+
+
+def _of_secrets(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A policy's statements about Secrets Manager."""
+    return [
+        statement
+        for statement in document["Statement"]
+        if all(action.startswith("secretsmanager:") for action in _listed(statement["Action"]))
+    ]
+
+
+def _listed(value: Any) -> list[str]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+MENDS: tuple[Mend, ...] = (TimeToLive(), DurableExecutions(), ReservedConcurrency(), Archive(), SecretGrants())
 """Every mend, in the order in which they are done."""
 
 

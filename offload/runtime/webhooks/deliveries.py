@@ -24,6 +24,7 @@ MOST_PACKED: Final = 350 * 1024
 REFUSALS_KEPT: Final = 7 * 24 * 3600  # seconds
 _COUNTERS_KEPT: Final = 3600  # seconds
 _DETAIL_LENGTH: Final = 300
+_MOST_OTHER_IDS: Final = 20
 
 Item = dict[str, Any]
 
@@ -137,18 +138,35 @@ class Deliveries:
             within,
         )
 
-    def came_again(self, keys: Item, *, at: int, within: float) -> None:
-        """Counts another copy of a delivery."""
-        self._call(
-            "UpdateItem",
-            {
-                "Key": keys,
-                "UpdateExpression": "ADD duplicates :one SET last_at = :at",
-                "ConditionExpression": "attribute_exists(pk)",
-                "ExpressionAttributeValues": {":one": _number(1), ":at": _number(at)},
+    def came_again(self, delivery: Delivery, *, at: int, within: float) -> None:
+        """Counts another copy of a delivery, under which id it came as well, for a few ids."""
+        until = time.monotonic() + within
+        counted = {
+            "Key": delivery.keys,
+            "UpdateExpression": "ADD duplicates :one SET last_at = :at",
+            "ConditionExpression": "attribute_exists(pk)",
+            "ExpressionAttributeValues": {":one": _number(1), ":at": _number(at)},
+        }
+        named = {
+            **counted,
+            "UpdateExpression": "ADD duplicates :one, other_ids :ids SET last_at = :at",
+            # Who replays a request could fill the item with ids.
+            "ConditionExpression": "attribute_exists(pk) AND delivery_id <> :id "
+            "AND (attribute_not_exists(other_ids) OR size(other_ids) < :most)",
+            "ExpressionAttributeValues": {
+                ":one": _number(1),
+                ":at": _number(at),
+                ":id": {"S": delivery.delivery_id},
+                ":ids": {"SS": [delivery.delivery_id]},
+                ":most": _number(_MOST_OTHER_IDS),
             },
-            within,
-        )
+        }
+        try:
+            self._call("UpdateItem", named, within)
+        except AwsRefused as refused:
+            if refused.code != "ConditionalCheckFailedException":
+                raise
+            self._call("UpdateItem", counted, until - time.monotonic())
 
     def refused(self, fields: dict[str, Any], *, at: int, within: float) -> None:
         """Keeps a refusal for a week, at so many milliseconds since 1970.

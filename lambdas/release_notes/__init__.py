@@ -1,0 +1,1 @@
+"""Writes the shop's change log from GitHub's releases and merged pull requests."""

@@ -1,0 +1,56 @@
+"""The shop's change log: where it is kept, and where it is read."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from stacks.access import Access
+from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
+from stacks.constructs.table import Table
+from stacks.environment import Environment
+
+_PAGES = "change-log/*"
+
+
+class ChangeLog(Construct):
+    """Its entries in a table, and a Markdown page a month in a bucket."""
+
+    def __init__(self, scope: Construct, construct_id: str) -> None:
+        super().__init__(scope, construct_id)
+        self.entries = Table(self, "Entries")
+        self.pages = s3.Bucket(
+            self,
+            "Pages",
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            enforce_ssl=True,
+            lifecycle_rules=[s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1))],
+            removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
+        )
+        acknowledge(
+            self.pages,
+            "AwsSolutions::AwsSolutions-S1",
+            "Only this environment's roles read and write it; CloudTrail can log its objects.",
+        )
+
+    @property
+    def write(self) -> Access:
+        """May change entries, and read and replace pages."""
+        return Access(
+            self._grant_write,
+            {"CHANGE_LOG_TABLE": self.entries.table_name, "CHANGE_LOG_BUCKET": self.pages.bucket_name},
+        )
+
+    def _grant_write(self, grantee: iam.IGrantable) -> None:
+        self.entries.allow(grantee, "PutItem", "DeleteItem", "GetItem", "Query")
+        # Without ListBucket, S3 answers "access denied" for a page that does not exist yet (API_GetObject).
+        iam.Grant.add_to_principal(grantee=grantee, actions=["s3:ListBucket"], resource_arns=[self.pages.bucket_arn])
+        iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["s3:GetObject", "s3:PutObject"],
+            resource_arns=[self.pages.arn_for_objects(_PAGES)],
+        )
+        acknowledge_objects(grantee, self.pages, _PAGES, "One page a month: known at run time.")
