@@ -25,6 +25,7 @@ import msgspec
 import uv
 
 from offload.contracts.jobs.events import JobWanted
+from offload.contracts.webhooks.github import ReleasePublished
 from offload.operate.embedded import PROJECT
 from offload.shop.orders import SHIPPED_DAY, read_orders
 from stacks.bundling import Bundler, Target
@@ -80,7 +81,7 @@ def cases(folder: Path) -> list[Case]:
     """The app's functions and the usual style, with what they need in the embedded AWS that boto3 finds."""
     names = functions()
     common = _common()
-    own = _own_variables()
+    own = _own_variables(common["OFFLOAD_JOBS_BUCKET"])
     events = _events()
     found = []
     for name in names:
@@ -127,6 +128,36 @@ def a_wish() -> dict[str, Any]:
     return _from_bus(event.source, event.type, json.loads(event.to_json()))
 
 
+def a_release() -> dict[str, Any]:
+    """Lambda's event with a webhook of GitHub's: a release was published, one of its own."""
+    number = uuid.uuid4().int % 10**9
+    release = {
+        "id": number,
+        "tag_name": f"v{number}",
+        "name": "A release",
+        "body": "- a change\n" * 100,
+        "html_url": f"https://github.com/example/shop/releases/tag/v{number}",
+        "draft": False,
+        "prerelease": False,
+        "author": {"login": "octocat"},
+        "published_at": "2026-11-24T12:00:00Z",
+    }
+    payload = {"action": "published", "release": release, "repository": {"full_name": "example/shop"}}
+    webhook = ReleasePublished(
+        provider="github",
+        event_type="release.published",
+        delivery_id=str(uuid.uuid4()),
+        delivery_id_signed=False,
+        scheme="github",
+        key_id="secret",
+        body_sha256=hashlib.sha256(str(number).encode()).hexdigest(),
+        received_at=datetime.now(UTC),
+        payload=msgspec.Raw(json.dumps(payload).encode()),
+    )
+    event = webhook.event()
+    return _from_bus(event.source, event.type, json.loads(event.to_json()))
+
+
 def a_nudge() -> dict[str, Any]:
     """Lambda's event with a nudge for a job that is not there: what comes before any job's own work."""
     return {"Records": [_record(json.dumps({"job": f"job-{uuid.uuid4().hex}", "attempt": 1}))]}
@@ -164,6 +195,7 @@ def _events() -> dict[str, tuple[Callable[[], dict[str, Any]] | None, Mapping[st
         **consumers,
         **dict.fromkeys(jobs, (a_nudge, _ALL_DONE)),
         "job_submitter": (a_wish, _ALL_DONE),
+        "release_notes": (a_release, _ALL_DONE),
         "jobs_api": (a_listing, {"statusCode": 200}),
         "jobs_timekeeper": (dict, {}),
         "webhook_receiver": (a_delivery, {"statusCode": 200}),
@@ -196,7 +228,7 @@ def _common() -> dict[str, str]:
     }
 
 
-def _own_variables() -> dict[str, dict[str, str]]:
+def _own_variables(bucket: str) -> dict[str, dict[str, str]]:
     deliveries = _table("deliveries", owed=("owed", "owed_at"))
     webhooks = {"OFFLOAD_DELIVERIES_TABLE": deliveries, "OFFLOAD_REFUSED_PER_MINUTE": "100"}
     return {
@@ -205,6 +237,7 @@ def _own_variables() -> dict[str, dict[str, str]]:
             "STOCK_OPENING_UNITS": "1000000",
             "STOCK_LOW_BELOW": "1",
         },
+        "release_notes": {"CHANGE_LOG_TABLE": _table("changes"), "CHANGE_LOG_BUCKET": bucket},
         "job_starter": {"OFFLOAD_JOB": "order_import", "OFFLOAD_FUNCTION": "none"},
         "webhook_receiver": webhooks,
         "webhook_relay": webhooks,
