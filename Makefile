@@ -83,6 +83,7 @@ bench: toolchain ## every benchmark under bench/, one after the other
 	@missed=0; for bench in bench/*/run.py; do echo "$$bench"; $(BIN)/python $$bench || missed=1; done; exit $$missed
 
 prove: toolchain ## the proofs that are too long for `make test`, whole
+	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest $(PARALLEL) $$(grep -l OFFLOAD_PROVE tests/unit/*.py)
 	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest tests/local
 
 lock: toolchain ## compile the pinned, hashed requirements, the functions' too

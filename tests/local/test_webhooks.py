@@ -536,3 +536,26 @@ def test_a_flood_of_forgeries_gets_429_and_true_deliveries_pass(tmp_path: Path, 
         assert set(statuses) == {401, 429}
         # The limit of environments/local.toml, in each of the two minutes that this may lie across.
         assert statuses[429] >= 20
+
+
+@pytest.mark.skipif(not EXAMPLES.exists(), reason="node_modules is not installed: make toolchain")
+def test_a_release_that_github_tells_of_is_in_the_change_log_once(door: Door) -> None:
+    examples = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+    releases = next(each["examples"] for each in examples if each["name"] == "release")
+    payload = next(each for each in releases if each["action"] == "published")
+    payload["release"] |= {
+        "id": 9_000_001,
+        "name": "Spring sale",
+        "tag_name": "v9.1",
+        "published_at": "2026-03-01T10:00:00Z",
+        "updated_at": "2026-03-01T10:00:00Z",
+    }
+    body = json.dumps(payload).encode()
+    for _ in range(3):
+        assert door.post("github", github(body, "release"), body)[0] == 200
+
+    def page() -> str:
+        return door.copy.offload("change-log", "show", "--month", "2026-03").stdout
+
+    until(lambda: "Spring sale" in page(), "the change log", 60)
+    assert page().count("Spring sale") == 1
