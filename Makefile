@@ -58,7 +58,7 @@ down: ## stop the embedded AWS; its state stays in .offload
 
 test: toolchain check test-fast ## everything that is not a benchmark: checks, unit, snapshots, the embedded AWS
 	@$(BIN)/python -m pytest $(PARALLEL) -m slow tests/unit tests/snapshots
-	@$(BIN)/python -m pytest tests/local
+	@$(BIN)/python -m pytest $(PARALLEL) tests/local
 
 test-fast: toolchain ## unit and template tests alone, without the slow ones
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests/unit tests/snapshots

@@ -15,10 +15,10 @@ from msgspec.json import encode
 from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.stored_secret import secret_variable
 from offload.runtime.lean_aws import services
+from offload.runtime.log import Logger
 from offload.runtime.settings import Settings
 from offload.runtime.webhooks.bus import Bus
 from offload.runtime.webhooks.deliveries import Deliveries
-from offload.runtime.webhooks.log import log_line
 from offload.runtime.webhooks.secret_cache import SecretCache
 
 from .receiving import Answered, Receiver, claims_in
@@ -37,6 +37,7 @@ class ReceiverSettings(Settings, frozen=True, kw_only=True):
     offload_refused_per_minute: int
 
 
+log = Logger("webhook_receiver")
 settings = ReceiverSettings.from_environment()
 arns = {name: os.environ[secret_variable(name)] for name in PROVIDERS if secret_variable(name) in os.environ}
 dynamodb, events, secrets_manager = services()
@@ -55,10 +56,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     began = time.perf_counter()
     request = Request(event)
     answered = receiver.receive(request)
-    log_line(
-        "webhook_receiver",
+    write = log.warning if answered.troubles or answered.refusal else log.info
+    write(
         "webhook",
-        level="WARNING" if answered.troubles or answered.refusal else "INFO",
         provider=answered.provider,
         endpoint=answered.endpoint,
         outcome=answered.outcome,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from offload.contracts.entry import REQUEST_ENTRIES
 from offload.runtime.lean_aws import services
+from offload.runtime.log import Logger
 from offload.runtime.settings import Settings
 from offload.runtime.webhooks.bus import Batch, Bus
 from offload.runtime.webhooks.deliveries import Deliveries, Item
-from offload.runtime.webhooks.log import log_line
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -29,6 +29,7 @@ class RelaySettings(Settings, frozen=True, kw_only=True):
     offload_bus: str
 
 
+log = Logger("webhook_relay")
 settings = RelaySettings.from_environment()
 dynamodb, events, _ = services()
 deliveries = Deliveries(settings.offload_deliveries_table, dynamodb)
@@ -79,10 +80,9 @@ def handler(_event: dict[str, Any], context: LambdaContext) -> None:
             break
         each.add(owed.keys)
     each.flush()
-    log_line(
-        "webhook_relay",
+    write = log.warning if each.troubles else log.info
+    write(
         "owed",
-        level="WARNING" if each.troubles else "INFO",
         owed=seen,
         oldest_seconds=round(oldest),
         published=each.published,
