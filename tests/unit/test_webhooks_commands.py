@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -47,7 +48,8 @@ def bench(aws_of_module: None) -> Iterator[Bench]:
 def deployment(bench: Bench, emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """The commands pointed at the receiver, which is behind HTTP; only the look-up is not real."""
     # In its own process it has its own stdout.
-    monkeypatch.setattr(bench.receiver, "log_line", lambda *_, **__: None)
+    silent = SimpleNamespace(info=lambda *_, **__: None, warning=lambda *_, **__: None)
+    monkeypatch.setattr(bench.receiver, "log", silent)
     with door(bench) as url:
 
         class Found(Deployment):

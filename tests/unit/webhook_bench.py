@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import os
 import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import boto3
@@ -29,6 +31,16 @@ SECRETS: Final[Mapping[str, str]] = {
     for name in PROVIDERS
 }
 SOURCE: Final = "203.0.113.7"
+
+
+def client(service: str) -> Any:
+    """A client for the embedded AWS of the environment; making one takes longer than most tests."""
+    return _client(service, os.environ["AWS_ENDPOINT_URL"])
+
+
+@lru_cache
+def _client(service: str, endpoint: str) -> Any:
+    return boto3.client(service, endpoint_url=endpoint)
 
 
 class Context:
@@ -79,7 +91,7 @@ class Bench:
 
     def events(self, count: int = 0, within: float = 10) -> list[dict[str, Any]]:
         """The events that came out of the bus since the last call: at least `count`, or the time is up."""
-        sqs = boto3.client("sqs")
+        sqs = client("sqs")
         found: list[dict[str, Any]] = []
         until = time.monotonic() + within
         while (len(found) < count and time.monotonic() < until) or not count:
@@ -94,12 +106,12 @@ class Bench:
     def item(self, provider: str, key: str) -> dict[str, Any]:
         """A delivery's item."""
         keys = {"pk": {"S": f"delivery#{provider}#{key}"}, "sk": {"S": "delivery"}}
-        found = boto3.client("dynamodb").get_item(TableName=self.table, Key=keys, ConsistentRead=True)
+        found = client("dynamodb").get_item(TableName=self.table, Key=keys, ConsistentRead=True)
         return dict(found.get("Item", {}))
 
     def set_secrets(self, provider: str, *secrets: StoredSecret) -> None:
         """Replaces a provider's secrets."""
-        boto3.client("secretsmanager").put_secret_value(
+        client("secretsmanager").put_secret_value(
             SecretId=self.secrets[provider], SecretString=StoredSecrets(secrets).to_json()
         )
 
@@ -143,7 +155,7 @@ def gateway_event(
     }
 
 
-def deliveries_table(client: Any) -> str:
+def deliveries_table() -> str:
     """A table as stacks/constructs/webhook_entry.py makes it."""
     name = f"deliveries-{uuid.uuid4().hex[:8]}"
     indexes: Iterable[tuple[str, str, str, str]] = (
@@ -151,7 +163,7 @@ def deliveries_table(client: Any) -> str:
         ("owed", "owed", "owed_at", "N"),
     )
     attributes = [("pk", "S"), ("sk", "S"), ("shown", "S"), ("listed", "S"), ("owed", "S"), ("owed_at", "N")]
-    client.create_table(
+    client("dynamodb").create_table(
         TableName=name,
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
         AttributeDefinitions=[{"AttributeName": each, "AttributeType": kind} for each, kind in attributes],
@@ -175,8 +187,8 @@ def deliveries_table(client: Any) -> str:
 def a_receiver(patch: pytest.MonkeyPatch, *, refused_per_minute: int = 1_000_000) -> Iterator[Bench]:
     """The two functions as their modules, with tables of their own on the embedded AWS of the environment."""
     tag = uuid.uuid4().hex[:8]
-    table = deliveries_table(boto3.client("dynamodb"))
-    sqs, events, manager = boto3.client("sqs"), boto3.client("events"), boto3.client("secretsmanager")
+    table = deliveries_table()
+    sqs, events, manager = client("sqs"), client("events"), client("secretsmanager")
     queue = sqs.create_queue(QueueName=f"events-{tag}")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     events.create_event_bus(Name=f"bus-{tag}")
@@ -184,7 +196,7 @@ def a_receiver(patch: pytest.MonkeyPatch, *, refused_per_minute: int = 1_000_000
         Name=f"all-{tag}", EventBusName=f"bus-{tag}", EventPattern=json.dumps({"source": ["offload.webhooks"]})
     )
     events.put_targets(Rule=f"all-{tag}", EventBusName=f"bus-{tag}", Targets=[{"Id": "queue", "Arn": arn}])
-    boto3.client("s3").create_bucket(Bucket=f"claims-{tag}")
+    client("s3").create_bucket(Bucket=f"claims-{tag}")
     arns = {}
     for name, value in SECRETS.items():
         document = StoredSecrets((StoredSecret(key_id="first", value=value),)).to_json()
