@@ -39,7 +39,7 @@ def client(service: str) -> Any:
 
 
 @lru_cache
-def _client(service: str, endpoint: str) -> Any:
+def _client(service: Any, endpoint: str) -> Any:
     return boto3.client(service, endpoint_url=endpoint)
 
 
