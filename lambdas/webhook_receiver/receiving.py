@@ -21,7 +21,14 @@ from offload.runtime.lean_aws import AwsRefused, AwsUnreachable
 from offload.runtime.webhooks.body import read_body
 from offload.runtime.webhooks.bus import Bus
 from offload.runtime.webhooks.deliveries import Deliveries, Delivery, Kept, pack
-from offload.runtime.webhooks.refusals import BadSignature, BodyTooLarge, TooOften, Unavailable, WebhookRefused
+from offload.runtime.webhooks.refusals import (
+    BadSignature,
+    BodyTooLarge,
+    NoActiveSecret,
+    TooOften,
+    Unavailable,
+    WebhookRefused,
+)
 from offload.runtime.webhooks.secret_cache import Known, NotReadable, SecretCache
 from offload.runtime.webhooks.verify import Verified, verify
 
@@ -106,12 +113,12 @@ class Receiver:
             answered.troubles += known.troubles
             try:
                 return self._with(known, provider, request, body, answered)
-            except BadSignature as refused:
+            except (BadSignature, NoActiveSecret) as refused:
                 # Only with the newest secrets is a refusal sure: the sender may have a new one since a second.
                 newer = self._secrets.newer(provider, within=_left(until))
-                if newer is None:
+                if newer is None and isinstance(refused, BadSignature):
                     raise TooOften("too many signatures were wrong this second to look for newer secrets") from refused
-                if newer.keys == known.keys:
+                if newer is None or newer.keys == known.keys:
                     raise
                 return self._with(newer, provider, request, body, answered)
         except NotReadable as error:
