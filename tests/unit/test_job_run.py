@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -77,6 +81,45 @@ def test_a_job_gets_its_input_and_ends_with_what_the_handler_returns(
     }
     assert line["service"] == "mail"
     assert "secret" not in out.out
+
+
+@pytest.mark.slow
+def test_no_more_handlers_run_at_once_than_the_type_and_the_key_allow(
+    aws_of_module: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = JobType(name="mail", input=Mail, result=Sent, concurrency=3, key="to", concurrency_per_key=1)
+    bench, lock = JobBench(monkeypatch, limited), threading.Lock()
+    inside: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    runs: Counter[str] = Counter()
+
+    def work(mail: Mail, run: Run) -> Sent:
+        with lock:
+            runs[run.id] += 1
+            inside[mail.to] += 1
+            most["of a key"] = max(most["of a key"], inside[mail.to])
+            most["in all"] = max(most["in all"], inside.total())
+        done.wait(0.02)
+        with lock:
+            inside[mail.to] -= 1
+        return Sent()
+
+    done = threading.Event()
+    handler = bench.handler(limited, work)
+    jobs = {bench.submit(limited, Mail(to=f"customer {number % 5}")) for number in range(40)}
+    ends = time.monotonic() + 60
+
+    def worker(_: int) -> None:
+        while len(runs) < len(jobs) or inside.total():
+            assert time.monotonic() < ends, f"{len(runs)} of {len(jobs)} jobs ran"
+            for body in bench.nudges(limited):
+                bench.invoke(handler, body)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(worker, range(8)))
+    assert runs == Counter(jobs)
+    assert most == {"of a key": 1, "in all": 3}
+    assert {bench.store.get(each).state for each in jobs} == {State.SUCCEEDED}
 
 
 def test_a_nudge_that_comes_twice_runs_the_job_once(bench: JobBench, capsys: pytest.CaptureFixture[str]) -> None:
