@@ -131,7 +131,10 @@ def test_an_import_that_is_killed_five_times_takes_each_invoice_once_and_does_no
     times = published(copy)
     assert len(times) == result.invoices
     assert sum(times.values()) - len(times) <= KILLS * INVOICES_OF_A_CHUNK
-    assert max(steps_done(copy).values()) == 1
+    # A step may have said that it is done and been killed before its checkpoint: each death costs one at the most.
+    steps = steps_done(copy)
+    assert steps["open"] == 1
+    assert sum(steps.values()) - len(steps) <= KILLS
 
 
 def test_an_import_goes_on_where_it_was_after_a_stop_and_a_start(copy: Copy, orders: Path, assembly: Path) -> None:
