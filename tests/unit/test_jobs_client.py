@@ -104,7 +104,8 @@ def jobs(request: pytest.FixtureRequest, server: JobServer, time: Time) -> Itera
         "region": REGION,
         "clock": lambda: time.now,
         "jitter": time.jitter,
-        "timeout": httpx.Timeout(0.4),
+        # Long for a stall of a busy machine, short for the one test that waits for it.
+        "timeout": httpx.Timeout(3.0),
         "verify": CERTIFICATES,
     }
     if request.param == "blocking":
@@ -149,7 +150,7 @@ def test_a_submit_arrives_with_its_contract_options_and_a_signature(jobs: Jobs, 
     [
         pytest.param([LOST], id="answer lost"),
         pytest.param([DROPPED, LOST, BUSY, MUMBLED, THROTTLED], id="everything in turn"),
-        pytest.param([Fault(slow=0.6)], id="answer too late"),
+        pytest.param([Fault(slow=3.2)], id="answer too late"),
         pytest.param([Fault(status=502, body=b"<html>")], id="a proxy's error after it was accepted"),
     ],
 )
