@@ -325,7 +325,7 @@ def resume(
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Let a paused schedule fire again; what it missed is caught up on by its policy."""
+    """Let a paused schedule fire again, from now on; what it missed meanwhile is left out."""
     with _service(environment) as jobs:
         document = jobs.resume(job_type)
     if as_json:

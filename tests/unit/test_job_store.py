@@ -13,7 +13,7 @@ import pytest
 from msgspec import Struct
 
 from offload.contracts.jobs.job import State, Submit
-from offload.contracts.jobs.job_type import JobType, OnConflict, Priority, Retry, Unique
+from offload.contracts.jobs.job_type import JobType, OnConflict, Priority, Retention, Retry, Unique
 from offload.runtime import aws
 from offload.runtime.jobs.refusals import (
     BadInput,
@@ -340,6 +340,63 @@ def test_a_unique_job_is_kept_or_replaced(service: Service, on_conflict: OnConfl
     service.pass_time(hours=2)
     assert service.submit(once, input=Mail(to="ann")) not in (first, second)
     assert service.adds_up()
+
+
+def test_a_submit_may_ask_to_be_unique_where_the_type_does_not(service: Service) -> None:
+    first = service.submit(input=Mail(to="ann"), unique_for=3600.0)
+    assert service.submit(input=Mail(to="ann"), unique_for=3600.0) == first
+    assert service.submit(input=Mail(to="bob"), unique_for=3600.0) != first
+    assert service.submit(input=Mail(to="ann")) != first
+    service.pass_time(hours=2)
+    assert service.submit(input=Mail(to="ann"), unique_for=3600.0) != first
+    assert service.adds_up()
+
+
+def test_a_unique_job_that_succeeded_makes_way_for_its_own_retry(service: Service) -> None:
+    once = JobType(name="mail", input=Mail, result=Sent, unique=Unique(within=timedelta(hours=1)))
+    first = service.submit(once)
+    service.store.succeed(once, service.start(first, job_type=once), b"null")
+    assert service.submit(once) == first
+    again = service.store.retry(once, first)
+    assert (again.id != first, again.retry_of) == (True, first)
+    assert service.submit(once) == again.id
+
+
+def test_an_ended_job_is_kept_as_long_as_its_type_says_of_its_end(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = {"succeeded": 1, "failed": 2, "cancelled": 3}
+    kept = Retention(**{state: timedelta(days=each) for state, each in days.items()})
+    brief = JobType(name="mail", input=Mail, result=Sent, retention=kept)
+    monkeypatch.setattr(service.store, "_types", {"mail": brief})
+    jobs = {state: service.submit(brief) for state in days}
+    service.store.succeed(brief, service.start(jobs["succeeded"], job_type=brief), b"null")
+    service.store.fail(brief, service.start(jobs["failed"], job_type=brief), "no", permanent=True)
+    service.store.cancel(jobs["cancelled"])
+    for state, job in jobs.items():
+        item = service.store._item(job)
+        assert item["state"]["S"] == state
+        assert int(item["expires"]["N"]) == int((service.time + timedelta(days=days[state])).timestamp())
+
+
+def test_of_two_who_decide_at_the_same_moment_one_is_refused(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    payment = JobType(name="mail", input=Mail, result=Sent, repeatable=False)
+    job = service.submit(payment)
+    service.start(job, job_type=payment)
+    service.pass_time(seconds=61)
+    assert service.settle(job, payment) == "held"
+    read = service.store._item
+
+    def read_and_overtaken(job_id: str) -> Any:
+        item = read(job_id)
+        monkeypatch.setattr(service.store, "_item", read)
+        service.store.decide(payment, job, "fail", why="bank says no")
+        return item
+
+    monkeypatch.setattr(service.store, "_item", read_and_overtaken)
+    with pytest.raises(NotHeld, match="somebody else decided"):
+        service.store.decide(payment, job, "done")
+    assert service.store.get(job).state is State.FAILED
 
 
 def test_no_more_run_than_the_limits_allow_and_the_next_is_woken(service: Service) -> None:

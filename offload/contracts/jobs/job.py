@@ -108,7 +108,8 @@ class Submit(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     """One wish for a job. At most one of `delay` (seconds) and `run_at`.
 
     `idempotency_key`: the same key and content is the same job; other content under the key is a conflict.
-    `unique_for` (seconds) overrides how long the type keeps jobs unique.
+    `unique_for` (seconds) overrides how long the type keeps jobs unique; where the type keeps none, the same input is
+    one job for so long.
     """
 
     type: str

@@ -196,6 +196,8 @@ class JobStore:
         made = f"job-{_digest(by_key.encode())}" if wish.idempotency_key else f"job-{uuid.uuid4().hex}"
         job_id = job_id or made
         item = self._new_item(job_type, wish, given, job_id=job_id, now=now, run_at=run_at, parent=parent)
+        # A submit may ask for it where the type does not.
+        unique = job_type.unique or (Unique(within=timedelta(seconds=wish.unique_for)) if wish.unique_for else None)
         for _ in range(_ATTEMPTS):
             actions: list[Any] = [
                 {
@@ -208,8 +210,8 @@ class JobStore:
                 },
                 self._count(job_type.name, job_id, "accepted"),
             ]
-            if job_type.unique:
-                actions.append(self._take_unique(job_type, job_type.unique, wish, given, job_id, now))
+            if unique:
+                actions.append(self._take_unique(job_type, unique, wish, given, job_id, now))
             if job_type.ordered:
                 actions.append(self._put(items.line_key(job_type.name, text(item, "key"), item, ordered=True)))
             reasons = self._transact(actions)
@@ -223,8 +225,8 @@ class JobStore:
                     )
                 self._nudge_if_queued(found)
                 return Submitted(job_of(found), created=False)
-            if holder := (reasons[2].get("Item") if job_type.unique else None):
-                other = self._make_way(job_type, holder, now)
+            if holder := (reasons[2].get("Item") if unique else None):
+                other = self._make_way(unique, holder, now, wish.retry_of)
                 if other is not None:
                     return Submitted(other, created=False)
         raise Contended(f"job type '{job_type.name}': others submitted the same at the same moment; ask again")
@@ -330,12 +332,16 @@ class JobStore:
             raise NotHeld(f"job {job_id} is {item['state']['S']}: only a held job waits for a decision")
         note = f"decided: {decision}" + (f", {why}" if why else "")
         if decision == "retry":
-            self._wait(job_type, item, self.now(), why=note)
+            taken = self._wait(job_type, item, self.now(), why=note)
         elif decision == "done":
-            self._end(job_type, item, State.SUCCEEDED, why=note, result=result or b"null")
+            taken = self._end(job_type, item, State.SUCCEEDED, why=note, result=result or b"null")
         else:
-            self._end(job_type, item, State.FAILED, why=note, error=note)
-        return self.get(job_id)
+            taken = self._end(job_type, item, State.FAILED, why=note, error=note)
+        job = self.get(job_id)
+        # A call whose answer was lost finds what it wrote itself.
+        if not taken and all(entry.why != note for entry in job.history[len(item["history"]["L"]) :]):
+            raise NotHeld(f"job {job_id} is {job.state}: somebody else decided at the same moment")
+        return job
 
     # Running a job
 
@@ -630,16 +636,16 @@ class JobStore:
             }
         }
 
-    def _make_way(self, job_type: JobType[Any, Any], holder: Item, now: datetime) -> Job | None:
-        """The job that keeps a unique combination; None when it made way for another."""
+    def _make_way(self, unique: Unique | None, holder: Item, now: datetime, retry_of: str | None) -> Job | None:
+        """The job that keeps a unique combination; None when it made way for another, as it does for its own retry."""
         try:
             other = self.get(holder["job"]["S"])
         except NoSuchJob:
             other = None
-        if other and other.state is State.SUCCEEDED:
+        if other and other.state is State.SUCCEEDED and other.id != retry_of:
             return other
         if other and not other.state.ended:
-            if job_type.unique and job_type.unique.on_conflict is OnConflict.RETURN:
+            if unique and unique.on_conflict is OnConflict.RETURN:
                 return other
             with contextlib.suppress(AlreadyEnded):
                 self.cancel(other.id, why="replaced by a newer one")
