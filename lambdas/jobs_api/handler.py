@@ -140,7 +140,8 @@ def submit_bulk(request: Request) -> Answer:
     for wish in bulk.jobs:
         try:
             job, created = _submit(wish)
-            outcomes.append(Outcome(201 if created else 200, job))
+            # A thousand results of jobs that were there already would not fit into an answer.
+            outcomes.append(Outcome(201 if created else 200, msgspec.structs.replace(job, result_json=UNSET)))
         except JobRefused as refused:
             problem = problem_of(refused)
             outcomes.append(Outcome(problem.status, problem=problem))

@@ -33,6 +33,7 @@ InputOption: TypeAlias = Annotated[
 _LOOK_EVERY = 0.5
 _SHOWN = 20
 _PAGE = 100
+_CHILDREN_SHOWN = 50
 
 
 class YesOrNo(StrEnum):
@@ -171,10 +172,11 @@ def show(job_id: JobArgument, environment: EnvironmentOption = "local", as_json:
 
     with _service(environment) as jobs:
         job = jobs.get(job_id)
-    if as_json:
-        print_json(asked.document_of(job))
-    else:
-        _show(job)
+        if as_json:
+            print_json(asked.document_of(job))
+        else:
+            _show(job)
+            _print_columns(_tree(jobs, job))
 
 
 @app.command()
@@ -501,6 +503,26 @@ def _show(job: Job) -> None:
             screen.print(f"{name:<12}{value}", markup=False, soft_wrap=True)
     entries = [(_precise(entry), entry.state.value, str(entry.attempt), entry.why) for entry in job.history]
     _print_columns([("at (UTC)", "state", "attempt", "why"), *entries])
+
+
+def _tree(jobs: Jobs, job: Job, depth: int = 1) -> list[tuple[str, ...]]:
+    """A job's children with theirs, as rows; of a job with many the first ones."""
+    from offload.client.jobs import JobRefused
+
+    rows: list[tuple[str, ...]] = [("children", "type", "state")] if depth == 1 and job.children else []
+    for child_id in job.children[:_CHILDREN_SHOWN]:
+        try:
+            child = jobs.get(child_id)
+        except JobRefused as refused:
+            if refused.type != "no-such-job":
+                raise
+            rows.append(("  " * depth + child_id, "not kept any more", ""))
+            continue
+        rows.append(("  " * depth + child.id, child.type, child.state.value))
+        rows += _tree(jobs, child, depth + 1)
+    if (left := len(job.children) - _CHILDREN_SHOWN) > 0:
+        rows.append(("  " * depth + f"and {left} more", "", ""))
+    return rows
 
 
 def _precise(entry: Transition) -> str:

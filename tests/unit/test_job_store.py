@@ -437,6 +437,7 @@ def test_a_parent_waits_for_its_children_and_is_nudged_by_the_last(service: Serv
     wish = Submit(type="mail", input=msgspec.Raw(b"{}"))
     children = [service.store.submit(MAIL, wish, parent=parent, job_id=f"{parent}.{n}").job.id for n in range(2)]
     service.store.suspend(MAIL, lease, children)
+    assert service.store.get(parent).children == tuple(children)
     assert service.refused(parent, 2) == "children"
     service.store.succeed(MAIL, service.start(children[0]), b"0")
     service.nudges()
@@ -477,6 +478,21 @@ def test_pages_neither_skip_nor_repeat_while_jobs_are_added(service: Service) ->
     assert seen == jobs[::-1]
     tagged = service.store.page(types=["mail"], tag="even")
     assert [job.id for job in tagged.jobs] == jobs[::-2]
+
+
+def test_a_page_of_large_jobs_fits_into_an_answer_and_goes_on(service: Service) -> None:
+    jobs = set()
+    for number in range(14):
+        jobs.add(service.submit(input=Mail(to=str(number), text="x" * 250_000)))
+        service.pass_time(seconds=1)
+    pages, cursor = [], None
+    while True:
+        page = service.store.page(types=["mail"], cursor=cursor)
+        pages.append(page.jobs)
+        if (cursor := page.cursor) is None:
+            break
+    assert [len(each) for each in pages] == [9, 5]
+    assert {job.id for each in pages for job in each} == jobs
 
 
 def test_a_cursor_before_since_is_the_end_of_the_list(service: Service) -> None:

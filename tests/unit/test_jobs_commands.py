@@ -215,6 +215,21 @@ def test_a_job_is_shown_whole(server: JobServer) -> None:
     assert document("show", job_id)["progress"] == {"done": 2, "total": 5, "message": "days"}
 
 
+def test_a_job_is_shown_with_its_children_and_theirs(server: JobServer) -> None:
+    parent, child, grandchild = submitted(), submitted(), submitted()
+    gone = "job-that-is-not-kept-any-more"
+    server.jobs[parent] = msgspec.structs.replace(server.jobs[parent], children=(child, gone))
+    server.jobs[child] = msgspec.structs.replace(server.jobs[child], children=(grandchild,))
+    lines = [line.split() for line in call("show", parent).stdout.splitlines()]
+    assert lines[-4:] == [
+        ["children", "type", "state"],
+        [child, "sales_report", "queued"],
+        [grandchild, "sales_report", "queued"],
+        [gone, "not", "kept", "any", "more"],
+    ]
+    assert document("show", parent)["children"] == [child, gone]
+
+
 def test_a_job_is_cancelled_once(server: JobServer) -> None:
     job_id = submitted()
     assert call("cancel", job_id).stdout == f"{job_id} cancelled\n"

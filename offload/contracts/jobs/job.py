@@ -91,6 +91,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: tuple[str, ...] = ()
     key: str | None = None
     parent: str | None = None
+    children: tuple[str, ...] = ()
     retry_of: str | None = None
     traceparent: str | None = None
     cancel_requested: bool = False

@@ -108,6 +108,7 @@ def job_of(item: Item) -> Job:
         tags=tuple(tag["S"] for tag in item["tags"]["L"]),
         key=text(item, "key"),
         parent=text(item, "parent"),
+        children=tuple(child["S"] for child in item["children"]["L"]) if "children" in item else (),
         retry_of=text(item, "retry_of"),
         traceparent=text(item, "traceparent"),
         cancel_requested="cancel" in item,

@@ -64,7 +64,9 @@ LONGEST_RESULT: Final = 128 * 1024
 
 ASK_ENGINE_AGAIN: Final = timedelta(minutes=5)
 """How long a long job that waits is left alone; a cancel of it is seen by the next sweep."""
-
+# Of inputs and results in a page, or one job: Lambda answers with 6 MB at the most (gettingstarted-limits.html, read
+# 2026-11-27), and a page has room for as much again of the rest of 200 jobs.
+_PAGE_BYTES: Final = 2_500_000
 _FAR: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _ATTEMPTS: Final = 8
 _FIRST_PAUSE: Final = 0.01  # seconds
@@ -247,19 +249,22 @@ class JobStore:
     ) -> Page:
         """Jobs of some types, newest first. Jobs added meanwhile neither shift nor repeat a page.
 
-        A job may be missing for about a second after its submit: the index follows the table.
+        A page of large jobs has fewer than `limit`: it has to fit into an answer, and goes on at its cursor. A job may
+        be missing for about a second after its submit: the index follows the table.
         """
         found = heapq.merge(
             *(self._listed(name, since, cursor) for name in types), key=lambda item: item["listed"]["S"], reverse=True
         )
         jobs: list[Job] = []
-        last = None
+        last, size = None, 0
         for item in found:
             if (state and item["state"]["S"] != state) or (tag and {"S": tag} not in item["tags"]["L"]):
                 continue
-            if len(jobs) == limit:
+            job = job_of(item)
+            size += len(job.input) + len(job.result or b"")
+            if len(jobs) == limit or (jobs and size > _PAGE_BYTES):
                 return Page(jobs, last)
-            jobs.append(job_of(item))
+            jobs.append(job)
             last = item["listed"]["S"]
         return Page(jobs, None)
 
