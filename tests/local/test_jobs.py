@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from offload.client.job_calls import JobRefused
-from offload.client.jobs import Jobs
+from offload.client.jobs import Handle, Jobs
 from offload.contracts.jobs.job import Job, State
-from offload.contracts.jobs.job_type import Priority
+from offload.contracts.jobs.job_type import JobType, Priority
 from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, ORDER_IMPORT, SALES_REPORT, Customers, OrdersFile, Period
 from offload.operate.jobs import jobs_of
+from offload.operate.jobs_audit import JobAccount, draw_up
 from offload.shop.orders import SHIPPED_DAY
 from tests.local.conftest import Copy, a_copy
-from tests.local.test_order_events import until, workers_killed_all_along
+from tests.local.test_order_events import settled, until, workers_killed_all_along
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 
@@ -45,30 +50,70 @@ def started(job: Job) -> float:
     return next(entry.at for entry in job.history if entry.state is State.RUNNING).timestamp()
 
 
-def test_every_job_ends_once_though_doubled_and_its_workers_killed(copy: Copy) -> None:
+@contextmanager
+def the_account_watched(copy: Copy) -> Iterator[list[JobAccount]]:
+    """Draws up the account again and again; gives the accounts so far."""
+    stop, seen = threading.Event(), list[JobAccount]()
+    client, table = copy.deployment.aws.dynamodb, copy.deployment.job_service.table
+
+    def watch() -> None:
+        while not stop.wait(1.0):
+            seen.append(draw_up(client, table))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_killed(copy: Copy) -> None:
     count = 1_000 if WHOLE else 100
-    days = [Period(first=date(2010, 12, 1 + number % 28)) for number in range(count)]
-    with jobs_of(copy.deployment) as jobs:
+    types: list[JobType[Any, Any]] = []
+    with jobs_of(copy.deployment) as jobs, the_account_watched(copy) as accounts:
+        key = jobs.upload(SHIPPED_DAY)
         with workers_killed_all_along(copy, every=2.0, seed=4) as killed:
-            handles = []
-            for number, period in enumerate(days):
-                handle = jobs.submit(SALES_REPORT, period, idempotency_key=f"report {number}")
-                again = jobs.submit(SALES_REPORT, period, idempotency_key=f"report {number}")
-                assert again.id == handle.id
+            handles: list[Handle[Any]] = []
+            for number in range(count):
+                wishes: list[tuple[JobType[Any, Any], Any]] = [
+                    (ORDER_IMPORT, OrdersFile(file=key)),
+                    (CUSTOMER_SEGMENTS, Customers(file=key, shards=2)),
+                    *[(SALES_REPORT, Period(first=date(2010, 12, 1 + number % 28)))] * 8,
+                ]
+                job_type, wish = wishes[number % 10]
+                handle = jobs.submit(job_type, wish, idempotency_key=f"job {number}")
+                assert jobs.submit(job_type, wish, idempotency_key=f"job {number}").id == handle.id
+                types.append(job_type)
                 handles.append(handle)
             killing_ends = time.monotonic() + (120 if WHOLE else 15)
             until(lambda: time.monotonic() > killing_ends, "the killing to end")
         assert killed
         # A killed attempt is found within the type's timeout and a minute, and tried again.
-        for handle in handles:
-            job = handle.wait(600)
+        ended = [handle.wait(600) for handle in handles]
+        for job_type, job in zip(types, ended, strict=True):
             assert [entry.state.ended for entry in job.history].count(True) == 1
-            # Killed three times is what the retry policy gives up on; anything else is not.
-            assert job.state is State.SUCCEEDED or job.attempt == SALES_REPORT.retry.attempts
+            # Killed as often as the retry policy goes is what it gives up on, and a parent on such a child.
+            given_up = [job, *(jobs.get(child) for child in job.children)]
+            assert job.state is State.SUCCEEDED or any(each.attempt >= job_type.retry.attempts for each in given_up), (
+                job
+            )
     account = json.loads(copy.offload("audit", "--json").stdout)
-    assert account["adds_up"], account
-    [line] = [each for each in account["jobs"]["lines"] if each["type"] == SALES_REPORT.name]
-    assert (line["accepted"], line["ended"]) == (count, count)
+    assert account["jobs"]["adds_up"], account
+    accepted = {line["type"]: (line["accepted"], line["ended"]) for line in account["jobs"]["lines"]}
+    for job_type, number in Counter(types).items():
+        assert accepted[job_type.name] == (number, number)
+    # While we look a job may be between two states, and is there at the next look.
+    assert len(accounts) > 5
+    for before, after in pairwise(accounts):
+        both = [one.type for one, two in zip(before.lines, after.lines, strict=True) if one.missing and two.missing]
+        assert both == []
+    # However many imports published the day, and however often they were killed, each order counts once.
+    assert any(job.state is State.SUCCEEDED for job in ended if job.type == ORDER_IMPORT.name)
+    until(lambda: settled(copy.deployment), "the ledger", 240)
+    ledger = json.loads(copy.offload("ledger", "show", "--json").stdout)
+    assert (ledger["orders"], ledger["revenue"]) == (137, "58635.56")
 
 
 def test_an_urgent_job_starts_before_the_queue_of_the_others(jobs: Jobs) -> None:
