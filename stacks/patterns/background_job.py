@@ -21,7 +21,7 @@ from constructs import Construct
 from cronsim import CronSim, CronSimError
 
 from offload.contracts.jobs.catalogue import JOB_TYPES
-from offload.contracts.jobs.job_type import JobType, Schedule
+from offload.contracts.jobs.job_type import JobType, Schedule, rate_of
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.job_service import JobService
@@ -273,8 +273,13 @@ def _schedule_refusal(schedule: Schedule[Any]) -> str | None:
         zone = ZoneInfo(schedule.timezone)
     except (ZoneInfoNotFoundError, ValueError):
         return f"schedule: there is no time zone '{schedule.timezone}': use an IANA name, such as Europe/London"
+    if rate_of(schedule.cron):
+        return None
     if len(schedule.cron.split()) != _CRON_FIELDS:
-        return f"schedule: cron '{schedule.cron}': it has five fields: minute, hour, day of month, month, day of week"
+        return (
+            f"schedule: cron '{schedule.cron}': it has five fields: minute, hour, day of month, month, day of week; "
+            "or it is a rate: rate(90 minutes)"
+        )
     try:
         next(CronSim(schedule.cron, datetime.now(zone)))
     except CronSimError as error:

@@ -14,7 +14,7 @@ import pytest
 from msgspec import Struct
 
 from offload.contracts.jobs.job import Job, State
-from offload.contracts.jobs.job_type import CatchUp, JobType, Overlap, Schedule
+from offload.contracts.jobs.job_type import CatchUp, JobType, Overlap, Schedule, rate_of
 from offload.contracts.jobs.shop import SALES_REPORT
 from offload.runtime.jobs import schedules
 from offload.runtime.jobs.schedules import BadSchedule, Fired, due_fires, fire_times, next_fires
@@ -130,6 +130,18 @@ def test_a_rate_goes_by_elapsed_time_over_a_clock_change(change: datetime, times
         fired.append(time)
     assert len(fired) == times
     assert {later - earlier for earlier, later in pairwise(fired)} == {timedelta(minutes=30)}
+
+
+def test_a_rate_that_no_cron_can_say_keeps_its_distance_over_a_clock_change() -> None:
+    change = datetime(2026, 10, 25, 1, tzinfo=UTC)
+    fired = list(islice(fire_times(nightly("rate(90 minutes)"), change - DAY), 40))
+    assert {later - earlier for earlier, later in pairwise(fired)} == {timedelta(minutes=90)}
+    assert change - DAY < fired[0] <= change - DAY + timedelta(minutes=90)
+    # The same ones whenever one begins to look, and never the moment itself.
+    assert next(iter(fire_times(nightly("rate(90 minutes)"), fired[7]))) == fired[8]
+    assert rate_of("rate(1 hour)") == timedelta(hours=1)
+    for wrong in ("rate(0 minutes)", "rate(5 weeks)", "rate(1.5 hours)", "0 2 * * *"):
+        assert rate_of(wrong) is None
 
 
 # Catching up
@@ -295,6 +307,34 @@ def test_queue_starts_each_fire_time_when_the_run_before_has_ended(bench: JobBen
         at(bench, 27, 9, minute)
         assert schedules.fire(bench.store, nights).started == started
     assert scheduled_for(bench) == [f"2026-11-{day}T02:00:00Z" for day in (25, 26, 27)]
+
+
+@pytest.mark.parametrize("change", [SPRING, AUTUMN])
+@pytest.mark.parametrize(
+    ("overlap", "second", "after_the_end"),
+    [
+        (Overlap.SKIP, Fired(skipped=1), Fired()),
+        (Overlap.QUEUE, Fired(waiting=1), Fired(started=1)),
+        (Overlap.ALLOW, Fired(started=1), Fired()),
+    ],
+)
+def test_on_the_night_of_a_clock_change_the_run_before_counts_as_on_any_other(
+    bench: JobBench, change: datetime, overlap: Overlap, second: Fired, after_the_end: Fired
+) -> None:
+    london = kind(overlap)
+    bench.time = change - DAY
+    schedules.fire(bench.store, london)
+    before, at_change = next_fires(nightly(), bench.time, 2)
+    bench.time = before
+    assert schedules.fire(bench.store, london) == Fired(started=1)
+    bench.time = at_change
+    assert schedules.fire(bench.store, london) == second
+    # The hour that comes twice, or never, is no second night.
+    bench.time = at_change + timedelta(hours=1)
+    assert schedules.fire(bench.store, london).started == 0
+    end(bench, jobs(bench)[-1])
+    bench.time = at_change + timedelta(hours=2)
+    assert schedules.fire(bench.store, london) == after_the_end
 
 
 def test_allow_starts_a_run_beside_the_one_before(bench: JobBench) -> None:

@@ -15,6 +15,7 @@ InputT = TypeVar("InputT", bound=Struct)
 ResultT = TypeVar("ResultT", bound=Struct)
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_RATE: Final = re.compile(r"rate\(([1-9][0-9]{0,4}) (minute|hour|day)s?\)")
 
 
 class Priority(StrEnum):
@@ -93,7 +94,8 @@ class Retention:
 class Schedule(Generic[InputT]):
     """When a type's jobs start by themselves, with `input`.
 
-    `cron` has five fields (minute, hour, day of month, month, day of week), in the IANA zone `timezone`.
+    `cron` has five fields (minute, hour, day of month, month, day of week), in the IANA zone `timezone`; or it is a
+    rate, as EventBridge writes it: `rate(90 minutes)`, by elapsed time from a midnight of the zone.
     `window` is how far back `CatchUp.ALL` and `CatchUp.ONE` look.
     """
 
@@ -103,6 +105,12 @@ class Schedule(Generic[InputT]):
     overlap: Overlap = Overlap.SKIP
     catch_up: CatchUp = CatchUp.ONE
     window: timedelta = timedelta(days=1)
+
+
+def rate_of(cron: str) -> timedelta | None:
+    """The time between two fires of a schedule that is a rate; None for one that is not written as a rate."""
+    match = _RATE.fullmatch(cron)
+    return timedelta(**{f"{match[2]}s": int(match[1])}) if match else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -23,7 +23,7 @@ from cronsim import CronSim, CronSimError
 
 from offload.contracts.jobs.api import ScheduleState
 from offload.contracts.jobs.job import Submit
-from offload.contracts.jobs.job_type import CatchUp, JobType, Overlap, Schedule
+from offload.contracts.jobs.job_type import CatchUp, JobType, Overlap, Schedule, rate_of
 from offload.runtime import aws
 from offload.runtime.jobs.items import moment, number
 from offload.runtime.jobs.refusals import IdempotencyConflict, NoSuchJob, NotDeployed
@@ -38,6 +38,8 @@ LONGEST_QUEUE: Final = 100
 
 _FIELDS: Final = 5
 _SHOWN: Final = 5
+# The midnight from which rates count: any would do that stays.
+_RATES_BEGIN: Final = datetime(2000, 1, 1)  # noqa: DTZ001 -- it is given the schedule's zone
 
 
 class BadSchedule(ValueError):
@@ -58,6 +60,9 @@ def fire_times(schedule: Schedule[Any], after: datetime) -> Iterator[datetime]:
         zone = ZoneInfo(schedule.timezone)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise BadSchedule(f"time zone '{schedule.timezone}': use an IANA name, as Europe/London") from error
+    if period := rate_of(schedule.cron):
+        begin = _RATES_BEGIN.replace(tzinfo=zone).astimezone(UTC)
+        return (begin + period * number for number in count((after - begin) // period + 1))
     if len(schedule.cron.split()) != _FIELDS:
         raise BadSchedule(f"cron '{schedule.cron}': five fields: minute, hour, day of month, month, day of week")
     try:
@@ -86,9 +91,9 @@ def due_fires(schedule: Schedule[Any], looked_until: datetime, now: datetime) ->
     return within if schedule.catch_up is CatchUp.ALL else on_time or within[-1:]
 
 
-def next_fires(schedule: Schedule[Any], now: datetime, count: int = _SHOWN) -> tuple[datetime, ...]:
-    """The next `count` fire times, in UTC; raises BadSchedule."""
-    return tuple(islice(fire_times(schedule, now), count))
+def next_fires(schedule: Schedule[Any], now: datetime, shown: int = _SHOWN) -> tuple[datetime, ...]:
+    """The next `shown` fire times, in UTC; raises BadSchedule."""
+    return tuple(islice(fire_times(schedule, now), shown))
 
 
 def fire(store: JobStore, job_type: JobType[Any, Any]) -> Fired:
