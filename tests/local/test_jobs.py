@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from botocore.credentials import Credentials
 
-from offload.client.job_calls import JobRefused
+from offload.client.job_calls import JobRefused, Signer
 from offload.client.jobs import Handle, Jobs
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.job_type import JobType, Priority
@@ -157,6 +158,19 @@ def test_an_unsigned_call_is_refused(deployed: Copy) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{deployed.deployment.job_service.endpoint}/jobs")  # noqa: S310 -- loopback
     assert refused.value.code == 403
+
+
+def test_a_wrong_signature_and_a_signer_without_the_permission_are_told_what_it_needs(deployed_with_iam: Copy) -> None:
+    deployment = deployed_with_iam.deployment
+    iam, name = deployment.aws.iam, "nobody-in-particular"
+    iam.create_user(UserName=name)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    for secret in (key["SecretAccessKey"], "not the secret"):
+        with jobs_of(deployment) as jobs:
+            jobs._signer = Signer(Credentials(key["AccessKeyId"], secret), deployment.aws.session.region_name)
+            with pytest.raises(JobRefused, match="execute-api:Invoke") as refused:
+                jobs.submit(SALES_REPORT, Period())
+        assert (refused.value.type, refused.value.status) == ("forbidden", 403)
 
 
 @pytest.mark.parametrize(
