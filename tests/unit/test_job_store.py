@@ -349,6 +349,8 @@ def test_a_submit_may_ask_to_be_unique_where_the_type_does_not(service: Service)
     assert service.submit(input=Mail(to="ann")) != first
     service.pass_time(hours=2)
     assert service.submit(input=Mail(to="ann"), unique_for=3600.0) != first
+    with pytest.raises(BadTime, match="unique_for: more than a year"):
+        service.submit(input=Mail(to="ann"), unique_for=1e308)
     assert service.adds_up()
 
 

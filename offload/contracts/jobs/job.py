@@ -109,8 +109,8 @@ class Submit(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     """One wish for a job. At most one of `delay` (seconds) and `run_at`.
 
     `idempotency_key`: the same key and content is the same job; other content under the key is a conflict.
-    `unique_for` (seconds) overrides how long the type keeps jobs unique; where the type keeps none, the same input is
-    one job for so long.
+    `unique_for` (seconds, at most a year) overrides how long the type keeps jobs unique; where the type keeps none, the
+    same input is one job for so long.
     """
 
     type: str
@@ -120,6 +120,6 @@ class Submit(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     run_at: Moment | None = None
     priority: Priority = Priority.NORMAL
     tags: Annotated[tuple[Tag, ...], Meta(max_length=20)] = ()
-    unique_for: Annotated[float, Meta(gt=0)] | None = None
+    unique_for: Annotated[float, Meta(gt=0, le=LONGEST_DELAY_SECONDS)] | None = None
     traceparent: str | None = None
     retry_of: Id | None = None

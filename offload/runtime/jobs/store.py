@@ -1200,6 +1200,9 @@ def _checked(job_type: JobType[Any, Any], wish: Submit) -> bytes:
 def _run_at(wish: Submit, now: datetime) -> datetime:
     if wish.delay is not None and wish.run_at is not None:
         raise BadTime("delay, run_at: give one of them")
+    if (wish.unique_for or 0) > LONGEST_DELAY_SECONDS:
+        # A wish that came in an event has no bound of its own.
+        raise BadTime("unique_for: more than a year")
     run_at = wish.run_at if wish.run_at is not None else now + timedelta(seconds=wish.delay or 0)
     if run_at - now > timedelta(seconds=LONGEST_DELAY_SECONDS):
         raise BadTime("run_at: more than a year ahead; submit the job again nearer to its time")
