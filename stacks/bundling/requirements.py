@@ -17,6 +17,7 @@ DISTRIBUTION_OF: Mapping[str, str] = {
     "fitz": "pymupdf",
     "jose": "python-jose",
     "jwt": "pyjwt",
+    "nacl": "pynacl",
     "PIL": "pillow",
     "yaml": "pyyaml",
 }
