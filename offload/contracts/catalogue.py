@@ -8,6 +8,7 @@ from offload.contracts.event import EventData
 from offload.contracts.jobs.events import JobFinished, JobWanted
 from offload.contracts.orders import OrderCancelled, OrderPlaced
 from offload.contracts.stock import StockLow
+from offload.contracts.subscriptions.events import SUBSCRIPTION_EVENTS
 from offload.contracts.webhooks.github import RELEASES, PullRequestClosed
 
 EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
@@ -16,6 +17,7 @@ EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     StockLow,
     JobWanted,
     JobFinished,
+    *SUBSCRIPTION_EVENTS,
     *RELEASES,
     PullRequestClosed,
 )
