@@ -35,7 +35,8 @@ class EndpointHealth(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an endpoint fares. Times are aware.
 
     `in_a_row` are failures since the last success; `window` is how many deliveries may go to it at once: 1 for a new
-    one, doubled while they succeed; `proven` when its latest round succeeded, and was not slow.
+    one, doubled while they succeed; `proven` when its latest round succeeded, and was not slow. `paused` while its
+    subscription is, and until a sender has seen that it is no more.
     """
 
     failure_rate: float = 0.0
@@ -46,6 +47,7 @@ class EndpointHealth(Struct, frozen=True, kw_only=True, omit_defaults=True):
     parkings: int = 0
     window: int = 1
     proven: bool = False
+    paused: bool = False
 
 
 class Signal(Struct, frozen=True, kw_only=True):
@@ -58,7 +60,7 @@ class Signal(Struct, frozen=True, kw_only=True):
 
 
 class Round(Struct, frozen=True, kw_only=True):
-    """What one round of attempts at an endpoint showed: outcomes in their order, the longest time, who asked to wait."""
+    """What one round of attempts at an endpoint showed: outcomes in order, the longest time, who asked to wait."""
 
     outcomes: tuple[bool, ...]
     slowest: timedelta

@@ -145,12 +145,12 @@ def number(value: datetime) -> dict[str, str]:
 
 def delivery_id(subscription: str, source: str, event: str) -> str:
     """The id of the one delivery of an event to a subscription."""
-    return f"dlv_{sha256(f'{subscription}\0{source}\0{event}'.encode()).hexdigest()[:32]}"
+    return f"dlv_{_digest(subscription, source, event)}"
 
 
 def body_key(source: str, event: str) -> str:
     """The partition of an event's body."""
-    return f"body#{sha256(f'{source}\0{event}'.encode()).hexdigest()[:32]}"
+    return f"body#{_digest(source, event)}"
 
 
 def record_key(subscription: str) -> dict[str, Any]:
@@ -264,3 +264,7 @@ def health_of(item: Item) -> EndpointHealth:
 def text(item: Item, name: str) -> str:
     """A text attribute, empty when it is not there."""
     return str(item.get(name, {}).get("S", ""))
+
+
+def _digest(*parts: str) -> str:
+    return sha256("\0".join(parts).encode()).hexdigest()[:32]

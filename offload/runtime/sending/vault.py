@@ -21,7 +21,7 @@ from offload.runtime.lean_aws import Service
 
 _WITHIN: Final = 5.0  # seconds
 # Standard Webhooks: 24 to 64 random bytes (spec/standard-webhooks.md).
-SECRET_PREFIX: Final = "whsec_"
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 -- the prefix of all of them
 PUBLIC_PREFIX: Final = "whpk_"
 _MADE_BYTES: Final = 32
 _SHORTEST, _LONGEST = 24, 64

@@ -1,0 +1,1 @@
+"""Plans deliveries: one for each event and subscription."""

@@ -1,0 +1,113 @@
+"""Takes tokens, and sends what the subscriptions that they name are owed: all of a batch at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from offload.contracts.subscriptions.policy import Policy
+from offload.runtime.http.guard import Guard
+from offload.runtime.lean_aws import services
+from offload.runtime.log import Logger
+from offload.runtime.sending.bus import BusSignals
+from offload.runtime.sending.deliveries import Deliveries
+from offload.runtime.sending.sender import Sender, Sent
+from offload.runtime.sending.subscriptions import Subscriptions
+from offload.runtime.sending.tokens import QueueTokens, subscription_of
+from offload.runtime.sending.transport import Transport
+from offload.runtime.sending.vault import Vault
+from offload.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+class SenderSettings(Settings, frozen=True, kw_only=True):
+    """What the WebhookSender pattern puts into the function's environment."""
+
+    offload_subscriptions_table: str
+    offload_sending: str
+    offload_sender_queue_url: str
+    offload_sender_trouble_queue_url: str
+    offload_sealing_secret: str
+    offload_bus: str
+
+
+log = Logger("delivery_sender")
+settings = SenderSettings.from_environment()
+policy = msgspec.json.decode(settings.offload_sending, type=Policy)
+# One loop for the life of the worker: connections that are warm stay so from one invocation to the next.
+loop = asyncio.new_event_loop()
+_ends_at = 0.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _left() -> timedelta:
+    return timedelta(seconds=_ends_at - time.monotonic())
+
+
+sender = Sender(
+    subscriptions=Subscriptions(settings.offload_subscriptions_table, _now),
+    deliveries=Deliveries(settings.offload_subscriptions_table, policy, _now),
+    vault=Vault.of_secret(settings.offload_sealing_secret, services()[2]),
+    transport=Transport(
+        Guard.from_environment(),
+        timeout=policy.timeout,
+        connect=timedelta(seconds=policy.connect_seconds),
+        now=_now,
+    ),
+    tokens=QueueTokens(settings.offload_sender_queue_url, settings.offload_sender_trouble_queue_url),
+    signals=BusSignals(settings.offload_bus),
+    policy=policy,
+    now=_now,
+    left=_left,
+    log=log,
+)
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """One batch of tokens; a token whose work failed comes again (partial batch response)."""
+    global _ends_at
+    began = time.monotonic()
+    _ends_at = began + context.get_remaining_time_in_millis() / 1000
+    by_subscription: dict[str, list[str]] = {}
+    for record in event["Records"]:
+        try:
+            by_subscription.setdefault(subscription_of(record["body"]), []).append(record["messageId"])
+        except ValueError as error:
+            # No retry makes it one; nobody is owed anything by it.
+            log.warning("not a token", message_id=record["messageId"], why=str(error))
+    names = list(by_subscription)
+    results = loop.run_until_complete(_all(names))
+    failed = []
+    sent = Sent()
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, Sent):
+            sent.attempts += result.attempts
+            sent.delivered += result.delivered
+            sent.given_up += result.given_up
+        else:
+            failed += by_subscription[name]
+            log.error("sender", exc_info=result, subscription=name)
+    log.info(
+        "round",
+        subscriptions=len(names),
+        attempts=sent.attempts,
+        delivered=sent.delivered,
+        given_up=sent.given_up,
+        duration_ms=round((time.monotonic() - began) * 1000),
+        request_id=context.aws_request_id,
+    )
+    return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
+
+
+async def _all(names: Sequence[str]) -> list[Sent | BaseException]:
+    return await asyncio.gather(*(sender.work(name) for name in names), return_exceptions=True)

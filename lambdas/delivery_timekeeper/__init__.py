@@ -1,0 +1,1 @@
+"""Wakes the senders of what is due."""

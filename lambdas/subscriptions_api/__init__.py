@@ -1,0 +1,1 @@
+"""The API of subscriptions and deliveries."""

@@ -1,0 +1,248 @@
+"""What may be done with subscriptions: checked at the door, and nothing half done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from offload.contracts.subscriptions import filters
+from offload.contracts.subscriptions.catalogue import OUTWARD, TEST_TYPE
+from offload.contracts.subscriptions.policy import Policy
+from offload.contracts.subscriptions.subscription import (
+    MOST_SECRETS,
+    Change,
+    Created,
+    Rotated,
+    Subscription,
+    SubscriptionState,
+    Why,
+    Wish,
+)
+from offload.runtime.http.connect import Resolve, addresses_of
+from offload.runtime.http.guard import AddressRefused, Guard
+from offload.runtime.sending import vault as vaults
+from offload.runtime.sending.deliveries import Deliveries
+from offload.runtime.sending.items import Holding, KeptSecret, Record
+from offload.runtime.sending.refusals import (
+    BadFilter,
+    BadHeader,
+    BadSecret,
+    BadTypes,
+    BadUrl,
+    TooManySecrets,
+)
+from offload.runtime.sending.subscriptions import Subscriptions
+from offload.runtime.sending.transport import is_arn
+from offload.runtime.sending.vault import Vault
+
+LONGEST_OVERLAP: Final = timedelta(days=30)
+
+# What the connection, the message's framing and the signature say is not a subscription's to change.
+_NOT_OWN: Final = re.compile(
+    r"webhook-.*|host|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|content-.*|expect|"
+    r"accept-encoding|user-agent|traceparent|x-amz-.*",
+    re.IGNORECASE,
+)
+
+
+class Subscribing:
+    """Creates and changes subscriptions. `destinations` are patterns of ARNs that may be sent to (`*` at the end)."""
+
+    def __init__(
+        self,
+        subscriptions: Subscriptions,
+        deliveries: Deliveries,
+        vault: Vault,
+        guard: Guard,
+        policy: Policy,
+        now: Callable[[], datetime],
+        *,
+        destinations: Sequence[str],
+        resolve: Resolve = addresses_of,
+    ) -> None:
+        self._subscriptions = subscriptions
+        self._deliveries = deliveries
+        self._vault = vault
+        self._guard = guard
+        self._policy = policy
+        self._now = now
+        self._destinations = destinations
+        self._resolve = resolve
+
+    def create(self, wish: Wish, idempotency_key: str | None) -> tuple[Created, bool]:
+        """Creates a subscription; returns it, with its secret when it is new, and whether it is.
+
+        Raises a Refusal for what cannot be, and nothing is kept then.
+        """
+        self._check(wish.url, wish.types, wish.filter, wish.headers)
+        now = self._now()
+        try:
+            secret = vaults.brought(wish.secret) if wish.secret else vaults.new_secret()
+        except vaults.BadSecret as error:
+            raise BadSecret(str(error)) from error
+        name = Subscriptions.new_id(idempotency_key)
+        seeds = (vaults.new_secret(),) if wish.ed25519 else ()
+        holding = Holding(secrets=(KeptSecret(value=secret),), seeds=seeds, headers=dict(wish.headers))
+        record = Record(
+            id=name,
+            tenant=wish.tenant,
+            url=wish.url,
+            types=wish.types,
+            filter=wish.filter,
+            header_names=tuple(sorted(wish.headers)),
+            rate=wish.rate,
+            ordered=wish.ordered,
+            public_key=vaults.public_key(seeds[0]) if seeds else None,
+            description=wish.description,
+            tags=wish.tags,
+            created_at=now,
+            changed_at=now,
+            digest=sha256(msgspec.json.encode(wish, order="deterministic")).hexdigest(),
+            sealed=self._sealed(name, holding),
+        )
+        kept, new = self._subscriptions.add(record)
+        shown = self.show(kept.id) if not new else self._shown(kept)
+        return Created(subscription=shown, secret=vaults.shown(secret) if new and not wish.secret else None), new
+
+    def show(self, subscription: str) -> Subscription:
+        """A subscription as it stands; raises NoSuchSubscription."""
+        record, health = self._subscriptions.get(subscription)
+        return record.shown(health, self._now(), self._policy.pause_after)
+
+    def change(self, subscription: str, wanted: Change) -> Subscription:
+        """Changes what `wanted` says; raises a Refusal."""
+        record, _ = self._subscriptions.get(subscription)
+        self._check(
+            _or(wanted.url, record.url),
+            _or(wanted.types, record.types),
+            record.filter if isinstance(wanted.filter, UnsetType) else wanted.filter,
+            {} if isinstance(wanted.headers, UnsetType) else wanted.headers,
+            changed_url=wanted.url is not UNSET,
+        )
+
+        def changed(before: Record) -> Record:
+            fields: dict[str, Any] = {
+                name: value
+                for name in ("url", "types", "filter", "rate", "description", "tags")
+                if (value := getattr(wanted, name)) is not UNSET
+            }
+            if not isinstance(wanted.headers, UnsetType):
+                holding = replace(self._open(before), headers=dict(wanted.headers))
+                fields |= {
+                    "header_names": tuple(sorted(wanted.headers)),
+                    "sealed": self._sealed(before.id, holding),
+                }
+            return replace(before, **fields)
+
+        return self._shown(self._subscriptions.change(subscription, changed))
+
+    def pause(self, subscription: str) -> Subscription:
+        """Pauses it: what is owed to it waits."""
+        self._subscriptions.set_state(subscription, SubscriptionState.PAUSED, Why.BY_REQUEST)
+        return self.show(subscription)
+
+    def resume(self, subscription: str) -> Subscription:
+        """Lets it go on, oldest first."""
+        self._subscriptions.set_state(subscription, SubscriptionState.ACTIVE, None)
+        return self.show(subscription)
+
+    def rotate(self, subscription: str, overlap: timedelta, secret: str | None = None) -> Rotated:
+        """A new secret beside the old one, which signs too until `overlap` is over. Raises a Refusal."""
+        try:
+            new = vaults.brought(secret) if secret else vaults.new_secret()
+        except vaults.BadSecret as error:
+            raise BadSecret(str(error)) from error
+        until = self._now() + overlap
+
+        def rotated(before: Record) -> Record:
+            holding = self._open(before)
+            kept = tuple(
+                replace(each, until=until if each.until is None else min(each.until, until))
+                for each in holding.secrets
+                if each.until is None or each.until > self._now()
+            )
+            if len(kept) >= MOST_SECRETS:
+                raise TooManySecrets(f"{len(kept)} secrets sign at this moment, {MOST_SECRETS} may: wait for one to go")
+            secrets = (KeptSecret(value=new), *kept)
+            return replace(
+                before, sealed=self._sealed(before.id, replace(holding, secrets=secrets)), secrets=len(secrets)
+            )
+
+        record = self._subscriptions.change(subscription, rotated)
+        return Rotated(subscription=self._shown(record), secret=vaults.shown(new), old_until=until)
+
+    def delete(self, subscription: str) -> None:
+        """Deletes it; what is owed to it is given up with that reason."""
+        self._subscriptions.delete(subscription)
+
+    def holding(self, subscription: str) -> tuple[Record, Holding]:
+        """A subscription and what it holds in secret, for who sends to it."""
+        record, _ = self._subscriptions.get(subscription)
+        return record, self._open(record)
+
+    def _shown(self, record: Record) -> Subscription:
+        _, health = self._subscriptions.get(record.id)
+        return record.shown(health, self._now(), self._policy.pause_after)
+
+    def _open(self, record: Record) -> Holding:
+        return msgspec.json.decode(self._vault.open(record.id, record.sealed), type=Holding)
+
+    def _sealed(self, subscription: str, holding: Holding) -> bytes:
+        return self._vault.seal(subscription, msgspec.json.encode(holding))
+
+    def _check(
+        self,
+        url: str,
+        types: Sequence[str],
+        wanted: filters.Filter | None,
+        headers: dict[str, str],
+        *,
+        changed_url: bool = True,
+    ) -> None:
+        if changed_url:
+            self._check_url(url)
+        for pattern in types:
+            if not filters.is_pattern(pattern):
+                raise BadTypes(f"types: '{pattern}' is no event type, no prefix as order.*, and not *")
+            if not any(filters.type_matches((pattern,), name) for name in (*OUTWARD, TEST_TYPE)):
+                raise BadTypes(f"types: '{pattern}' is none of {', '.join(sorted(OUTWARD))}")
+        if wanted is not None:
+            try:
+                filters.check(wanted)
+            except filters.BadFilter as error:
+                raise BadFilter(str(error)) from error
+        for name in headers:
+            if _NOT_OWN.fullmatch(name):
+                raise BadHeader(f"headers: '{name}' is not the subscription's to set")
+
+    def _check_url(self, url: str) -> None:
+        if url.startswith("arn:"):
+            if not is_arn(url):
+                raise BadUrl(f"url: '{url}' is no ARN of an SQS queue or an EventBridge bus")
+            if not any(_allows(pattern, url) for pattern in self._destinations):
+                raise BadUrl(
+                    f"url: '{url}' is not among this environment's destinations: [sending] destinations in its file"
+                )
+            return
+        try:
+            target = self._guard.target(url)
+            self._guard.checked(target.host, target.port, self._resolve(target.host, target.port))
+        except AddressRefused as error:
+            raise BadUrl(f"url: {error}") from error
+        except OSError as error:
+            raise BadUrl(f"url: the name '{target.host}' cannot be resolved ({error}): is it spelled right?") from error
+
+
+def _allows(pattern: str, arn: str) -> bool:
+    return arn.startswith(pattern[:-1]) if pattern.endswith("*") else arn == pattern
+
+
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is UNSET else value

@@ -1,0 +1,59 @@
+"""Tokens: messages that say "look at this subscription", in two lanes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from offload.runtime import aws
+from offload.runtime.sending.health import EndpointHealth
+
+# SQS: 10 messages a batch (quotas-messages.html, read 2026-11-23).
+_BATCH: Final = 10
+
+
+class QueueTokens:
+    """Sends tokens to the queue of endpoints that are well, or to that of those in trouble or not known yet."""
+
+    def __init__(self, well: str, trouble: str) -> None:
+        self._well = well
+        self._trouble = trouble
+
+    def send(self, subscription: str, *, proven: bool, delay: timedelta = timedelta(0)) -> None:
+        """Sends one, to come after `delay`, at most 15 minutes, in whole seconds."""
+        aws.sqs().send_message(
+            QueueUrl=self._well if proven else self._trouble,
+            MessageBody=_body(subscription),
+            DelaySeconds=int(delay.total_seconds()),
+        )
+
+    def send_all(self, healths: Mapping[str, EndpointHealth]) -> None:
+        """Sends one for each of the subscriptions; raises TokensNotTaken when the queue does not take all of them."""
+        for queue, proven in ((self._well, True), (self._trouble, False)):
+            names = [name for name, health in healths.items() if health.proven is proven]
+            for start in range(0, len(names), _BATCH):
+                self._send_batch(queue, names[start : start + _BATCH])
+
+    def _send_batch(self, queue: str, names: Iterable[str]) -> None:
+        entries: Any = [{"Id": str(index), "MessageBody": _body(name)} for index, name in enumerate(names)]
+        answer = aws.sqs().send_message_batch(QueueUrl=queue, Entries=entries)
+        if failed := answer.get("Failed"):
+            raise TokensNotTaken(f"{len(failed)} of {len(entries)} tokens: {failed[0].get('Message', '')}")
+
+
+class TokensNotTaken(Exception):
+    """The queue did not take every token."""
+
+
+def subscription_of(body: str) -> str:
+    """The subscription that a token names; raises ValueError for what is no token."""
+    read = json.loads(body)
+    if not isinstance(read, dict) or not isinstance(name := read.get("subscription"), str):
+        raise ValueError("not a token")
+    return name
+
+
+def _body(subscription: str) -> str:
+    return json.dumps({"subscription": subscription})

@@ -1,0 +1,198 @@
+"""One attempt at an endpoint: what is sent, within which limits, and what came back.
+
+Many are made at once in one event loop, over one pool of warm connections whose addresses the guard has checked. A
+destination in AWS, a queue or a bus of another account, is called by botocore in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import botocore.session
+import httpcore
+from botocore.exceptions import BotoCoreError, ClientError
+
+from offload.contracts.subscriptions.subscription import KEPT_OF_ANSWER, Attempt
+from offload.runtime.http.connect import Resolve, addresses_of, async_pool
+from offload.runtime.http.guard import AddressRefused, Guard
+from offload.runtime.sending.items import Entry
+
+USER_AGENT: Final = "Offload"
+
+# As many as an invocation may have under way: ten endpoints, each with its largest window.
+_CONNECTIONS: Final = 240
+# Most servers close after 5 s (Node) or more; a connection that they have closed meanwhile would cost an attempt.
+_KEEPALIVE_SECONDS: Final = 4.0
+# An answer is read for its status; what is beyond is not waited for.
+_LONGEST_ANSWER: Final = 64 * 1024
+_KEPT_HEADERS: Final = 32
+_LONGEST_HEADER: Final = 256
+_ARN: Final = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):(?P<service>sqs|events):(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):"
+    r"(?P<name>(event-bus/)?[A-Za-z0-9_./-]{1,256})"
+)
+
+
+def is_arn(url: str) -> bool:
+    """Whether a subscription's address is the ARN of a queue or a bus."""
+    match = _ARN.fullmatch(url)
+    return match is not None and (match["service"] == "events") == match["name"].startswith("event-bus/")
+
+
+class Transport:
+    """Makes attempts. `timeout` is for one in all; `now` the clock of the attempts' times."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        timeout: timedelta,
+        connect: timedelta,
+        now: Callable[[], datetime],
+        context: ssl.SSLContext | None = None,
+        resolve: Resolve = addresses_of,
+    ) -> None:
+        self._guard = guard
+        self._timeout = timeout.total_seconds()
+        self._connect = connect.total_seconds()
+        self._now = now
+        self._pool: httpcore.AsyncConnectionPool | None = None
+        self._context = context
+        self._resolve = resolve
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    async def attempt(self, url: str, entry: Entry, body: bytes, headers: Mapping[str, str]) -> Attempt:
+        """One attempt, its number the one after those there were; it never raises for what a receiver does."""
+        began, at = time.monotonic(), self._now()
+        status: int | None = None
+        error, text = "", ""
+        answered: dict[str, str] = {}
+        try:
+            if is_arn(url):
+                status = await asyncio.to_thread(self._to_aws, url, entry, body, headers)
+            else:
+                async with asyncio.timeout(self._timeout):
+                    status, answered, text = await self._post(url, body, headers)
+        except TimeoutError:
+            error = f"no answer within {self._timeout:g} s"
+        except AddressRefused as refused:
+            error = f"address refused ({refused.rule}): {refused}"
+        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as failed:
+            error = _told(failed)
+        except (httpcore.UnsupportedProtocol, ssl.SSLError, OSError, UnicodeError) as failed:
+            error = _told(failed)
+        except (BotoCoreError, ClientError) as failed:
+            error = str(failed)
+        return Attempt(
+            number=entry.attempts + 1,
+            at=at,
+            duration_ms=round((time.monotonic() - began) * 1000),
+            status=status,
+            error=error[:500],
+            headers=answered,
+            body=text,
+            url=url,
+        )
+
+    async def close(self) -> None:
+        """Closes what is kept open."""
+        if self._pool is not None:
+            await self._pool.aclose()
+            self._pool = None
+
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, dict[str, str], str]:
+        target = self._guard.target(url)
+        if self._pool is None:
+            self._pool = async_pool(
+                self._guard,
+                resolve=self._resolve,
+                context=self._context,
+                connections=_CONNECTIONS,
+                keepalive_seconds=_KEEPALIVE_SECONDS,
+            )
+        sent = {
+            "host": target.authority,
+            "user-agent": USER_AGENT,
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "accept-encoding": "identity",
+            **headers,
+        }
+        limits = {"connect": self._connect, "read": self._timeout, "write": self._timeout, "pool": self._timeout}
+        where = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+        async with self._pool.stream(
+            "POST", where, headers=list(sent.items()), content=body, extensions={"timeout": limits}
+        ) as response:
+            answered = _headers(response.headers)
+            # The status is the answer; its text is for whoever looks it up, as far as it comes.
+            return response.status, answered, await _text(response)
+
+    def _to_aws(self, arn: str, entry: Entry, body: bytes, headers: Mapping[str, str]) -> int:
+        match = _ARN.fullmatch(arn)
+        if match is None:
+            raise OSError(f"'{arn}' is no ARN of a queue or a bus")
+        client = self._client(match["service"], match["region"])
+        if match["service"] == "sqs":
+            url = client.get_queue_url(QueueName=match["name"], QueueOwnerAWSAccountId=match["account"])["QueueUrl"]
+            attributes = {name: {"DataType": "String", "StringValue": value} for name, value in headers.items()}
+            answer = client.send_message(
+                QueueUrl=url, MessageBody=body.decode(), MessageAttributes=dict(list(attributes.items())[:10])
+            )
+        else:
+            detail = {**json.loads(body), "delivery": entry.delivery}
+            answer = client.put_events(
+                Entries=[
+                    {
+                        "EventBusName": arn,
+                        "Source": entry.source,
+                        "DetailType": entry.type,
+                        "Detail": json.dumps(detail),
+                    }
+                ]
+            )
+            [result] = answer["Entries"]
+            if result.get("ErrorCode"):
+                raise OSError(f"{result['ErrorCode']}: {result.get('ErrorMessage', '')}")
+        return int(answer["ResponseMetadata"]["HTTPStatusCode"])
+
+    def _client(self, service: str, region: str) -> Any:
+        if (service, region) not in self._clients:
+            session = botocore.session.get_session()
+            config = botocore.config.Config(
+                connect_timeout=self._connect, read_timeout=self._timeout, retries={"total_max_attempts": 1}
+            )
+            self._clients[service, region] = session.create_client(service, region_name=region, config=config)
+        return self._clients[service, region]
+
+
+async def _text(response: httpcore.Response) -> str:
+    kept, size = b"", 0
+    try:
+        async for chunk in response.aiter_stream():
+            size += len(chunk)
+            kept = (kept + chunk)[:KEPT_OF_ANSWER]
+            if size >= _LONGEST_ANSWER:
+                break
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, TimeoutError):
+        # It was cut short. Whether the receiver took the event is what its status said.
+        pass
+    return kept.decode(errors="replace")
+
+
+def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    found = {}
+    for name, value in pairs[:_KEPT_HEADERS]:
+        found[name.decode("ascii", "replace").lower()[:_LONGEST_HEADER]] = value.decode("latin-1")[:_LONGEST_HEADER]
+    return found
+
+
+def _told(error: Exception) -> str:
+    said = str(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
