@@ -1,4 +1,4 @@
-"""The job service's HTTP API as an OpenAPI document, made from the contracts: `schemas/jobs/openapi.json`.
+"""Our HTTP APIs as OpenAPI documents, made from the contracts: `schemas/jobs/openapi.json` and so on.
 
 Source of the format: OpenAPI 3.1.1, https://spec.openapis.org/oas/v3.1.1.html. Of how the gateway signs, throttles and
 refuses: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-access-control-iam.html.
@@ -9,56 +9,143 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from offload.contracts.jobs.api import IDEMPOTENCY_KEY, PROBLEM, ROUTES, Problem, Route
+from offload.contracts.http_api import IDEMPOTENCY_KEY, PROBLEM, Problem, Route
+from offload.contracts.jobs.api import ROUTES as JOB_ROUTES
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job import Submit
-from offload.runtime.jobs.refusals import (
-    BadRequest,
-    BodyTooLarge,
-    JobRefused,
-    Unavailable,
-    UnsupportedMediaType,
-)
+from offload.contracts.subscriptions.api import ROUTES as SUBSCRIPTION_ROUTES
+from offload.contracts.subscriptions.catalogue import OUTWARD
+from offload.contracts.subscriptions.message import Message
+from offload.runtime.jobs.refusals import REFUSALS as JOB_REFUSALS
+from offload.runtime.refusals import BadRequest, BodyTooLarge, Refusal, Unavailable, UnsupportedMediaType
+from offload.runtime.sending.refusals import REFUSALS as SUBSCRIPTION_REFUSALS
 
 Part = dict[str, Any]
 
-FILE: Final = Path(__file__).parents[2] / "schemas" / "jobs" / "openapi.json"
-
+_SCHEMAS: Final = Path(__file__).parents[2] / "schemas"
 _PLACE: Final = "#/components/schemas/{name}"
-_REFUSALS: Final = {each.slug: each for each in JobRefused.__subclasses__()}
-_MEANINGS: Final = {200: "OK", 201: "Created", 303: "Elsewhere"}
-_PATH_PARAMETERS: Final = {"id": "A job's id.", "type": "A job type's name."}
+_MEANINGS: Final = {200: "OK", 201: "Created", 204: "Done", 303: "Elsewhere"}
 # What the gateway itself answers, before anything of ours runs.
 _BY_THE_GATEWAY: Final = {
     403: "Forbidden: not signed with AWS Signature Version 4, or the signer may not call this route.",
     429: "Too many requests for the gateway's throttle: send it again later.",
 }
-_TRACEPARENT: Final = "The trace that the job belongs to, as W3C Trace Context has it; one that is not is left out."
+_TRACEPARENT: Final = "The trace that the request belongs to, as W3C Trace Context has it; one that is not is left out."
 
 
-def document() -> Part:
+@dataclass(frozen=True, kw_only=True)
+class HttpApi:
+    """One API. `more` are further bodies with a schema; `finish` has the last word on the schemas."""
+
+    name: str
+    title: str
+    description: str
+    stack: str
+    routes: Mapping[str, Route]
+    refusals: Iterable[type[Refusal]]
+    parameters: Mapping[str, str]
+    keyed: str
+    more: tuple[Any, ...] = ()
+    finish: Callable[[dict[str, Part]], None] = lambda _: None
+    webhooks: Callable[[], Part] = field(default=dict)
+
+    @property
+    def file(self) -> Path:
+        """Where its document is."""
+        return _SCHEMAS / self.name / "openapi.json"
+
+
+def _inputs_by_type(schemas: dict[str, Part]) -> None:
+    # What a submit's input is depends on its type.
+    schemas[Submit.__name__]["anyOf"] = [
+        {"properties": {"type": {"const": each.name}, "input": _reference(each.input)}} for each in JOB_TYPES.values()
+    ]
+
+
+def _webhooks() -> Part:
+    """What subscribers receive, by type: OpenAPI's own word for it is `webhooks`."""
+    headers = {
+        "webhook-id": "The delivery's id: the same at each attempt. Do nothing twice for it.",
+        "webhook-timestamp": "When this attempt was made, in seconds since 1970. Refuse what is older than 5 minutes.",
+        "webhook-signature": "Signatures of Standard Webhooks, `v1,` and base64, parted by blanks; one has to fit.",
+    }
+    parameters = [
+        {"name": name, "in": "header", "required": True, "description": what, "schema": {"type": "string"}}
+        for name, what in headers.items()
+    ]
+    found = {}
+    for name, example in OUTWARD.items():
+        schema = {
+            "allOf": [
+                _reference(Message),
+                {"properties": {"type": {"const": name}, "data": _reference(type(example))}},
+            ]
+        }
+        found[name] = {
+            "post": {
+                "summary": inspect.cleandoc(type(example).__doc__ or name).partition("\n")[0],
+                "parameters": parameters,
+                "requestBody": {"required": True, "content": _json(schema)},
+                "responses": {
+                    "2XX": {"description": "Taken."},
+                    "410": {"description": "Gone: the subscription pauses, and this delivery is given up."},
+                    "default": {"description": "Tried again by the schedule."},
+                },
+            }
+        }
+    return found
+
+
+JOBS: Final = HttpApi(
+    name="jobs",
+    title="Offload: jobs",
+    description="Background jobs of a monolith. Every request is signed with AWS Signature Version 4, for the service "
+    "`execute-api`.",
+    stack="platform",
+    routes=JOB_ROUTES,
+    refusals=JOB_REFUSALS,
+    parameters={"id": "A job's id.", "type": "A job type's name."},
+    keyed="The same key and content is the same job, however often it is sent.",
+    more=tuple(part for each in JOB_TYPES.values() for part in (each.input, each.result)),
+    finish=_inputs_by_type,
+)
+SUBSCRIPTIONS: Final = HttpApi(
+    name="subscriptions",
+    title="Offload: subscriptions",
+    description="Third parties that are told of events, and the deliveries that are owed to them. Every request is "
+    "signed with AWS Signature Version 4, for the service `execute-api`. `webhooks` are what subscribers receive.",
+    stack="shop",
+    routes=SUBSCRIPTION_ROUTES,
+    refusals=SUBSCRIPTION_REFUSALS,
+    parameters={"id": "The id of a subscription, or of a delivery."},
+    keyed="The same key and content is the same subscription, however often it is sent.",
+    more=(Message, *(type(each) for each in OUTWARD.values())),
+    webhooks=_webhooks,
+)
+APIS: Final = (JOBS, SUBSCRIPTIONS)
+
+
+def document(api: HttpApi) -> Part:
     """The API's OpenAPI document, as JSON."""
-    schemas = _schemas()
+    schemas = _schemas(api)
     paths: dict[str, Part] = {}
-    for name, route in ROUTES.items():
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(name, route, schemas)
+    for name, route in api.routes.items():
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(api, name, route, schemas)
+    webhooks = api.webhooks()
     return {
         "openapi": "3.1.1",
-        "info": {
-            "title": "Offload: jobs",
-            "version": "1",
-            "description": "Background jobs of a monolith. Every request is signed with AWS Signature Version 4, for "
-            "the service `execute-api`.",
-        },
-        "servers": [{"url": "/", "description": "The output `Url` of the platform's stack."}],
+        "info": {"title": api.title, "version": "1", "description": api.description},
+        "servers": [{"url": "/", "description": f"The output `Url` of the {api.stack}'s stack."}],
         "security": [{"iam": []}],
         "paths": paths,
+        **({"webhooks": webhooks} if webhooks else {}),
         "components": {
             "securitySchemes": {
                 "iam": {
@@ -74,13 +161,13 @@ def document() -> Part:
     }
 
 
-def write(file: Path = FILE) -> bool:
-    """Writes the document into `file`; returns whether it was another."""
-    text = text_of(document())
-    if file.exists() and file.read_text("utf-8") == text:
+def write(api: HttpApi) -> bool:
+    """Writes the API's document into its file; returns whether it was another."""
+    text = text_of(document(api))
+    if api.file.exists() and api.file.read_text("utf-8") == text:
         return False
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(text, "utf-8")
+    api.file.parent.mkdir(exist_ok=True)
+    api.file.write_text(text, "utf-8")
     return True
 
 
@@ -89,13 +176,12 @@ def text_of(part: Part) -> str:
     return json.dumps(part, indent=2, ensure_ascii=False) + "\n"
 
 
-def _bodies() -> Iterator[Any]:
+def _bodies(api: HttpApi) -> Iterator[Any]:
     yield Problem
-    for route in ROUTES.values():
+    for route in api.routes.values():
         yield from (each for each in (route.body, route.query) if each is not None)
-        yield from route.answers.values()
-    for job_type in JOB_TYPES.values():
-        yield from (job_type.input, job_type.result)
+        yield from (each for each in route.answers.values() if each is not None)
+    yield from api.more
 
 
 def _reference(body: Any) -> Part:
@@ -103,32 +189,33 @@ def _reference(body: Any) -> Part:
     return dict(schema)
 
 
-def _schemas() -> dict[str, Part]:
-    _, components = msgspec.json.schema_components(list(_bodies()), ref_template=_PLACE)
+def _schemas(api: HttpApi) -> dict[str, Part]:
+    _, components = msgspec.json.schema_components(list(_bodies(api)), ref_template=_PLACE)
     schemas: dict[str, Part] = json.loads(json.dumps(components))
     for schema in schemas.values():
         if "description" in schema:
             schema["description"] = inspect.cleandoc(schema["description"])
-    # What a submit's input is depends on its type.
-    schemas[Submit.__name__]["anyOf"] = [
-        {"properties": {"type": {"const": each.name}, "input": _reference(each.input)}} for each in JOB_TYPES.values()
-    ]
+    api.finish(schemas)
     schemas["GatewayRefusal"] = {"type": "object", "properties": {"message": {"type": "string"}}}
     return dict(sorted(schemas.items()))
 
 
-def _operation(name: str, route: Route, schemas: dict[str, Part]) -> Part:
-    operation: Part = {"operationId": name, "summary": route.summary, "parameters": list(_parameters(route, schemas))}
+def _operation(api: HttpApi, name: str, route: Route, schemas: dict[str, Part]) -> Part:
+    operation: Part = {
+        "operationId": name,
+        "summary": route.summary,
+        "parameters": list(_parameters(api, route, schemas)),
+    }
     if route.body is not None:
         needed = bool(schemas[route.body.__name__].get("required"))
         operation["requestBody"] = {"required": needed, "content": _json(_reference(route.body))}
-    operation["responses"] = {str(status): part for status, part in sorted(_responses(route).items())}
+    operation["responses"] = {str(status): part for status, part in sorted(_responses(api, route).items())}
     return operation
 
 
-def _parameters(route: Route, schemas: dict[str, Part]) -> Iterator[Part]:
+def _parameters(api: HttpApi, route: Route, schemas: dict[str, Part]) -> Iterator[Part]:
     for name in re.findall(r"{(\w+)}", route.path):
-        described = _PATH_PARAMETERS[name]
+        described = api.parameters[name]
         schema = {"type": "string", "minLength": 1}
         yield {"name": name, "in": "path", "required": True, "description": described, "schema": schema}
     if route.query is not None:
@@ -140,7 +227,7 @@ def _parameters(route: Route, schemas: dict[str, Part]) -> Iterator[Part]:
             "name": "Idempotency-Key",
             "in": "header",
             "required": False,
-            "description": "The same key and content is the same job, however often it is sent.",
+            "description": api.keyed,
             "schema": key,
         }
         trace = {"type": "string"}
@@ -153,14 +240,16 @@ def _parameters(route: Route, schemas: dict[str, Part]) -> Iterator[Part]:
         }
 
 
-def _responses(route: Route) -> dict[int, Part]:
+def _responses(api: HttpApi, route: Route) -> dict[int, Part]:
     responses: dict[int, Part] = {}
     for status, body in route.answers.items():
-        responses[status] = {"description": _MEANINGS[status], "content": _json(_reference(body))}
+        responses[status] = {"description": _MEANINGS[status]}
+        if body is not None:
+            responses[status]["content"] = _json(_reference(body))
         if route.located and status in (201, 303):
             responses[status]["headers"] = {"Location": {"required": True, "schema": {"type": "string"}}}
-    by_status: dict[int, list[type[JobRefused]]] = {}
-    for refusal in _refusals(route):
+    by_status: dict[int, list[type[Refusal]]] = {}
+    for refusal in _refusals(api, route):
         by_status.setdefault(refusal.status, []).append(refusal)
     responses |= {status: _problems(refusals) for status, refusals in by_status.items()}
     for status, meaning in _BY_THE_GATEWAY.items():
@@ -169,16 +258,17 @@ def _responses(route: Route) -> dict[int, Part]:
     return responses
 
 
-def _refusals(route: Route) -> list[type[JobRefused]]:
+def _refusals(api: HttpApi, route: Route) -> list[type[Refusal]]:
     names = {*route.refusals, Unavailable.slug}
     if route.body is not None:
         names |= {BadRequest.slug, BodyTooLarge.slug, UnsupportedMediaType.slug}
     if route.query is not None or route.keyed:
         names.add(BadRequest.slug)
-    return [_REFUSALS[name] for name in sorted(names)]
+    known = {each.slug: each for each in api.refusals}
+    return [known[name] for name in sorted(names)]
 
 
-def _problems(refusals: Iterable[type[JobRefused]]) -> Part:
+def _problems(refusals: Iterable[type[Refusal]]) -> Part:
     told = {f"{PROBLEM}{each.slug}": each.title() for each in refusals}
     schema = {"allOf": [_reference(Problem), {"properties": {"type": {"enum": list(told)}}}]}
     response: Part = {

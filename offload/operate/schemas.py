@@ -139,8 +139,9 @@ def main() -> int:
     for word, names in (("new", written.new), ("changed", written.changed)):
         for name in names:
             print(f"schemas/{name}: {word}")
-    if openapi.write():
-        print(f"schemas/jobs/{openapi.FILE.name}: written")
+    for api in openapi.APIS:
+        if openapi.write(api):
+            print(f"schemas/{api.name}/{api.file.name}: written")
     for version in job_steps.write():
         print(f"schemas/jobs/{job_steps.FILE.name}: new: {version}")
     print(f"schemas/: {len(written.unchanged)} unchanged")

@@ -17,6 +17,9 @@ from msgspec import Meta, Struct, defstruct
 from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.event import EventData
 from offload.contracts.jobs.api import ROUTES
+from offload.contracts.subscriptions.api import ROUTES as SUBSCRIPTION_ROUTES
+from offload.contracts.subscriptions.catalogue import OUTWARD
+from offload.contracts.subscriptions.message import message_of
 from offload.contracts.orders import OrderPlaced
 from offload.contracts.stock import StockLow
 from offload.operate import openapi
@@ -83,11 +86,21 @@ def test_the_schemas_in_the_repository_are_up_to_date() -> None:
 
 
 def test_the_job_service_s_document_is_up_to_date_and_says_of_every_refusal_what_it_is() -> None:
-    api = openapi.document()
-    assert openapi.FILE.read_text("utf-8") == openapi.text_of(api), "run `make schemas`"
+    api = openapi.document(openapi.JOBS)
+    assert openapi.JOBS.file.read_text("utf-8") == openapi.text_of(api), "run `make schemas`"
     refused = api["paths"]["/jobs/{id}/retry"]["post"]["responses"]["409"]
     assert "urn:offload:problem:not-ended" in json.dumps(refused["content"]["application/problem+json"])
     assert set(api["paths"]) == {route.path for route in ROUTES.values()}
+
+
+def test_the_document_of_subscriptions_is_up_to_date_and_has_what_subscribers_receive() -> None:
+    api = openapi.document(openapi.SUBSCRIPTIONS)
+    assert openapi.SUBSCRIPTIONS.file.read_text("utf-8") == openapi.text_of(api), "run `make schemas`"
+    assert set(api["paths"]) == {route.path for route in SUBSCRIPTION_ROUTES.values()}
+    bodies = {**api["components"], "$schema": "https://json-schema.org/draft/2020-12/schema"}
+    for name, example in OUTWARD.items():
+        schema = api["webhooks"][name]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        Draft202012Validator({**schema, "components": bodies}).validate(json.loads(message_of(example.event())))
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from offload.contracts.event import Moment
+from offload.contracts.http_api import Problem, Route
 from offload.contracts.jobs.job import BULK_LIMIT, LONGEST_INPUT, Answer, Job, State, Submit, Tag
 
 # A submit is its input and a little around it; Lambda takes 6 MB (gettingstarted-limits.html, read 2026-11-24), and
@@ -20,21 +21,7 @@ from offload.contracts.jobs.job import BULK_LIMIT, LONGEST_INPUT, Answer, Job, S
 LONGEST_BODY: Final = LONGEST_INPUT + 16 * 1024
 LONGEST_BULK: Final = 4_000_000
 MOST_LISTED: Final = 200
-PROBLEM: Final = "urn:offload:problem:"
-"""What each problem's `type` begins with; its stable name follows."""
-IDEMPOTENCY_KEY: Final = r"^[!-~]([ -~]{0,254}[!-~])?$"
-"""What the header Idempotency-Key may be: 1 to 256 printable characters of ASCII, as RFC 9110 (5.5) wants headers."""
-
 Cursor = Annotated[str, Meta(max_length=512, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,15}#[A-Za-z0-9_.:-]+$")]
-
-
-class Problem(Struct, frozen=True):
-    """What is wrong, and what to do: problem details of RFC 9457. `type` stays the same for ever."""
-
-    type: str
-    title: str
-    status: int
-    detail: str = ""
 
 
 # What routes take
@@ -159,33 +146,13 @@ class UploadPlace(Struct, frozen=True):
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Route(Struct, frozen=True, kw_only=True):
-    """One method of one path.
-
-    `{id}` in a path is a job's, `{type}` a job type with a schedule. `body` and `query` are what they are read by;
-    `keyed` routes take the headers Idempotency-Key and traceparent. `answers` are the bodies by status; one of 201 or
-    303 has a Location where `located`. `refusals` are the names of problems that only some routes give: which a body,
-    a query and a key can give follow from those.
-    """
-
-    method: Literal["GET", "POST"]
-    path: str
-    summary: str
-    answers: Mapping[int, Any]
-    body: Any = None
-    longest_body: int = LONGEST_BODY
-    query: Any = None
-    keyed: bool = False
-    located: bool = False
-    refusals: Sequence[str] = ()
-
-
 _SUBMITTING: Final = ("unknown-type", "bad-input", "input-too-large", "no-such-lane", "not-deployed", "contended")
 
 ROUTES: Final[Mapping[str, Route]] = {
     "submit": Route(
         method="POST",
         path="/jobs",
+        longest_body=LONGEST_BODY,
         summary="Asks for a job. 201 is a new one; 200 is the one that was there, by its key or its unique fields.",
         body=Submit,
         answers={201: Job, 200: Job},
@@ -228,6 +195,7 @@ ROUTES: Final[Mapping[str, Route]] = {
         path="/jobs/{id}/retry",
         summary="A new job that names the old one, with its input or another.",
         body=Retried,
+        longest_body=LONGEST_BODY,
         answers={201: Job},
         keyed=True,
         located=True,
@@ -238,6 +206,7 @@ ROUTES: Final[Mapping[str, Route]] = {
         path="/jobs/{id}/decide",
         summary="Says what became of a held job, whose effect nobody knows: it is done, to be tried again, or failed.",
         body=Decision,
+        longest_body=LONGEST_BODY,
         answers={200: Job},
         refusals=("no-such-job", "not-held", "unknown-type", "bad-input", "input-too-large", "contended"),
     ),
@@ -246,6 +215,7 @@ ROUTES: Final[Mapping[str, Route]] = {
         path="/jobs/{id}/answer",
         summary="Answers what a long job asks.",
         body=Answer,
+        longest_body=LONGEST_BODY,
         answers={200: Job},
         refusals=("no-such-job", "not-asking"),
     ),
@@ -288,6 +258,7 @@ ROUTES: Final[Mapping[str, Route]] = {
         path="/uploads",
         summary="Where to put a file for a job's input.",
         body=Upload,
+        longest_body=LONGEST_BODY,
         answers={201: UploadPlace},
     ),
 }

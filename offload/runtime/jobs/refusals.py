@@ -1,20 +1,12 @@
-"""Why the job service does not do what was asked; every refusal has a stable name and says what to do."""
+"""Why the job service does not do what was asked."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from offload.runtime.refusals import EVERYWHERE, Refusal
+from offload.runtime.refusals import Contended as Contended
+from offload.runtime.refusals import IdempotencyConflict as IdempotencyConflict
 
-
-class JobRefused(Exception):
-    """What was asked is not done, and nothing of it. `slug` is stable: the end of the problem's `type`."""
-
-    slug: ClassVar[str] = "refused"
-    status: ClassVar[int] = 422
-
-    @classmethod
-    def title(cls) -> str:
-        """What is the same of every case."""
-        return (cls.__doc__ or cls.slug).partition(";")[0].rstrip(".")
+JobRefused = Refusal
 
 
 class UnknownType(JobRefused):
@@ -55,13 +47,6 @@ class BadTime(JobRefused):
     slug = "bad-time"
 
 
-class IdempotencyConflict(JobRefused):
-    """The idempotency key was used with other content."""
-
-    slug = "idempotency-conflict"
-    status = 409
-
-
 class NoSuchJob(JobRefused):
     """There is no job of this id, or it is past its retention."""
 
@@ -97,48 +82,6 @@ class NotAsking(JobRefused):
     status = 409
 
 
-class Contended(JobRefused):
-    """Others changed the job at the same moment, again and again; ask again."""
-
-    slug = "contended"
-    status = 503
-
-
-class BadRequest(JobRefused):
-    """The request is not what this call takes; the detail names the field."""
-
-    slug = "bad-request"
-    status = 400
-
-
-class NoSuchPath(JobRefused):
-    """There is no such path; schemas/jobs/openapi.json has all of them."""
-
-    slug = "no-such-path"
-    status = 404
-
-
-class WrongMethod(JobRefused):
-    """The path does not take that method; the header Allow names those it takes."""
-
-    slug = "wrong-method"
-    status = 405
-
-
-class BodyTooLarge(JobRefused):
-    """The body is too large; what is large goes to a place that POST /uploads gives."""
-
-    slug = "body-too-large"
-    status = 413
-
-
-class UnsupportedMediaType(JobRefused):
-    """The body is not JSON by its Content-Type."""
-
-    slug = "unsupported-media-type"
-    status = 415
-
-
 class NoSchedule(JobRefused):
     """The job type has no schedule."""
 
@@ -146,12 +89,23 @@ class NoSchedule(JobRefused):
     status = 404
 
 
-class Unavailable(JobRefused):
-    """The service could not reach its store; send it again, under the same Idempotency-Key."""
-
-    slug = "unavailable"
-    status = 503
-
-
 class LostLease(Exception):
     """The attempt may not go on: its lease ended, and the job has another state or another attempt."""
+
+
+REFUSALS: tuple[type[JobRefused], ...] = (
+    *EVERYWHERE,
+    UnknownType,
+    NotDeployed,
+    BadInput,
+    InputTooLarge,
+    NoSuchLane,
+    BadTime,
+    NoSuchJob,
+    AlreadyEnded,
+    NotEnded,
+    NotHeld,
+    NotAsking,
+    NoSchedule,
+)
+"""Every refusal of the API."""

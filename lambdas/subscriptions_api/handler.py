@@ -1,0 +1,261 @@
+"""The HTTP API of subscriptions and deliveries: a function for each route of `offload.contracts.subscriptions.api`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, UnsetType
+from msgspec.structs import replace
+
+from offload.contracts.event import Event
+from offload.contracts.subscriptions.api import (
+    ROUTES,
+    Deliveries,
+    DeliveryFilters,
+    EventType,
+    EventTypes,
+    Rotation,
+    SubscriptionFilters,
+    Subscriptions,
+    Trial,
+    Tried,
+)
+from offload.contracts.subscriptions.catalogue import OUTWARD, TEST_TYPE
+from offload.contracts.subscriptions.filters import type_matches
+from offload.contracts.subscriptions.message import Message, message_of
+from offload.contracts.subscriptions.policy import Policy
+from offload.contracts.subscriptions.subscription import Delivery, SubscriptionState, Wish
+from offload.runtime.http.guard import Guard
+from offload.runtime.http_api import Answer, HttpApi, Request
+from offload.runtime.lean_aws import services
+from offload.runtime.log import Logger
+from offload.runtime.sending import listing
+from offload.runtime.sending.deliveries import Deliveries as DeliveryStore
+from offload.runtime.sending.items import Entry, delivery_id, delivery_of
+from offload.runtime.sending.refusals import BadTypes
+from offload.runtime.sending.signing import signed_headers
+from offload.runtime.sending.subscribing import Subscribing
+from offload.runtime.sending.subscriptions import Subscriptions as SubscriptionStore
+from offload.runtime.sending.tokens import QueueTokens
+from offload.runtime.sending.transport import Transport
+from offload.runtime.sending.vault import Vault
+from offload.runtime.settings import Settings
+
+
+class ApiSettings(Settings, frozen=True, kw_only=True):
+    """What the WebhookSender pattern puts into the function's environment."""
+
+    offload_subscriptions_table: str
+    offload_sending: str
+    offload_sending_destinations: str
+    offload_sender_queue_url: str
+    offload_sender_trouble_queue_url: str
+    offload_sealing_secret: str
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+log = Logger(service="subscriptions_api")
+settings = ApiSettings.from_environment()
+policy = msgspec.json.decode(settings.offload_sending, type=Policy)
+guard = Guard.from_environment()
+store = SubscriptionStore(settings.offload_subscriptions_table, _now)
+owed = DeliveryStore(settings.offload_subscriptions_table, policy, _now)
+tokens = QueueTokens(settings.offload_sender_queue_url, settings.offload_sender_trouble_queue_url)
+subscribing = Subscribing(
+    store,
+    owed,
+    Vault.of_secret(settings.offload_sealing_secret, services()[2]),
+    guard,
+    policy,
+    _now,
+    destinations=[each for each in settings.offload_sending_destinations.split(",") if each],
+)
+transport = Transport(guard, timeout=policy.timeout, connect=timedelta(seconds=policy.connect_seconds), now=_now)
+# One loop for the life of the worker, to which the connections of the pool belong.
+loop = asyncio.new_event_loop()
+
+
+def create(request: Request) -> Answer:
+    """POST /subscriptions."""
+    wish: Wish = request.wanted
+    created, new = subscribing.create(wish, request.idempotency_key)
+    return Answer(201 if new else 200, created, {"location": f"/subscriptions/{created.subscription.id}"})
+
+
+def page(request: Request) -> Answer:
+    """GET /subscriptions."""
+    wanted: SubscriptionFilters = request.wanted
+    found = [
+        record
+        for record in sorted(store.all(), key=lambda record: record.id)
+        if (isinstance(wanted.tenant, UnsetType) or record.tenant == wanted.tenant)
+        and (isinstance(wanted.state, UnsetType) or record.state is wanted.state)
+        and (isinstance(wanted.type, UnsetType) or type_matches(record.types, wanted.type))
+        and (isinstance(wanted.cursor, UnsetType) or record.id > wanted.cursor)
+    ]
+    shown, more = found[: wanted.limit], len(found) > wanted.limit
+    healths = store.healths(record.id for record in shown)
+    now = _now()
+    return Answer(
+        200,
+        Subscriptions(
+            [
+                record.shown(healths[record.id][0], now, policy.pause_after)
+                for record in shown
+                # One that was deleted since is not there any more.
+                if record.id in healths
+            ],
+            shown[-1].id if more else None,
+        ),
+    )
+
+
+def show(_request: Request, subscription: str) -> Answer:
+    """GET /subscriptions/{id}."""
+    return Answer(200, subscribing.show(subscription))
+
+
+def change(request: Request, subscription: str) -> Answer:
+    """PATCH /subscriptions/{id}."""
+    return Answer(200, subscribing.change(subscription, request.wanted))
+
+
+def delete(_request: Request, subscription: str) -> Answer:
+    """DELETE /subscriptions/{id}."""
+    subscribing.delete(subscription)
+    tokens.send(subscription, proven=False)
+    return Answer(204, None)
+
+
+def pause(_request: Request, subscription: str) -> Answer:
+    """POST /subscriptions/{id}/pause."""
+    return Answer(200, subscribing.pause(subscription))
+
+
+def resume(_request: Request, subscription: str) -> Answer:
+    """POST /subscriptions/{id}/resume."""
+    shown = subscribing.resume(subscription)
+    tokens.send(subscription, proven=False)
+    return Answer(200, shown)
+
+
+def rotate(request: Request, subscription: str) -> Answer:
+    """POST /subscriptions/{id}/rotate."""
+    wanted: Rotation = request.wanted
+    return Answer(200, subscribing.rotate(subscription, timedelta(hours=wanted.overlap_hours), wanted.secret))
+
+
+def test(request: Request, subscription: str) -> Answer:
+    """POST /subscriptions/{id}/test: once, in the open, and nothing of it is kept."""
+    wanted: Trial = request.wanted
+    if wanted.type is not None and wanted.type not in OUTWARD:
+        raise BadTypes(f"type: '{wanted.type}' is none of {', '.join(sorted(OUTWARD))}")
+    record, holding = subscribing.holding(subscription)
+    now = _now()
+    name = f"test-{now.isoformat(timespec='milliseconds')}"
+    body = _example(wanted.type, name, now)
+    entry = Entry(
+        delivery=delivery_id(subscription, "offload.subscriptions", name),
+        key="",
+        due_at=now,
+        created_at=now,
+        expires_at=now,
+        event=name,
+        source="offload.subscriptions",
+        type=wanted.type or TEST_TYPE,
+        subject="",
+        body_key="",
+        attempts=0,
+        base=0,
+    )
+    signed = signed_headers(entry.delivery, body, now=now, secrets=holding.active(now), seeds=holding.seeds)
+    attempt = loop.run_until_complete(transport.attempt(record.url, entry, body, {**holding.headers, **signed}))
+    return Answer(200, Tried(attempt, Raw(body)))
+
+
+def event_types(_request: Request) -> Answer:
+    """GET /event-types."""
+    return Answer(200, EventTypes([_described(name) for name in sorted(OUTWARD)]))
+
+
+def deliveries(request: Request) -> Answer:
+    """GET /deliveries."""
+    wanted: DeliveryFilters = request.wanted
+    found, cursor = listing.page(owed, store, wanted)
+    return Answer(200, Deliveries(found, cursor))
+
+
+def delivery(_request: Request, name: str) -> Answer:
+    """GET /deliveries/{id}."""
+    return Answer(200, _whole(name))
+
+
+def resend(_request: Request, name: str) -> Answer:
+    """POST /deliveries/{id}/resend."""
+    record, _ = store.get(owed.item(name)["subscription"]["S"])
+    owed.send_again(name, ordered=record.ordered)
+    if record.state is SubscriptionState.ACTIVE:
+        tokens.send(record.id, proven=False)
+    return Answer(200, delivery_of(owed.item(name)))
+
+
+def erase(_request: Request, name: str) -> Answer:
+    """POST /deliveries/{id}/erase."""
+    owed.erase(name)
+    return Answer(200, _whole(name))
+
+
+def _whole(name: str) -> Delivery:
+    item = owed.item(name)
+    body = owed.bodies([item["body_key"]["S"]]).get(item["body_key"]["S"])
+    whole = replace(delivery_of(item), tries=owed.tries(name))
+    return replace(whole, body=Raw(body)) if body is not None else whole
+
+
+def _example(name: str | None, event_id: str, now: datetime) -> bytes:
+    if name is None:
+        said = Raw(msgspec.json.encode({"message": "Hello from Offload: this endpoint will be told of events."}))
+        return msgspec.json.encode(
+            Message(type=TEST_TYPE, timestamp=now, id=event_id, source="offload.subscriptions", data=said)
+        )
+    event: Event[Any] = replace(OUTWARD[name].event(), id=event_id, time=now)
+    return message_of(event)
+
+
+def _described(name: str) -> EventType:
+    example = OUTWARD[name]
+    contract = type(example)
+    schema: Mapping[str, Any] = msgspec.json.schema(contract)
+    return EventType(
+        type=name,
+        description=(contract.__doc__ or "").strip().partition("\n")[0],
+        schema=dict(schema),
+        example=Raw(message_of(example.event())),
+    )
+
+
+_CALLS: Final = (
+    create,
+    page,
+    show,
+    change,
+    delete,
+    pause,
+    resume,
+    rotate,
+    test,
+    event_types,
+    deliveries,
+    delivery,
+    resend,
+    erase,
+)
+
+handler = HttpApi(ROUTES, _CALLS, log=log, document="schemas/subscriptions/openapi.json")
