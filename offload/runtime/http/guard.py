@@ -133,13 +133,14 @@ class Guard:
         checked.
         """
         if len(url) > LONGEST_URL:
-            raise AddressRefused("url-length", f"{url[:40]}…", f"{len(url)} characters", f"have at most {LONGEST_URL}")
+            raise AddressRefused("url-length", str(len(url)), "characters are too many", f"have at most {LONGEST_URL}")
         for character in url:
             if character == "\\" or character.isspace() or unicodedata.category(character)[0] == "C":
                 raise AddressRefused("url-characters", repr(character), "is in no URL", "write it percent-encoded")
         match = _URL.fullmatch(url)
         if match is None:
-            raise AddressRefused("url", url[:80], "is no absolute URL", "write https://HOST/PATH")
+            # No more of it: a path can be a credential.
+            raise AddressRefused("url", url.partition(":")[0][:20], "begins no absolute URL", "write https://HOST/PATH")
         scheme = match["scheme"].lower()
         if scheme not in self.schemes or scheme not in _DEFAULT_PORTS:
             known = ", ".join(sorted(self.schemes))
@@ -147,7 +148,8 @@ class Guard:
         host, port = self._host_and_port(match["authority"], scheme)
         path = match["path"]
         if not path.isascii():
-            raise AddressRefused("url-characters", path[:80], "a path is ASCII", "write it percent-encoded")
+            odd = next(character for character in path if not character.isascii())
+            raise AddressRefused("url-characters", repr(odd), "is in no URL", "write it percent-encoded")
         return Target(scheme, host, port, path if path.startswith("/") else f"/{path}")
 
     def _host_and_port(self, authority: str, scheme: str) -> tuple[str, int]:
@@ -295,13 +297,14 @@ def _ascii(host: str) -> str:
     plain = unicodedata.normalize("NFKC", host).replace("。", ".")
     if plain.isascii():
         raise AddressRefused("host-spelling", host, "is another spelling of ASCII", f"write {plain}")
-    try:
-        name = host.encode("idna").decode("ascii")
-    except UnicodeError as error:
-        raise AddressRefused("host", host, f"is no international name ({error})", "write it as xn--…") from error
-    if _NUMBER.fullmatch(name.rstrip(".").rpartition(".")[2].lower()):
+    # Digits of other scripts stay what they are here, and are numbers to some programs.
+    digits = "".join(str(unicodedata.digit(each)) if each.isdigit() else each for each in plain)
+    if _NUMBER.fullmatch(digits.rstrip(".").rpartition(".")[2].lower()):
         raise AddressRefused("host-spelling", host, "is another spelling of an address", "write a.b.c.d")
-    return name
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise AddressRefused("host", host, f"is no international name ({error})", "write it as xn--") from error
 
 
 def _port(text: str) -> int:
