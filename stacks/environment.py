@@ -11,6 +11,7 @@ import msgspec
 from constructs import IConstruct
 
 from offload.contracts import egress as egress_contract
+from offload.contracts.subscriptions.policy import Policy
 
 FOLDER = Path(__file__).resolve().parent.parent / "environments"
 
@@ -94,6 +95,21 @@ class Egress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return egress_contract.variables(self.private, self.schemes, self.ports)
 
 
+class Sending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Webhooks out.
+
+    `concurrency` is how many senders run at once in each of the two lanes. `destinations` are ARNs of queues and buses
+    of other accounts that subscriptions may name; they must let this account's senders in. `policy` is the promise.
+    """
+
+    concurrency: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 50
+    destinations: tuple[
+        Annotated[str, msgspec.Meta(pattern=r"^arn:aws[a-z-]*:(sqs|events):[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_./-]+$")],
+        ...,
+    ] = ()
+    policy: Policy = Policy()
+
+
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     functions: Functions
     data: Data
@@ -101,6 +117,7 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stock: Stock
     webhooks: Webhooks
     egress: Egress = Egress()
+    sending: Sending = Sending()
     alarms: Alarms = Alarms()
 
 
@@ -117,6 +134,7 @@ class Environment(msgspec.Struct, frozen=True):
     stock: Stock
     webhooks: Webhooks
     egress: Egress
+    sending: Sending
     alarms: Alarms
 
     @staticmethod
@@ -152,6 +170,7 @@ class Environment(msgspec.Struct, frozen=True):
             settings.stock,
             settings.webhooks,
             settings.egress,
+            settings.sending,
             settings.alarms,
         )
 

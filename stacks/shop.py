@@ -7,6 +7,7 @@ from constructs import Construct
 
 from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD, ORDER_IMPORT, SALES_REPORT
 from offload.contracts.orders import OrderCancelled, OrderPlaced
+from offload.contracts.subscriptions.catalogue import OUTWARD_TYPES
 from offload.contracts.webhooks.github import RELEASES, PullRequestClosed
 from offload.contracts.webhooks.providers import (
     GITHUB,
@@ -23,6 +24,7 @@ from stacks.ledger import Ledger, StockLevels
 from stacks.patterns.background_job import BackgroundJob
 from stacks.patterns.event_consumer import EventConsumer
 from stacks.patterns.webhook_receiver import WebhookReceiver
+from stacks.patterns.webhook_sender import WebhookSender
 from stacks.platform import Platform
 
 _SENDERS = {
@@ -102,4 +104,5 @@ class Shop(Stack):
         )
         for name, provider in _SENDERS.items():
             WebhookReceiver(self, name, provider=provider, bus=platform.bus)
+        WebhookSender(self, "WebhooksOut", events=OUTWARD_TYPES, bus=platform.bus)
         platform.operators.hear_of(self)

@@ -17,11 +17,11 @@ from msgspec import Meta, Struct, defstruct
 from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.event import EventData
 from offload.contracts.jobs.api import ROUTES
+from offload.contracts.orders import OrderPlaced
+from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.api import ROUTES as SUBSCRIPTION_ROUTES
 from offload.contracts.subscriptions.catalogue import OUTWARD
 from offload.contracts.subscriptions.message import message_of
-from offload.contracts.orders import OrderPlaced
-from offload.contracts.stock import StockLow
 from offload.operate import openapi
 from offload.operate.schemas import (
     FOLDER,

@@ -1,0 +1,326 @@
+"""Third parties that are told of events: their subscriptions, and what sends to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from aws_cdk import CfnOutput, Duration, RemovalPolicy
+from aws_cdk import aws_apigatewayv2 as api
+from aws_cdk import aws_apigatewayv2_authorizers as authorizers
+from aws_cdk import aws_apigatewayv2_integrations as integrations
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from offload.contracts.event import EventData
+from offload.contracts.subscriptions.api import ROUTES
+from offload.contracts.subscriptions.policy import POLICY_VARIABLE
+from stacks.access import Access
+from stacks.constructs.acknowledge import acknowledge
+from stacks.constructs.each_minute import call_each_minute
+from stacks.constructs.event_bus import EventBus
+from stacks.constructs.http_stage import logged_stage
+from stacks.constructs.python_function import PythonFunction
+from stacks.constructs.table import Table
+from stacks.constructs.work_queue import DeadLetterQueue, WorkQueue
+from stacks.environment import Environment
+from stacks.patterns.event_consumer import EventConsumer
+
+# An attempt (20 s at the most, offload/contracts/subscriptions/policy.py), its record, and rounds before it.
+_SENDER_TIMEOUT = Duration.seconds(45)
+_TOKENS_AT_ONCE = 10
+_TOKEN_ATTEMPTS = 5
+_LATE = Duration.minutes(15)
+_GIVEN_UP = 10
+_STRING, _NUMBER = dynamodb.AttributeType.STRING, dynamodb.AttributeType.NUMBER
+# What lists show of a delivery.
+_LISTED = (
+    "attempts",
+    "changed_at",
+    "created_at",
+    "error",
+    "event",
+    "next_at",
+    "reason",
+    "sent_again",
+    "source",
+    "state",
+    "status",
+    "subject",
+    "tenant",
+    "type",
+)
+
+
+class WebhookSender(Construct):
+    """Bus → planner → table of deliveries → tokens in two lanes → sender → the subscribers' endpoints.
+
+    `events` are what third parties can subscribe to. Subscriptions are made by the API, an HTTP API signed with IAM,
+    or by `offload subscriptions`. There is no cost but of storage and alarms while nothing is sent.
+    """
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, events: Sequence[type[EventData]], bus: EventBus
+    ) -> None:
+        super().__init__(scope, construct_id)
+        environment = Environment.of(self)
+        self.table = self._table()
+        self.sealing_key = self._sealing_key()
+        self.token_dead_letters = DeadLetterQueue(self, "TokenDeadLetters")
+        self.well, self.trouble = (self._lane(name) for name in ("WellTokens", "TroubleTokens"))
+        self.variables = {
+            "OFFLOAD_SUBSCRIPTIONS_TABLE": self.table.table_name,
+            "OFFLOAD_SENDER_QUEUE_URL": self.well.queue_url,
+            "OFFLOAD_SENDER_TROUBLE_QUEUE_URL": self.trouble.queue_url,
+            POLICY_VARIABLE: msgspec.json.encode(environment.sending.policy).decode(),
+        }
+        outside = {
+            "OFFLOAD_SEALING_SECRET": self.sealing_key.secret_arn,
+            **environment.egress.variables(),
+        }
+        self.planner = EventConsumer(
+            self,
+            "Planner",
+            source="delivery_planner",
+            events=events,
+            bus=bus,
+            grants=(self.owe,),
+        )
+        self.sender = PythonFunction(
+            self,
+            "Sender",
+            source="delivery_sender",
+            timeout=_SENDER_TIMEOUT,
+            memory_mb=512,
+            environment={**self.variables, **outside, **bus.publish.variables},
+        )
+        self._allow(self.sender, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem")
+        bus.publish.grant(self.sender.role)
+        for lane in (self.well, self.trouble):
+            self.sender.function.add_event_source(
+                sources.SqsEventSource(
+                    lane,
+                    batch_size=_TOKENS_AT_ONCE,
+                    report_batch_item_failures=True,
+                    max_concurrency=environment.sending.concurrency,
+                )
+            )
+        self.timekeeper = PythonFunction(
+            self, "Timekeeper", source="delivery_timekeeper", timeout=Duration.seconds(50), environment=self.variables
+        )
+        self._allow(self.timekeeper, "GetItem", "BatchGetItem", "Query", indexes=("wake",))
+        self.api_function = PythonFunction(
+            self,
+            "Api",
+            source="subscriptions_api",
+            # An HTTP API waits 30 s at the most.
+            timeout=Duration.seconds(29),
+            memory_mb=512,
+            environment={
+                **self.variables,
+                **outside,
+                "OFFLOAD_SENDING_DESTINATIONS": ",".join(environment.sending.destinations),
+            },
+        )
+        self._allow(
+            self.api_function,
+            "GetItem",
+            "BatchGetItem",
+            "Query",
+            "PutItem",
+            "UpdateItem",
+            "DeleteItem",
+            indexes=("listed", "events"),
+        )
+        for function in (self.sender, self.timekeeper, self.api_function):
+            self._send_tokens(function.role)
+        for function in (self.sender, self.api_function):
+            iam.Grant.add_to_principal(
+                grantee=function.role,
+                actions=["secretsmanager:GetSecretValue"],
+                resource_arns=[self.sealing_key.secret_arn],
+            )
+            self._reach_destinations(function.role)
+        call_each_minute(
+            self,
+            self.timekeeper,
+            "Timekeeper",
+            stopped="No retry of a webhook has been started for five minutes: offload logs delivery_timekeeper",
+            failed="The senders of webhooks cannot be woken: offload logs delivery_timekeeper",
+        )
+        self.http_api = self._http_api()
+        self._alarms()
+        CfnOutput(self, "Url", value=self.http_api.api_endpoint, description="The API of subscriptions")
+
+    @property
+    def owe(self) -> Access:
+        """May owe events to subscriptions, and wake their senders."""
+        return Access(self._grant_owing, self.variables)
+
+    def _grant_owing(self, grantee: iam.IGrantable) -> None:
+        self._grant(grantee, "GetItem", "BatchGetItem", "Query", "PutItem")
+        self._send_tokens(grantee)
+
+    @property
+    def send_again(self) -> Access:
+        """May look up deliveries, send them again, and erase what was sent."""
+        return Access(self._grant_sending_again, self.variables)
+
+    def _grant_sending_again(self, grantee: iam.IGrantable) -> None:
+        self._grant(grantee, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", indexes=("listed", "events"))
+        self._send_tokens(grantee)
+
+    def _allow(self, function: PythonFunction, *actions: str, indexes: Sequence[str] = ()) -> None:
+        self._grant(function.role, *actions, indexes=indexes)
+
+    def _grant(self, grantee: iam.IGrantable, *actions: str, indexes: Sequence[str] = ()) -> None:
+        # Not by the table's own grants: those name `index/*` where there is an index.
+        arn = self.table.table_arn
+        iam.Grant.add_to_principal(
+            grantee=grantee, actions=[f"dynamodb:{action}" for action in actions], resource_arns=[arn]
+        )
+        if indexes:
+            iam.Grant.add_to_principal(
+                grantee=grantee,
+                actions=["dynamodb:Query"],
+                resource_arns=[f"{arn}/index/{name}" for name in indexes],
+            )
+
+    def _send_tokens(self, grantee: iam.IGrantable) -> None:
+        for lane in (self.well, self.trouble):
+            lane.grant(grantee, "sqs:SendMessage")
+
+    def _reach_destinations(self, grantee: iam.IGrantable) -> None:
+        destinations = Environment.of(self).sending.destinations
+        for service, actions in (("sqs", ["sqs:SendMessage", "sqs:GetQueueUrl"]), ("events", ["events:PutEvents"])):
+            arns = [each for each in destinations if each.split(":")[2] == service]
+            if arns:
+                iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=arns)
+
+    def _lane(self, name: str) -> WorkQueue:
+        return WorkQueue(
+            self, name, timeout=_SENDER_TIMEOUT, attempts=_TOKEN_ATTEMPTS, dead_letters=self.token_dead_letters
+        )
+
+    def _table(self) -> Table:
+        table = Table(self, "Subscriptions", time_to_live="expires")
+        table.add_global_secondary_index(
+            index_name="listed",
+            partition_key=dynamodb.Attribute(name="subscription", type=_STRING),
+            sort_key=dynamodb.Attribute(name="listed", type=_STRING),
+            projection_type=dynamodb.ProjectionType.INCLUDE,
+            non_key_attributes=list(_LISTED),
+        )
+        table.add_global_secondary_index(
+            index_name="events",
+            partition_key=dynamodb.Attribute(name="event", type=_STRING),
+            sort_key=dynamodb.Attribute(name="listed", type=_STRING),
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+        )
+        # Only endpoints that somebody has to look at are in it.
+        table.add_global_secondary_index(
+            index_name="wake",
+            partition_key=dynamodb.Attribute(name="wake", type=_STRING),
+            sort_key=dynamodb.Attribute(name="wake_at", type=_NUMBER),
+            projection_type=dynamodb.ProjectionType.INCLUDE,
+            non_key_attributes=["health"],
+        )
+        return table
+
+    def _sealing_key(self) -> secretsmanager.Secret:
+        # A change here would generate it anew, and with the old one go the secrets of every subscription.
+        secret = secretsmanager.Secret(
+            self,
+            "SealingKey",
+            description="Seals what subscriptions hold in secret: without it none of them can be sent to",
+            generate_secret_string=secretsmanager.SecretStringGenerator(password_length=64, exclude_punctuation=True),
+            removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
+        )
+        acknowledge(
+            secret,
+            "AwsSolutions::AwsSolutions-SMG4",
+            "It seals data at rest: a new key needs everything sealed anew, which no rotation by itself does.",
+        )
+        return secret
+
+    def _http_api(self) -> api.HttpApi:
+        http_api = api.HttpApi(
+            self, "HttpApi", default_authorizer=authorizers.HttpIamAuthorizer(), create_default_stage=False
+        )
+        integration = integrations.HttpLambdaIntegration(
+            "Function",
+            self.api_function.function,
+            # One permission for all routes, as for the door of webhooks: a function's policy has 20 KB.
+            scope_permission_to_route=False,
+        )
+        for route in ROUTES.values():
+            http_api.add_routes(path=route.path, methods=[api.HttpMethod[route.method]], integration=integration)
+        logged_stage(self, http_api)
+        return http_api
+
+    def _alarms(self) -> None:
+        self._alarm(
+            "Paused",
+            self.sender,
+            logs.FilterPattern.string_value("$.message", "=", "subscription paused"),
+            "1",
+            "A subscription is paused, for its endpoint failed for long or is gone: offload subscriptions list",
+        )
+        self._alarm(
+            "GivenUp",
+            self.sender,
+            logs.FilterPattern.string_value("$.message", "=", "given up"),
+            "1",
+            "Deliveries were given up in numbers: offload deliveries list --state given_up",
+            threshold=_GIVEN_UP,
+        )
+        self._alarm(
+            "Late",
+            self.timekeeper,
+            logs.FilterPattern.exists("$.oldest_seconds"),
+            "$.oldest_seconds",
+            "Deliveries are due and nobody sends them: offload audit, offload logs delivery_sender",
+            threshold=_LATE.to_seconds(),
+            statistic="Maximum",
+        )
+        self.token_dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
+            self,
+            "TokensAlarm",
+            alarm_description="A sender of webhooks failed again and again, nothing is lost: offload logs delivery_sender",
+            threshold=1,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+
+    def _alarm(
+        self,
+        name: str,
+        function: PythonFunction,
+        pattern: logs.IFilterPattern,
+        value: str,
+        says: str,
+        *,
+        threshold: float = 1,
+        statistic: str = "Sum",
+    ) -> None:
+        logs.MetricFilter(
+            self,
+            name,
+            log_group=function.log_group,
+            filter_pattern=pattern,
+            metric_namespace="Offload",
+            metric_name=f"Deliveries{name}-{Environment.of(self).name}",
+            metric_value=value,
+        ).metric(statistic=statistic, period=Duration.minutes(5)).create_alarm(
+            self,
+            f"{name}Alarm",
+            alarm_description=says,
+            threshold=threshold,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
