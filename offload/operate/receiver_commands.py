@@ -32,8 +32,8 @@ def receiver(
             metavar="WHSEC",
             envvar=_SECRETS,
             show_envvar=False,
-            help="A subscription's secret (whsec_...) or public key (whpk_...), by which webhooks are verified; may be "
-            f"given several times, for a rotation. Or in {_SECRETS}, with spaces between. Without one nothing is verified.",
+            help="A subscription's secret (whsec_...) or public key (whpk_...), by which webhooks are verified, or "
+            f"several while it is rotated. Also as {_SECRETS}, with spaces between. Without one nothing is verified.",
         ),
     ] = None,
     fail_every: Annotated[
