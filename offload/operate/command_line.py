@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from offload.operate import audit_commands, options
+from offload.operate import audit_commands, options, receiver_commands
 from offload.operate.failure import Failure
 
 SUB_COMMANDS: dict[str, str] = {
@@ -121,6 +121,7 @@ def logs(
 
 
 app.command("audit")(audit_commands.show)
+app.command("receiver")(receiver_commands.receiver)
 
 
 def main() -> None:
