@@ -291,7 +291,7 @@ class WebhookSender(Construct):
         self.token_dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
             self,
             "TokensAlarm",
-            alarm_description="A sender of webhooks failed again and again, nothing is lost: offload logs delivery_sender",
+            alarm_description="A sender of webhooks fails again and again: offload logs delivery_sender",
             threshold=1,
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,

@@ -12,6 +12,8 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -71,17 +73,16 @@ class Transport:
     async def attempt(self, url: str, entry: Entry, body: bytes, headers: Mapping[str, str]) -> Attempt:
         """One attempt, its number the one after those there were; it never raises for what a receiver does."""
         began, at = time.monotonic(), self._now()
-        status: int | None = None
-        error, text = "", ""
-        answered: dict[str, str] = {}
+        answer, error = _Answer(), ""
         try:
             if is_arn(url):
-                status = await asyncio.to_thread(self._to_aws, url, entry, body, headers)
+                answer.status = await asyncio.to_thread(self._to_aws, url, entry, body, headers)
             else:
                 async with asyncio.timeout(self._timeout):
-                    status, answered, text = await self._post(url, body, headers)
+                    await self._post(url, body, headers, answer)
         except TimeoutError:
-            error = f"no answer within {self._timeout:g} s"
+            # Once there is a status, what takes too long is only the text for whoever looks it up.
+            error = "" if answer.status is not None else f"no answer within {self._timeout:g} s"
         except AddressRefused as refused:
             error = f"address refused ({refused.rule}): {refused}"
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as failed:
@@ -94,10 +95,10 @@ class Transport:
             number=entry.attempts + 1,
             at=at,
             duration_ms=round((time.monotonic() - began) * 1000),
-            status=status,
+            status=answer.status,
             error=error[:500],
-            headers=answered,
-            body=text,
+            headers=answer.headers,
+            body=answer.kept.decode(errors="replace"),
             url=url,
         )
 
@@ -107,7 +108,7 @@ class Transport:
             await self._pool.aclose()
             self._pool = None
 
-    async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, dict[str, str], str]:
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str], answer: _Answer) -> None:
         target = self._guard.target(url)
         if self._pool is None:
             self._pool = async_pool(
@@ -130,9 +131,10 @@ class Transport:
         async with self._pool.stream(
             "POST", where, headers=list(sent.items()), content=body, extensions={"timeout": limits}
         ) as response:
-            answered = _headers(response.headers)
-            # The status is the answer; its text is for whoever looks it up, as far as it comes.
-            return response.status, answered, await _text(response)
+            answer.status, answer.headers = response.status, _headers(response.headers)
+            with suppress(httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+                # Cut short or not: whether the receiver took the event is what its status said.
+                await _read(response, answer)
 
     def _to_aws(self, arn: str, entry: Entry, body: bytes, headers: Mapping[str, str]) -> int:
         match = _ARN.fullmatch(arn)
@@ -172,18 +174,22 @@ class Transport:
         return self._clients[service, region]
 
 
-async def _text(response: httpcore.Response) -> str:
-    kept, size = b"", 0
-    try:
-        async for chunk in response.aiter_stream():
-            size += len(chunk)
-            kept = (kept + chunk)[:KEPT_OF_ANSWER]
-            if size >= _LONGEST_ANSWER:
-                break
-    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, TimeoutError):
-        # It was cut short. Whether the receiver took the event is what its status said.
-        pass
-    return kept.decode(errors="replace")
+@dataclass
+class _Answer:
+    """What came back, as far as it came."""
+
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    kept: bytes = b""
+
+
+async def _read(response: httpcore.Response, answer: _Answer) -> None:
+    size = 0
+    async for chunk in response.aiter_stream():
+        size += len(chunk)
+        answer.kept = (answer.kept + chunk)[:KEPT_OF_ANSWER]
+        if size >= _LONGEST_ANSWER:
+            return
 
 
 def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
