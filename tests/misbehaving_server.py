@@ -274,6 +274,13 @@ class Received:
     answered: bool = False
     ended: bool = False
     """Whether the server is done with it."""
+    connection: int = 0
+    """Which connection it came on."""
+    left_at: float | None = None
+    """When the client closed the connection, if this was the last request on it and the server kept it open; monotonic.
+
+    A client that is killed closes its connections: an answer may be lost where this is the time of the kill.
+    """
 
     def header(self, name: str) -> str | None:
         """The first header of this name, in any case."""
@@ -336,12 +343,15 @@ class MisbehavingServer:
         self._strays: list[str] = []
         self._counts: Counter[str] = Counter()
         self._doors: dict[str, _Door] = {}
+        self._connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="misbehaving-server", daemon=True)
         # Bound and never listening: who connects is refused, and nobody else gets the port.
         self._refusing = socket.socket()
         self._refusing.bind((HOST, 0))
+        # Listening, and never asked for a connection.
+        self._silent = _listening(_BACKLOG)
 
     def __enter__(self) -> MisbehavingServer:
         self._thread.start()
@@ -356,6 +366,7 @@ class MisbehavingServer:
         self._thread.join()
         self._loop.close()
         self._refusing.close()
+        self._silent.close()
         self._folder.cleanup()
 
     # -- setting up
@@ -373,6 +384,11 @@ class MisbehavingServer:
         """A URL of a port at which nobody listens."""
         _check(name)
         return f"http://{HOST}:{self._refusing.getsockname()[1]}/e/{name}"
+
+    def silent_url(self, name: str, *, tls: bool = False) -> str:
+        """A URL of a port where connecting works and nothing is ever read: under `tls` the handshake hangs."""
+        _check(name)
+        return f"{'https' if tls else 'http'}://{HOST}:{self._silent.getsockname()[1]}/e/{name}"
 
     def script(self, name: str, steps: Iterable[Step | Decide] = (), *, then: Step | Decide | None = None) -> None:
         """What the next requests to an endpoint are answered with, one step each, and `then` all later ones (200).
@@ -522,7 +538,8 @@ class MisbehavingServer:
                 client.close()
                 return
             writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
-            await _Connection(self, reader, writer, protocol.left).serve()
+            self._connections += 1
+            await _Connection(self, reader, writer, protocol.left, self._connections).serve()
         finally:
             door.open -= 1
             door.room.set()
@@ -576,8 +593,11 @@ class _Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         left: asyncio.Event,
+        number: int,
     ) -> None:
         self.server, self.reader, self.writer, self.left = server, reader, writer, left
+        self.number = number
+        self.last: Received | None = None
         self.endpoint: _Endpoint | None = None
 
     async def serve(self) -> None:
@@ -601,6 +621,10 @@ class _Connection:
             else:
                 self.writer.close()
             self._belongs_to(None)
+            if self.last and self.left.is_set():
+                with self.server._changed:
+                    self.last.left_at = time.monotonic()
+                    self.server._changed.notify_all()
 
     def _belongs_to(self, endpoint: _Endpoint | None) -> None:
         if endpoint is self.endpoint:
@@ -632,7 +656,8 @@ class _Connection:
             endpoint = self.server._endpoints[named[1]]
             number, chosen = endpoint.next()
             step: Step = Answer() if callable(chosen) else chosen
-            came = Received(time.time(), time.monotonic(), method, path, [], b"", step, number)
+            came = Received(time.time(), time.monotonic(), method, path, [], b"", step, number, connection=self.number)
+            self.last = came
             endpoint.received.append(came)
             endpoint.requests += 1
             endpoint.most_requests = max(endpoint.most_requests, endpoint.requests)

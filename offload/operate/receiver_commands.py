@@ -96,7 +96,7 @@ class _Lines:
         columns = (
             f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}",
             f"{delivery.status}",
-            f"{delivery.verdict:<9}",
+            f"{delivery.verdict:<13}",
             f"{delivery.type or '-':<16}",
             f"{delivery.subject or '-':<12}",
             delivery.webhook_id or "-",

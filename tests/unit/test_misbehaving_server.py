@@ -420,6 +420,33 @@ def test_nobody_listens_at_the_refused_url(server: MisbehavingServer) -> None:
         Client(server.refused_url("nobody"))
 
 
+def test_at_the_silent_url_connecting_works_and_nothing_else_not_even_tls(server: MisbehavingServer) -> None:
+    with Client(server.silent_url("silent"), timeout=0.2) as client:
+        client.post()
+        with pytest.raises(TimeoutError):
+            client.socket.recv(1)
+    with httpx.Client(timeout=0.2) as http, pytest.raises(httpx.ConnectTimeout):
+        http.get(server.silent_url("silent", tls=True))
+
+
+def test_a_client_that_closes_after_its_answer_is_told_from_one_that_goes_on(server: MisbehavingServer) -> None:
+    server.script("closes", [Answer(), Answer(), Answer(close=True)])
+    before = time.monotonic()
+    with Client(server.url("closes")) as client:
+        for _ in range(2):
+            client.post()
+            client.until(b"\r\n\r\n")
+    with Client(server.url("closes")) as client:
+        client.post()
+        client.rest()
+    server.wait_until(lambda: server.received("closes")[1].left_at is not None)
+    first, second, third = server.wait_for("closes", 3)
+    assert first.connection == second.connection != third.connection
+    assert (first.left_at, third.left_at) == (None, None)
+    assert second.left_at
+    assert before < second.left_at < time.monotonic()
+
+
 def test_what_is_for_no_endpoint_and_what_is_no_request_is_recorded_as_such(server: MisbehavingServer) -> None:
     with httpx.Client() as http:
         assert http.get(server.url("x").replace("/e/x", "/metadata")).status_code == 404

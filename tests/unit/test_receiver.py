@@ -295,7 +295,7 @@ def test_the_command_prints_each_delivery_as_it_comes_and_the_count_in_the_end()
             httpx.post(running.url, content=BODY, headers=headers)
             lines.append(running.stdout.readline().rstrip())
         code, out, err = running.end()
-    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}  204  verified   order\.placed      536365        msg_1", lines[0])
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}  204  verified       order\.placed      536365        msg_1", lines[0])
     assert lines[1].endswith("msg_1  again (2)")
     assert re.search(r"  401  bad-signature  order\.placed .*  msg_1  none of 2 active secrets makes", lines[2])
     assert out == "3 requests: 2 verified, 1 bad-signature; 1 came again; answered 204 to 2, 401 to 1\n"
