@@ -127,6 +127,9 @@ class Running:
         if self.process:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(30)
+            with socket.socket() as trial:
+                port = int(self.url.rpartition(":")[2].partition("/")[0])
+                assert trial.connect_ex(("127.0.0.1", port)), "it was killed, and something still listens"
         self.http.close()
         self.http = httpx.Client(trust_env=False, timeout=15)
 
