@@ -18,8 +18,8 @@ async def _serve(seconds: float) -> None:
                 await asyncio.sleep(seconds)
                 writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            return
         finally:
             writer.close()
 

@@ -277,11 +277,11 @@ def measure(count: int) -> dict[str, Any]:
                     bench.ours(meter, count, f"o{delay}")
                 else:
                     bench.plain(meter, count, f"p{delay}", subscribers)
-                rows[name] = meter.used
+                rows[name], meter.used = meter.used, Used()
             bench.subscribe(url, 1)
             meter.used = Used(deliveries=count)
             bench.ours(meter, count, f"a{delay}", batch=1)
-            rows[ALONE] = meter.used
+            rows[ALONE], meter.used = meter.used, Used()
         found["delays"][delay] = rows
     return found
 

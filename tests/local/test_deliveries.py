@@ -56,7 +56,7 @@ SCRIPTS: Final[tuple[list[Step], ...]] = (
     [RateLimited("soon")],
     [NotHttp()] * 2,
     [Http10()] * 5,
-    [Answer(500)] * 6,
+    [Answer(500)] * (6 if WHOLE else 4),
     [Answer(503), Answer(404), Answer(301)],
     [Answer(200, after=3.0)],
 )
@@ -87,7 +87,7 @@ def states(subscribers: Subscribers) -> Counter[str]:
 def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both_records_agree(
     copy: Copy, server: MisbehavingServer
 ) -> None:
-    count = 5_000 if WHOLE else 400
+    count = 5_000 if WHOLE else 200
     subscribers = Subscribers(copy)
     # The manager's word on 410, and on `no`, is final; the others recover.
     no = Answer(500, headers={"webhook-retry": "no"})
@@ -106,7 +106,7 @@ def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both
         for number in range(count):
             event = low(f"p{number % ENDPOINTS}", number)
             publisher.publish(event, event) if number % 5 == 0 else publisher.publish(event)
-        killing_ends = time.monotonic() + (120 if WHOLE else 12)
+        killing_ends = time.monotonic() + (120 if WHOLE else 10)
         subscribers.until(lambda: time.monotonic() > killing_ends, "the killing to end")
     assert len(killed) >= 5
     gone = next(name for name, endpoint in ids.items() if endpoint == "p49")
@@ -143,7 +143,8 @@ def agree(server: MisbehavingServer, ids: dict[str, str], deliveries: list[dict[
     for delivery, record in ours.items():
         requests = came[delivery]
         assert len({each.body for each in requests}) <= 1
-        taken = [each for each in requests if each.answered and getattr(each.step, "status", 200) in (200, 204)]
+        # Of other steps the sender may not have had the whole answer.
+        taken = [each for each in requests if each.answered and each.step == Answer(204)]
         # What came here and is no attempt of ours died with its sender, and the answer with it.
         lost = max(0, len(requests) - record.get("attempts", 0))
         name = ids[record["subscription"]]
