@@ -214,8 +214,8 @@ def received(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "threads", "call_seconds"),
-    [(20, 1, 0.05), (4, 5, 0.02)],
-    ids=["20 processes of 50 ms calls", "20 threads of 20 ms calls"],
+    [(4, 5, 0.02), (4, 5, 0.05)],
+    ids=["20 ms calls", "50 ms calls"],
 )
 def test_twenty_invocations_never_exceed_the_rate_and_use_it(
     table: str, processes: int, threads: int, call_seconds: float

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -38,12 +39,13 @@ _SHORTEST_WINDOW: Final = 2
 _LONGEST_WINDOW: Final = 60
 # Windows are of no use once they are over; DynamoDB takes expired items away for nothing.
 _KEPT_SECONDS: Final = 3600
-# Of the requests that a worker could make back to back it is given slots for this share: they lie unevenly apart (the
-# least gap is 0.7 of the mean), and a slot that it is not ready for lapses.
+# Of the requests that a worker could make back to back it is given slots for this share: they lie unevenly apart, and a
+# slot that it is not ready for lapses. So workers together reach the whole rate where they could make twice as many
+# requests; where they can hardly make them, they reach half of it (docs/integrations.md, "The rate").
 _APART: Final = 0.7
 # So late in a window, or with so much of it drawn, the next one is drawn from.
 _LATE_SHARE: Final = 0.9
-_BUSY_SHARE: Final = 0.5
+_BUSY_SHARE: Final = 0.95
 # Who has so much of a window has it alone.
 _ALL_SHARE: Final = 0.9
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
@@ -97,12 +99,26 @@ def _whole(slots: float) -> int:
     return math.floor(slots + 1e-9)
 
 
+@lru_cache(maxsize=256)
 def _coprime(count: int) -> int:
-    """A step that visits every slot once, and goes far each time."""
-    step = max(1, round(count * _GOLDEN))
-    while math.gcd(step, count) != 1:
-        step += 1
-    return step
+    """A step that visits every slot once, and leaves any few in a row far apart: the nearest to the golden ratio.
+
+    Near is not by size: 127/200 is close to it, and its 11th step comes back next to the start. The fewer large terms
+    a step's continued fraction has, the wider apart are its multiples (the three-distance theorem).
+    """
+    return min(
+        (step for step in range(1, count + 1) if math.gcd(step, count) == 1),
+        key=lambda step: (max(_terms(step, count)), abs(step - count * _GOLDEN)),
+    )
+
+
+def _terms(step: int, count: int) -> list[int]:
+    """The terms of the continued fraction of step/count."""
+    terms = []
+    while step:
+        terms.append(count // step)
+        count, step = step, count % step
+    return terms
 
 
 @dataclass
@@ -117,10 +133,10 @@ class _Pace:
             # Work has ended and begun again, maybe in another invocation: what was is no measure.
             self.mean = None
         elif self.mean is None:
-            self.mean, self.deviation = seconds, seconds / 2
+            self.mean, self.deviation = seconds, seconds / 4
         else:
             self.deviation += (abs(seconds - self.mean) - self.deviation) / 4
-            self.mean += (seconds - self.mean) / 8
+            self.mean += (seconds - self.mean) / 4
 
     def requests(self, window: int) -> float:
         """How many of a worker's slots in a window it would be ready for, where they lie some way apart."""
