@@ -27,6 +27,8 @@ _HTTP_API = "AWS::ApiGatewayV2::Api"
 
 JOBS_API = "jobs_api"
 """The folder of the function behind the job service's API."""
+SUBSCRIPTIONS_API = "subscriptions_api"
+"""The folder of the function behind the API of subscriptions and deliveries."""
 WEBHOOK_RECEIVER = "webhook_receiver"
 """The folder of the function behind the door for webhooks."""
 
@@ -85,6 +87,14 @@ class JobService:
     endpoint: str
     table: str
     bucket: str
+
+
+@dataclass(frozen=True)
+class SubscriptionService:
+    """The deployed sender of webhooks: its API's URL, and its table of subscriptions and deliveries."""
+
+    endpoint: str
+    table: str
 
 
 @dataclass(frozen=True)
@@ -273,6 +283,25 @@ class Deployment:
             endpoint=self._endpoint(self._http_api(own)),
             table=self._named(own, "OFFLOAD_JOBS_TABLE"),
             bucket=self._named(own, "OFFLOAD_JOBS_BUCKET"),
+        )
+
+    @cached_property
+    def subscription_service(self) -> SubscriptionService:
+        """The sender of webhooks; raises Failure when there is none."""
+        service = self.subscription_service_or_none()
+        if service is None:
+            raise Failure(
+                f"environment {self.environment} sends no webhooks (no function of lambdas/{SUBSCRIPTIONS_API})"
+            )
+        return service
+
+    def subscription_service_or_none(self) -> SubscriptionService | None:
+        """The sender of webhooks, None in an environment without one."""
+        own = self._own(SUBSCRIPTIONS_API)
+        if own is None:
+            return None
+        return SubscriptionService(
+            endpoint=self._endpoint(self._http_api(own)), table=self._named(own, "OFFLOAD_SUBSCRIPTIONS_TABLE")
         )
 
     @cached_property
