@@ -21,6 +21,8 @@ SUB_COMMANDS: dict[str, str] = {
     "jobs": "offload.operate.jobs_commands",
     "change-log": "offload.operate.change_log_commands",
     "webhooks": "offload.operate.webhooks_commands",
+    "subscriptions": "offload.operate.subscriptions_commands",
+    "deliveries": "offload.operate.deliveries_commands",
 }
 """Groups of commands: the name, and the module whose `app` is its Typer application, imported when it is used."""
 

@@ -89,12 +89,12 @@ def moment(text: str, option: str) -> datetime:
     return found
 
 
-def since(text: str) -> datetime:
+def since(text: str, option: str = "--since") -> datetime:
     """A moment in the past, as a moment or as how long ago (`2h`); raises Failure."""
     try:
         return datetime.now(UTC) - duration(text)
     except Failure:
-        return moment(text, "--since")
+        return moment(text, option)
 
 
 def document_of(job: Job) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -27,3 +29,26 @@ def console() -> Console:
 def print_json(value: Any) -> None:
     """Prints a value as JSON on stdout; with characters, not escapes."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_columns(rows: Sequence[Sequence[str]], styles: Sequence[str | None] = ()) -> None:
+    """Prints rows in columns as wide as they need: ids are there to be copied whole, on a pipe too."""
+    screen = console()
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        screen.print(line, markup=False, soft_wrap=True, style=styles[number] if styles else None)
+
+
+def print_facts(facts: dict[str, object]) -> None:
+    """Prints names with their values, a line each; what is None or empty is left out."""
+    screen = console()
+    width = max(len(name) for name in facts) + 2
+    for name, value in facts.items():
+        if value not in (None, "", ()):
+            screen.print(f"{name:<{width}}{value}", markup=False, soft_wrap=True)
+
+
+def utc(moment: datetime | None) -> str:
+    """A moment for people, to the second; empty for None."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}" if moment else ""

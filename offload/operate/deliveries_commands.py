@@ -1,0 +1,198 @@
+"""`offload deliveries`: what third parties are owed, every attempt at it, and the ways back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from offload.operate.failure import Failure
+from offload.operate.options import EnvironmentOption, JsonOption, console, print_columns, print_facts, print_json, utc
+
+if TYPE_CHECKING:
+    from offload.contracts.subscriptions.subscription import Attempt, Delivery
+    from offload.operate.subscriptions import SubscriptionsApi
+
+app = typer.Typer(help="What third parties are owed: every delivery with its attempts, and the ways back.")
+
+IdArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="ID", help="The delivery, which is its webhook-id: `offload deliveries list`.")
+]
+
+_SHOWN = 20
+_STATES = ("waiting", "delivered", "given_up")
+
+
+@app.command("list")
+def list_(
+    subscription: Annotated[str | None, typer.Option(metavar="ID", help="Of this subscription only.")] = None,
+    event: Annotated[str | None, typer.Option(metavar="ID", help="Of this event only.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant's subscriptions only.")] = None,
+    event_type: Annotated[str | None, typer.Option("--type", help="Of this event type only.")] = None,
+    state: Annotated[str | None, typer.Option(help="waiting, delivered or given_up.")] = None,
+    status: Annotated[
+        int | None, typer.Option(min=100, max=599, help="Whose latest answer had this HTTP status.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Owed since: 90s, 10m, 2h, 1d, or a time with its zone.")] = None,
+    until: Annotated[str | None, typer.Option(help="Owed until, likewise.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = _SHOWN,
+    environment: EnvironmentOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """List deliveries, newest first."""
+    from offload.contracts.subscriptions.api import DeliveryFilters
+    from offload.operate import jobs
+    from offload.operate import subscriptions as asked
+
+    if state is not None and state not in _STATES:
+        raise Failure(f"--state {state}: is none of {', '.join(_STATES)}")
+    wanted = asked.checked(
+        DeliveryFilters,
+        {
+            "subscription": subscription,
+            "event": event,
+            "tenant": tenant,
+            "type": event_type,
+            "state": state,
+            "status": status,
+            "since": None if since is None else jobs.since(since),
+            "until": None if until is None else jobs.since(until, "--until"),
+        },
+    )
+    with _api(environment) as api:
+        found, more = api.deliveries(wanted, limit)
+    if as_json:
+        print_json({"count": len(found), "more": more, "deliveries": asked.document_of(found)})
+        return
+    if not found:
+        console().print("no deliveries")
+        return
+    headings = ("id", "owed at (UTC)", "type", "event", "subscription", "state", "tries", "")
+    styles = {"given_up": "red", "delivered": "green"}
+    print_columns(
+        [headings, *(_cells(each) for each in found)], [None, *(styles.get(each.state.value) for each in found)]
+    )
+    if more:
+        console().print("and maybe older ones: --limit, --since")
+
+
+@app.command()
+def show(id_: IdArgument, environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
+    """Show a delivery whole: what was sent, every attempt with what came back, and when the next one is."""
+    with _api(environment) as api:
+        found = api.delivery(id_)
+    _show(found, as_json=as_json)
+
+
+@app.command()
+def resend(id_: IdArgument, environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
+    """Send a delivery that has ended once more, under the same id; the schedule begins anew."""
+    from offload.operate import subscriptions as asked
+
+    with _api(environment) as api:
+        found = api.resend(id_)
+    if as_json:
+        print_json(asked.document_of(found))
+    else:
+        console().print(f"{found.id} waits for its attempt number {found.attempts + 1}", markup=False)
+
+
+@app.command()
+def erase(id_: IdArgument, environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
+    """Erase what was sent of the delivery's event, to whomever, and what came back; the records stay."""
+    with _api(environment) as api:
+        found = api.erase(id_)
+    if as_json:
+        _show(found, as_json=True)
+    else:
+        console().print(f"what was sent of event {found.event}, and what came back, is erased", markup=False)
+
+
+# -- the API
+
+
+@contextmanager
+def _api(environment: str) -> Iterator[SubscriptionsApi]:
+    from offload.operate.resources import Deployment
+    from offload.operate.subscriptions import subscriptions_api
+
+    with subscriptions_api(Deployment.of(environment)) as api:
+        yield api
+
+
+# -- printing
+
+
+def _cells(each: Delivery) -> tuple[str, ...]:
+    at = f"{each.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    return (each.id, at, each.type, each.event, each.subscription, _state(each), str(each.attempts), _says(each))
+
+
+def _state(each: Delivery) -> str:
+    name = each.state.value.replace("_", " ")
+    return f"{name}: {each.reason}" if each.reason else name
+
+
+def _times(count: int) -> str:
+    return {0: "", 1: "once"}.get(count, f"{count} times")
+
+
+def _says(each: Delivery) -> str:
+    answer = str(each.status) if each.status is not None else each.error
+    following = f"next {utc(each.next_at)}" if each.next_at else ""
+    return ", ".join(part for part in (answer, following) if part)
+
+
+def _show(found: Delivery, *, as_json: bool) -> None:
+    from msgspec import UnsetType
+
+    from offload.operate import subscriptions as asked
+
+    if as_json:
+        print_json(asked.document_of(found))
+        return
+    print_facts(
+        {
+            "id": found.id,
+            "state": _state(found),
+            "event": f"{found.event} of {found.source}",
+            "type": found.type,
+            "subject": found.subject,
+            "subscription": f"{found.subscription} of {found.tenant}",
+            "owed since": utc(found.created_at),
+            "changed": utc(found.changed_at),
+            "attempts": str(found.attempts),
+            "sent again": _times(found.sent_again),
+            "next attempt": utc(found.next_at),
+            "error": found.error if not found.attempts else "",
+        }
+    )
+    screen = console()
+    for each in () if isinstance(found.tries, UnsetType) else found.tries:
+        _show_attempt(each)
+    if isinstance(found.body, UnsetType):
+        screen.print("\nwhat was sent is not kept any more, or was erased")
+    else:
+        text = json.dumps(json.loads(bytes(found.body)), indent=2, ensure_ascii=False)
+        screen.print(f"\n{text}", markup=False, soft_wrap=True)
+
+
+def _show_attempt(each: Attempt) -> None:
+    screen = console()
+    at = f"{each.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    came = ", ".join(part for part in ("" if each.status is None else str(each.status), each.error) if part)
+    style = None if each.succeeded else "red"
+    screen.print(
+        f"\nattempt {each.number}  {at}Z  {each.duration_ms:,} ms  {came}",
+        markup=False,
+        soft_wrap=True,
+        style=style,
+    )
+    for name, value in each.headers.items():
+        screen.print(f"  {name}: {value}", markup=False, soft_wrap=True)
+    for line in each.body.splitlines():
+        screen.print(f"  | {line}", markup=False, soft_wrap=True)

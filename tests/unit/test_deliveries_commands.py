@@ -1,0 +1,233 @@
+"""What `offload deliveries` says and does: through the real API, on deliveries that a real sender attempted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from offload.contracts.subscriptions.policy import Policy
+from offload.operate.command_line import app
+from offload.operate.embedded.process import Instance
+from offload.operate.failure import Failure
+from offload.operate.resources import Deployment
+from offload.runtime.sending.items import Record, delivery_id
+from tests.misbehaving_server import Answer, Gone, Hang, MisbehavingServer
+from tests.unit.sending_bench import SendingBench
+from tests.unit.subscriptions_door import commands_on
+
+pytestmark = pytest.mark.usefixtures("aws_of_module", "deployment")
+
+RUNNER = CliRunner()
+_names = iter(range(10_000))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MisbehavingServer]:
+    with MisbehavingServer() as running:
+        yield running
+
+
+@pytest.fixture
+def bench(aws_of_module: None) -> Iterator[SendingBench]:
+    made = SendingBench(policy=Policy(timeout_seconds=1, connect_seconds=1))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def deployment(bench: SendingBench, emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    with commands_on(bench, emulator, monkeypatch) as found:
+        yield found
+
+
+def call(*arguments: str, stdin: str | None = None) -> Result:
+    """Runs a command; a Failure is the result's exception."""
+    return RUNNER.invoke(app, ["deliveries", *arguments], input=stdin)
+
+
+def said(*arguments: str) -> str:
+    result = call(*arguments)
+    assert result.exit_code == 0, (result.stdout, result.exception)
+    return result.stdout
+
+
+def document(*arguments: str) -> Any:
+    return json.loads(said(*arguments, "--json"))
+
+
+def failure(*arguments: str) -> str:
+    result = call(*arguments)
+    assert isinstance(result.exception, Failure), (result.stdout, result.exception)
+    assert "\n" not in str(result.exception)
+    return str(result.exception)
+
+
+def subscribed(bench: SendingBench, server: MisbehavingServer, *steps: Any, **wish: Any) -> Record:
+    """A subscription whose endpoint answers by these steps, and 200 after them."""
+    place = f"deliveries-{next(_names)}"
+    server.script(place, steps)
+    return bench.subscribe(server.url(place), **wish)
+
+
+def name_of(record: Record, event: str) -> str:
+    return delivery_id(record.id, "test", event)
+
+
+def ids(*options: str) -> list[str]:
+    return [each["event"] for each in document("list", *options)["deliveries"]]
+
+
+# -- list
+
+
+def test_deliveries_are_found_by_everything_that_is_known_of_them(
+    bench: SendingBench, server: MisbehavingServer
+) -> None:
+    first = subscribed(bench, server, tenant="acme")
+    second = subscribed(bench, server, Gone(), tenant="blue")
+    one = bench.owe(first, type="order.placed")
+    bench.work(first)
+    bench.clock.passes(hours=1)
+    two = bench.owe(second)
+    bench.work(second)
+    bench.clock.passes(hours=1)
+    three = bench.owe(first, second)
+    assert sorted(ids()) == sorted([three, three, two, one])
+    assert ids("--subscription", first.id) == [three, one]
+    assert ids("--event", two) == [two]
+    assert ids("--tenant", "blue") == [three, two]
+    assert ids("--type", "order.placed") == [one]
+    assert ids("--state", "given_up") == [two]
+    assert ids("--status", "410") == [two]
+    assert ids("--status", "200") == [one]
+    assert ids("--since", "2026-11-27T13:30Z", "--tenant", "acme") == [three]
+    assert ids("--since", "2026-11-27T12:30Z", "--until", "2026-11-27T13:30Z") == [two]
+    assert ids("--since", "2026-11-27T12:30Z", "--type", "order.placed") == []
+    assert said("list", "--tenant", "nobody") == "no deliveries\n"
+
+
+def test_a_list_says_what_became_of_each_and_when_the_next_attempt_is(
+    bench: SendingBench, server: MisbehavingServer
+) -> None:
+    record = subscribed(bench, server, Answer(503))
+    event = bench.owe(record)
+    bench.work(record)
+    lines = said("list").splitlines()
+    assert lines[0].split() == ["id", "owed", "at", "(UTC)", "type", "event", "subscription", "state", "tries"]
+    assert re.fullmatch(
+        rf"{name_of(record, event)}  2026-11-27 12:00:00  thing.happened  {event}  {record.id}  waiting  1 +"
+        r"503, next 2026-11-27 12:00:0\dZ",
+        lines[1],
+    )
+    gone = subscribed(bench, server, Gone())
+    bench.owe(gone)
+    bench.work(gone)
+    assert "given up: gone  1      410" in said("list", "--state", "given_up")
+
+
+def test_a_list_goes_on_over_pages_until_its_limit(
+    bench: SendingBench, server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offload.operate.subscriptions.MOST_LISTED", 2)
+    record = subscribed(bench, server)
+    events: list[str] = []
+    for _ in range(7):
+        events.insert(0, bench.owe(record))
+        bench.clock.passes(seconds=1)
+    assert ids("--limit", "5") == events[:5]
+    assert ids("--limit", "50") == events
+    assert said("list", "--limit", "5").splitlines()[-1] == "and maybe older ones: --limit, --since"
+    assert document("list", "--limit", "5")["more"] is True
+    assert document("list", "--limit", "50") | {"deliveries": []} == {"count": 7, "more": False, "deliveries": []}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--state", "lost"), "--state lost: is none of waiting, delivered, given_up"),
+        (("--since", "soon"), "--since: 'soon' is no time: such as"),
+        (("--until", "2026-11-27T12:00"), "--until: '2026-11-27T12:00' has no zone"),
+        (("--tenant", "a b"), "matching regex"),
+    ],
+)
+def test_what_cannot_be_looked_for_is_said_in_a_line(options: tuple[str, str], told: str) -> None:
+    assert told in failure("list", *options)
+
+
+# -- show
+
+
+def test_a_delivery_is_shown_with_every_attempt_and_what_was_sent(
+    bench: SendingBench, server: MisbehavingServer
+) -> None:
+    record = subscribed(bench, server, Answer(500, {"x-trouble": "disk"}, b"full\nvery"), Hang(), tenant="acme")
+    event = bench.owe(record, subject="536365", body=b'{"type":"thing.happened","who":"J\xc3\xbcrgen"}')
+    bench.work(record)
+    bench.clock.passes(minutes=6)
+    bench.wake()
+    text = said("show", name_of(record, event))
+    lines = text.splitlines()
+    for line in (
+        f"id            {name_of(record, event)}",
+        "state         waiting",
+        f"event         {event} of test",
+        "subject       536365",
+        f"subscription  {record.id} of acme",
+        "owed since    2026-11-27 12:00:00Z",
+        "attempts      2",
+        "  x-trouble: disk",
+        "  | full",
+        "  | very",
+        '  "who": "Jürgen"',
+    ):
+        assert line in lines, text
+    assert re.search(r"next attempt +2026-11-27 12:\d\d:\d\dZ", text)
+    assert re.search(r"attempt 1  2026-11-27 12:00:00.000Z  \d+ ms  500\n", text)
+    assert re.search(r"attempt 2  2026-11-27 12:06:00.000Z  [\d,]+ ms  no answer within 1 s\n", text)
+    found = document("show", name_of(record, event))
+    assert [each["number"] for each in found["tries"]] == [1, 2]
+    assert found["body"] == {"type": "thing.happened", "who": "Jürgen"}
+
+
+# -- resend, erase
+
+
+def test_a_delivery_that_has_ended_is_sent_again_under_its_id(bench: SendingBench, server: MisbehavingServer) -> None:
+    record = subscribed(bench, server, Gone())
+    event = bench.owe(record)
+    bench.work(record)
+    bench.subscribing.resume(record.id)
+    name = name_of(record, event)
+    assert said("resend", name) == f"{name} waits for its attempt number 2\n"
+    assert failure("resend", name) == (
+        "The delivery has not ended: it is sent by its schedule, and not again: "
+        f"delivery '{name}' waits for its next attempt"
+    )
+    bench.wake()
+    text = said("show", name)
+    assert "state         delivered" in text
+    assert "sent again    once" in text
+
+
+def test_what_was_erased_is_not_shown_and_cannot_be_sent_again(bench: SendingBench, server: MisbehavingServer) -> None:
+    record = subscribed(bench, server, Answer(200, body=b"thanks, Jane"))
+    event = bench.owe(record, body=b'{"who":"Jane"}')
+    bench.work(record)
+    name = name_of(record, event)
+    assert "Jane" in said("show", name)
+    assert said("erase", name) == f"what was sent of event {event}, and what came back, is erased\n"
+    text = said("show", name)
+    assert "Jane" not in text
+    assert "state         delivered" in text
+    assert text.splitlines()[-1] == "what was sent is not kept any more, or was erased"
+    assert "cannot be sent again" in failure("resend", name)
+
+
+@pytest.mark.parametrize("command", ["show", "resend", "erase"])
+def test_an_unknown_id_is_said_in_a_line(command: str) -> None:
+    assert failure(command, "dlv_none").endswith("there is no delivery 'dlv_none'")
