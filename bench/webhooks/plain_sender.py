@@ -1,4 +1,4 @@
-"""The plain design, as a team would first write it: one delivery a message, one message an invocation, one after another.
+"""The plain design, as a team would first write it: one delivery a message and an invocation, one after another.
 
 It signs as ours does (HMAC of Standard Webhooks), keeps a connection open, and writes down what became of the delivery.
 It has no leases, no rate, no order and no breaker, and leaves retries to its queue.

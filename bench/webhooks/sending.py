@@ -28,6 +28,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -139,6 +140,7 @@ class Context:
 
     @staticmethod
     def get_remaining_time_in_millis() -> int:
+        """As at an invocation's begin."""
         return 45_000
 
 
@@ -156,7 +158,8 @@ def endpoint(delay: float) -> Iterator[str]:
     """The URL of an endpoint that answers after `delay` seconds."""
     command = [sys.executable, str(Path(__file__).with_name("endpoint.py")), str(delay)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdin is not None
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}/webhooks"
         process.stdin.close()
 
@@ -236,23 +239,19 @@ class Bench:
         told = [_record(_on_the_bus(event)) for event in events(count, tag)]
         for start in range(0, count, batch):
             records = told[start : start + batch]
-            meter.invoke(lambda records=records: self.planner.handler({"Records": records}, Context()))
+            meter.invoke(partial(self.planner.handler, {"Records": records}, Context()))
             for tokens in received(self.sqs, *self.lanes):
-                meter.invoke(lambda tokens=tokens: self.sender.handler({"Records": tokens}, Context()))
+                meter.invoke(partial(self.sender.handler, {"Records": tokens}, Context()))
 
     def plain(self, meter: Meter, count: int, tag: str, subscribers: list[dict[str, str]]) -> None:
         """The same by the plain design."""
         told = [json.loads(event.to_json()) for event in events(count, tag)]
         for start in range(0, count, 10):
             chosen = told[start : start + 10]
-            meter.invoke(
-                lambda chosen=chosen: plain_sender.plan(chosen, subscribers, aws.sqs(), self.plain_queue)
-            )
+            meter.invoke(partial(plain_sender.plan, chosen, subscribers, aws.sqs(), self.plain_queue))
             for records in received(self.sqs, self.plain_queue):
                 for record in records:
-                    meter.invoke(
-                        lambda record=record: plain_sender.send(record, self.plain_table, aws.dynamodb())
-                    )
+                    meter.invoke(partial(plain_sender.send, record, self.plain_table, aws.dynamodb()))
 
 
 def measure(count: int) -> dict[str, Any]:
@@ -288,7 +287,7 @@ def measure(count: int) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> None:
     """Prints the table."""
-    print(f"{os.cpu_count()} cores, load {found['load']:.1f} at the start; {found['events']} events, each to 10 subscribers")
+    print(f"{os.cpu_count()} cores, load {found['load']:.1f} at the start; {found['events']} events to ten each")
     print(f"{'endpoint':>9}  {'design':16}{'function ms':>12}{'calls':>8}{'invocations':>13}{'$ a million':>13}")
     for delay, rows in found["delays"].items():
         for name, used in rows.items():

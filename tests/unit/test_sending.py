@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from offload.contracts.subscriptions.api import DeliveryFilters
 from offload.contracts.subscriptions.policy import Policy
 from offload.contracts.subscriptions.subscription import (
     LONGEST_BODY,
@@ -22,6 +23,7 @@ from offload.contracts.subscriptions.subscription import (
 )
 from offload.runtime.http.guard import Guard
 from offload.runtime.refusals import Refusal
+from offload.runtime.sending import listing
 from offload.runtime.sending.items import delivery_id
 from offload.runtime.sending.refusals import (
     BadFilter,
@@ -543,6 +545,11 @@ def test_a_deleted_subscription_s_deliveries_are_given_up_with_that_reason(
     with pytest.raises(NoSuchSubscription):
         bench.subscribing.show(record.id)
     assert record not in bench.subscriptions.all()
+    # What became of its deliveries can still be looked up; what it held in secret is gone.
+    found, _ = listing.page(bench.deliveries, bench.subscriptions, DeliveryFilters(state=DeliveryState.GIVEN_UP))
+    assert {delivery.event for delivery in found} == set(events)
+    everything = bench.dynamodb.scan(TableName=bench.table)["Items"]
+    assert b"sealed" not in b"".join(item["record"]["B"] for item in everything if "record" in item)
 
 
 def test_a_delivery_is_sent_again_under_its_id_and_its_schedule_begins_anew(
@@ -722,3 +729,31 @@ def test_a_vault_opens_only_what_it_sealed_for_that_subscription() -> None:
 
 def test_a_secret_is_read_as_it_is_shown() -> None:
     assert brought(shown(b"x" * 32)) == b"x" * 32
+
+
+def test_pages_of_deliveries_neither_skip_nor_repeat_while_others_are_added(
+    bench: SendingBench, server: MisbehavingServer
+) -> None:
+    records = [bench.subscribe(server.url(new_name()), tenant=tenant) for tenant in ("a", "b", "a")]
+    events = []
+    for number in range(25):
+        bench.clock.passes(seconds=1)
+        events.append(bench.owe(*records, event=f"e{number:02}"))
+    seen: list[tuple[str, str]] = []
+    wanted = DeliveryFilters(limit=7, tenant="a")
+    while True:
+        found, cursor = listing.page(bench.deliveries, bench.subscriptions, wanted)
+        seen += [(delivery.event, delivery.subscription) for delivery in found]
+        bench.clock.passes(seconds=1)
+        bench.owe(*records)
+        if cursor is None:
+            break
+        wanted = msgspec.structs.replace(wanted, cursor=cursor)
+    of_a = {records[0].id, records[2].id}
+    assert len(seen) == len(set(seen)) == 50
+    assert set(seen) == {(event, name) for event in events for name in of_a}
+    assert [event for event, _ in seen] == sorted((event for event, _ in seen), reverse=True)
+    by_event, _ = listing.page(bench.deliveries, bench.subscriptions, DeliveryFilters(event="e03"))
+    assert len(by_event) == 3
+    since = DeliveryFilters(since=bench.clock() - timedelta(seconds=2), limit=200)
+    assert len(listing.page(bench.deliveries, bench.subscriptions, since)[0]) <= 9
