@@ -20,6 +20,7 @@ SUB_COMMANDS: dict[str, str] = {
     "outbox": "offload.operate.outbox_commands",
     "jobs": "offload.operate.jobs_commands",
     "change-log": "offload.operate.change_log_commands",
+    "rates": "offload.operate.rates_commands",
     "webhooks": "offload.operate.webhooks_commands",
 }
 """Groups of commands: the name, and the module whose `app` is its Typer application, imported when it is used."""
