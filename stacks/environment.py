@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from constructs import IConstruct
 
+from offload.contracts import egress as egress_contract
+
 FOLDER = Path(__file__).resolve().parent.parent / "environments"
 
 _CONTEXT_KEY = "offload:environment"
 
 Days = Annotated[int, msgspec.Meta(ge=0, le=3653)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 
 
 class UnusableEnvironment(Exception):
@@ -72,12 +76,31 @@ class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     burst: Annotated[int, msgspec.Meta(ge=1, le=5_000)]
 
 
+class Egress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where functions may call out to: `private` networks as CIDRs, `schemes`, and `ports` or "any"."""
+
+    private: tuple[str, ...] = ()
+    schemes: Annotated[tuple[Literal["http", "https"], ...], msgspec.Meta(min_length=1)] = ("https",)
+    ports: Annotated[tuple[Port, ...], msgspec.Meta(min_length=1)] | Literal["any"] = (443,)
+
+    def __post_init__(self) -> None:
+        try:
+            egress_contract.networks(self.private)
+        except egress_contract.UnusableEgress as error:
+            raise ValueError(f"private: {error}") from error
+
+    def variables(self) -> Mapping[str, str]:
+        """The variables of a function that calls out."""
+        return egress_contract.variables(self.private, self.schemes, self.ports)
+
+
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     functions: Functions
     data: Data
     bus: Bus
     stock: Stock
     webhooks: Webhooks
+    egress: Egress = Egress()
     alarms: Alarms = Alarms()
 
 
@@ -93,6 +116,7 @@ class Environment(msgspec.Struct, frozen=True):
     bus: Bus
     stock: Stock
     webhooks: Webhooks
+    egress: Egress
     alarms: Alarms
 
     @staticmethod
@@ -127,6 +151,7 @@ class Environment(msgspec.Struct, frozen=True):
             settings.bus,
             settings.stock,
             settings.webhooks,
+            settings.egress,
             settings.alarms,
         )
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
 
@@ -28,7 +29,7 @@ _CONFIG = botocore.config.Config(
 )
 
 
-_SERVICES: Final = ("dynamodb", "events", "lambda", "s3", "sqs", "ssm")
+_SERVICES: Final = ("dynamodb", "events", "lambda", "s3", "secretsmanager", "sqs", "ssm")
 
 
 class _Loader(botocore.loaders.Loader):
@@ -123,4 +124,10 @@ def functions() -> LambdaClient:
 def ssm() -> SSMClient:
     """The client for SSM's parameters."""
     client: SSMClient = _client("ssm")
+    return client
+
+
+def secrets() -> SecretsManagerClient:
+    """The client for Secrets Manager."""
+    client: SecretsManagerClient = _client("secretsmanager")
     return client

@@ -18,6 +18,7 @@ CALLS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "events": ("put_events", {"Entries": []}),
     "lambda": ("invoke", {"FunctionName": "f"}),
     "s3": ("get_object", {"Bucket": "a-bucket", "Key": "k"}),
+    "secretsmanager": ("get_secret_value", {"SecretId": "s"}),
     "sqs": ("send_message", {"QueueUrl": "https://sqs.example/1/q", "MessageBody": "m"}),
     "ssm": ("get_parameter", {"Name": "n"}),
 }

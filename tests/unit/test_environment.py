@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from aws_cdk import App, Stack
 
+from offload.runtime.http.guard import AddressRefused, Guard
 from stacks.environment import Environment, UnusableEnvironment
 
 WHOLE = """
@@ -101,6 +103,19 @@ def test_a_path_is_no_environment(folder: Path) -> None:
         ("[bus]", "[extra]\n[bus]", ("`extra`",)),
         ("[bus]", '[alarms]\nemail = "nobody"\n[bus]', ("alarms.email",)),
         ("[bus]", "[bus", ("line 11",)),
+        ("[bus]", '[egress]\nprivate = ["10.0.0.0/33"]\n[bus]', ("egress: private", "'10.0.0.0/33' is no network")),
+        ("[bus]", '[egress]\nprivate = ["10.0.0.1/8"]\n[bus]', ("egress: private", "'10.0.0.1/8'", "host bits")),
+        ("[bus]", '[egress]\nprivate = ["169.254.169.254/32"]\n[bus]', ("overlaps", "rule metadata")),
+        ("[bus]", '[egress]\nprivate = ["0.0.0.0/0"]\n[bus]', ("'0.0.0.0/0' overlaps", "nothing allows it")),
+        ("[bus]", '[egress]\nprivate = ["::/0"]\n[bus]', ("'::/0' overlaps", "nothing allows it")),
+        ("[bus]", '[egress]\nprivate = ["fe80::/64"]\n[bus]', ("overlaps fe80::/10", "rule link-local")),
+        ("[bus]", "[egress]\nprivate = [8]\n[bus]", ("egress.private", "`str`")),
+        ("[bus]", '[egress]\nschemes = ["ftp"]\n[bus]', ("egress.schemes", "ftp")),
+        ("[bus]", "[egress]\nschemes = []\n[bus]", ("egress.schemes", ">= 1")),
+        ("[bus]", "[egress]\nports = [0]\n[bus]", ("egress.ports", ">= 1")),
+        ("[bus]", "[egress]\nports = [65536]\n[bus]", ("egress.ports", "<= 65535")),
+        ("[bus]", '[egress]\nports = "all"\n[bus]', ("egress.ports", "all")),
+        ("[bus]", "[egress]\nports = []\n[bus]", ("egress.ports", ">= 1")),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_the_file_and_the_key(
@@ -129,3 +144,40 @@ def test_what_is_attached_to_an_app_is_found_anywhere_below_it(folder: Path) -> 
 def test_a_construct_without_an_environment_says_where_it_stands() -> None:
     with pytest.raises(UnusableEnvironment, match="Lonely: no environment was attached"):
         Environment.of(Stack(App(), "Lonely"))
+
+
+def test_without_a_word_of_it_calls_out_are_https_to_port_443_of_public_addresses(folder: Path) -> None:
+    assert Environment.load("dev", folder).egress.variables() == {
+        "OFFLOAD_EGRESS_PRIVATE": "",
+        "OFFLOAD_EGRESS_SCHEMES": "https",
+        "OFFLOAD_EGRESS_PORTS": "443",
+    }
+
+
+def test_what_a_file_says_of_calls_out_reaches_the_guard(folder: Path) -> None:
+    egress = '\n[egress]\nprivate = ["10.1.0.0/16", "fd12::/16"]\nschemes = ["http", "https"]\nports = [443, 8443]\n'
+    (folder / "dev.toml").write_text(WHOLE + egress, encoding="utf-8")
+    guard = Guard.from_environment(Environment.load("dev", folder).egress.variables())
+    assert guard == Guard(
+        (ip_network("10.1.0.0/16"), ip_network("fd12::/16")), frozenset({"http", "https"}), frozenset({443, 8443})
+    )
+
+
+def test_a_private_network_with_an_address_of_metadata_in_it_may_be_listed(folder: Path) -> None:
+    (folder / "dev.toml").write_text(WHOLE + '\n[egress]\nprivate = ["100.64.0.0/10", "fd00::/8"]\n', encoding="utf-8")
+    guard = Guard.from_environment(Environment.load("dev", folder).egress.variables())
+    assert str(guard.check("100.64.0.1")) == "100.64.0.1"
+    for metadata in ("100.100.100.200", "fd00:ec2::254"):
+        with pytest.raises(AddressRefused, match="rule metadata"):
+            guard.check(metadata)
+
+
+def test_local_alone_may_call_this_machine() -> None:
+    allowed = {}
+    for name in Environment.names():
+        guard = Guard.from_environment(Environment.load(name).egress.variables())
+        try:
+            allowed[name] = str(guard.target("http://127.0.0.1:8080/").host)
+        except AddressRefused as error:
+            allowed[name] = error.rule
+    assert allowed == {"dev": "scheme", "local": "127.0.0.1", "prod": "scheme", "staging": "scheme"}

@@ -1,0 +1,1 @@
+"""Calls out: an HTTP client for handlers, and the guard that every connection to a third party goes through."""
