@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from offload.contracts.jobs.shop import EXCHANGE_RATES, RatesKept, RatesWanted
@@ -18,7 +18,7 @@ from offload.shop.rates import STALE_AFTER, RatesTable
 
 from .plausible import Implausible, check, has_gap
 
-# The daily file has 2 KB, that of 90 days some 150 KB.
+# The daily file has 2 KB, that of 90 days below 100.
 _LONGEST: Final = 1024 * 1024
 _LATE: Final = timedelta(minutes=15)
 
@@ -42,30 +42,33 @@ def handler(wanted: RatesWanted, run: Run) -> RatesKept:
     now = datetime.now(UTC)
     table = RatesTable(settings.rates_table, aws.dynamodb())
     before = table.newest()
-    days = _fetch(settings.rates_daily_url)
-    check(days, before, today(now))
+    try:
+        days = _fetch(settings.rates_daily_url)
+        check(days, before, today(now))
+    except (CallFailed, BadRates, Implausible):
+        if before is not None:
+            _say(before.day, days_behind(before.day, now), run)
+        raise
     if wanted.history or has_gap(before, days[0].day):
         days = _with_history(days, now)
     run.check()
     stored = table.keep(days, source=settings.rates_daily_url, at=now)
     for day in stored.differing:
         log.warning("rates differ", day=day.isoformat(), outcome="kept beside: the stored ones count", job_id=run.id)
-    newest = max(days[-1].day, before.day if before else days[-1].day)
+    newest = days[-1].day
     behind = days_behind(newest, now)
-    write = log.warning if behind > STALE_AFTER else log.info
-    write(
-        "rates",
-        newest_day=newest.isoformat(),
-        rates_days_behind=behind,
-        added=len(stored.added),
-        differing=len(stored.differing),
-        job_id=run.id,
-    )
+    _say(newest, behind, run, added=len(stored.added), differing=len(stored.differing))
     if behind and not _is_last(run):
         raise RetryAfter(_LATE.total_seconds(), f"the rates of {last_published(now)} are not there, but of {newest}")
     return RatesKept(
         newest=newest, working_days_behind=behind, added=len(stored.added), differing=len(stored.differing)
     )
+
+
+def _say(newest: date, behind: int, run: Run, **counts: int) -> None:
+    """One line an attempt, also one that failed, with how old the rates are by now: an alarm goes by it."""
+    write = log.warning if behind > STALE_AFTER else log.info
+    write("rates", newest_day=newest.isoformat(), rates_days_behind=behind, **counts, job_id=run.id)
 
 
 def _is_last(run: Run) -> bool:

@@ -18,8 +18,6 @@ from zoneinfo import ZoneInfo
 # zoneinfo reads the zones from it where the system has none: Amazon Linux. Imported so that bundles bring it.
 import tzdata  # type: ignore[import-untyped] # noqa: F401
 
-DAILY_URL: Final = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml"
-HISTORY_URL: Final = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-hist-90d.xml"
 FIRST_DAY: Final = date(1999, 1, 4)
 """The first day that has reference rates."""
 BASE: Final = "EUR"

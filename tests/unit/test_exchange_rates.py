@@ -141,7 +141,7 @@ def bank(
     name = f"rates-{uuid.uuid4().hex[:10]}"
     table = new_table(dynamodb, name)
     call = CallSettings(
-        table=new_table(dynamodb, f"{name}-calls"),
+        table=new_table(dynamodb, f"{name}-calls", sort_key=False),
         attempts=1,
         connect_seconds=1,
         read_seconds=1,
@@ -274,6 +274,14 @@ def test_whatever_else_the_server_does_fails_the_attempt_and_stores_nothing(bank
     assert job.state is State.WAITING, "it is tried again"
     assert says in job.history[-1].why
     assert bank.table.newest() is None
+
+
+def test_an_attempt_that_failed_says_how_old_the_stored_rates_are(bank: Bank, newest: date) -> None:
+    bank.store(rates(working_days_up_to(newest, 6)[-1], **USUAL))
+    bank.daily.otherwise = answers(503)
+    bank.attempt()
+    (line,) = bank.logged("rates")
+    assert (line["level"], line["rates_days_behind"]) == ("WARNING", 5)
 
 
 def test_a_rate_that_jumps_is_not_stored(bank: Bank, newest: date) -> None:

@@ -441,7 +441,7 @@ def rates_command(table: RatesTable, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_an_import_stores_a_files_days_and_shows_them(rates_command: Any, tmp_path: Any) -> None:
     file = tmp_path / "hist.xml"
     file.write_bytes(history_file({each.day: {"GBP": f"{each.rates['GBP']:f}"} for each in WEEK}))
-    assert rates_command("import", str(file), "--last", "2010-12-08").stdout == "3 days added, 0 were there\n"
+    assert rates_command("import", str(file), "--last", "2010-12-08").stdout == "3 days added, 0 days there before\n"
     assert json.loads(rates_command("import", str(file), "--json").stdout) == {
         "added": ["2010-12-09", "2010-12-10"],
         "same": ["2010-12-06", "2010-12-07", "2010-12-08"],
@@ -464,7 +464,7 @@ def test_an_import_says_what_differs_and_replaces_only_when_told(rates_command: 
     for rate in ("0.8", "0.9"):
         file.write_bytes(daily_file(MONDAY, {"GBP": rate}))
         said = rates_command("import", str(file)).stdout
-    assert "1 days have other rates stored, which stay: --replace (2010-12-06)" in said
+    assert "1 day with other rates than are stored, which stay: --replace (2010-12-06)" in said
     assert "differing, not used: 2010-12-06 from file daily.xml" in rates_command("show").stdout
     assert "replaced; what was there is kept beside" in rates_command("import", str(file), "--replace").stdout
     assert json.loads(rates_command("show", "--json").stdout)["rates"] == {"GBP": "0.9"}
