@@ -297,13 +297,14 @@ def _ascii(host: str) -> str:
     plain = unicodedata.normalize("NFKC", host).replace("。", ".")
     if plain.isascii():
         raise AddressRefused("host-spelling", host, "is another spelling of ASCII", f"write {plain}")
-    try:
-        name = host.encode("idna").decode("ascii")
-    except UnicodeError as error:
-        raise AddressRefused("host", host, f"is no international name ({error})", "write it as xn--…") from error
-    if _NUMBER.fullmatch(name.rstrip(".").rpartition(".")[2].lower()):
+    # Digits of other scripts stay what they are here, and are numbers to some programs.
+    digits = "".join(str(unicodedata.digit(each)) if each.isdigit() else each for each in plain)
+    if _NUMBER.fullmatch(digits.rstrip(".").rpartition(".")[2].lower()):
         raise AddressRefused("host-spelling", host, "is another spelling of an address", "write a.b.c.d")
-    return name
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise AddressRefused("host", host, f"is no international name ({error})", "write it as xn--") from error
 
 
 def _port(text: str) -> int:

@@ -48,9 +48,8 @@ def _date(text: str, now: datetime) -> datetime | None:
             year = int(match["year"])
             if len(match["year"]) == 2:
                 # Section 5.6.7: what appears to be more than 50 years ahead is of the century before.
-                year += now.year // 100 * 100
-                if year > now.year + 50:
-                    year -= 100
+                last = now.year + 50
+                year = last - (last - year) % 100
             try:
                 return datetime(
                     year,
