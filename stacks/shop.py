@@ -16,6 +16,7 @@ from offload.contracts.jobs.shop import (
 from offload.contracts.orders import OrderCancelled, OrderPlaced
 from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.catalogue import OUTWARD_TYPES
+from offload.contracts.subscriptions.events import SubscriptionPaused
 from offload.contracts.webhooks.github import RELEASES, PullRequestClosed
 from offload.contracts.webhooks.providers import (
     GITHUB,
@@ -101,7 +102,7 @@ class Shop(Stack):
             self,
             "TeamNotifier",
             source="team_notifier",
-            events=(StockLow, JobFinished),
+            events=(StockLow, JobFinished, SubscriptionPaused),
             bus=platform.bus,
             grants=(notices.write, channel.call),
             timeout=Duration.seconds(50),

@@ -12,6 +12,7 @@ from offload.contracts.event import Event, EventData
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.job import State
 from offload.contracts.stock import StockLow
+from offload.contracts.subscriptions.events import SubscriptionPaused
 
 _DataT = TypeVar("_DataT", bound=EventData)
 
@@ -46,12 +47,18 @@ def job_failed(data: JobFinished) -> str | None:
     return f"{data.job_type} {data.job}, after {attempts}: {data.error or 'no reason was given'}"
 
 
-# A subscription that was paused goes here: its contract from offload/contracts/subscriptions/events.py, and its line.
+def subscription_paused(data: SubscriptionPaused) -> str:
+    """A subscription that is sent nothing any more, for its endpoint failed for long or is gone."""
+    since = f"{data.failing_since:%Y-%m-%d %H:%M}"
+    return f"{data.subscription} of {data.tenant} at {data.url}: {data.reason}, since {since}"
+
+
 TOPICS: Final[Mapping[str, Topic[Any]]] = {
     topic.name: topic
     for topic in (
         Topic(StockLow, "Stock is low", stock_low, "offload logs StockLevels"),
         Topic(JobFinished, "Jobs failed", job_failed, "offload jobs list --state failed"),
+        Topic(SubscriptionPaused, "Subscriptions paused", subscription_paused, "offload subscriptions list"),
     )
 }
 
