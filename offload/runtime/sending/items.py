@@ -158,6 +158,11 @@ def record_key(subscription: str) -> dict[str, Any]:
     return {"pk": {"S": SUBSCRIPTIONS}, "sk": {"S": subscription}}
 
 
+def recovery_key(replay: str) -> dict[str, Any]:
+    """The key of what a replay is for."""
+    return {"pk": {"S": f"recovery#{replay}"}, "sk": {"S": "recovery"}}
+
+
 VERSION_KEY: Final[dict[str, Any]] = {"pk": {"S": "subscriptions#version"}, "sk": {"S": "version"}}
 """The key of the count of all changes of subscriptions."""
 
