@@ -6,6 +6,7 @@ from aws_cdk import Stack
 from constructs import Construct
 
 from offload.contracts.jobs.events import JobWanted
+from stacks.access import Access
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.job_service import JobService
 from stacks.constructs.operators import Operators
@@ -33,3 +34,9 @@ class Platform(Stack):
         self.jobs.nudgers["Submitter"] = submitter.function.role
         self.operators = Operators(self, "Operators")
         self.operators.hear_of(self)
+
+    @property
+    def read_journal(self) -> Access:
+        """May read which events the bus took, and when."""
+        marks = self.journal.marks
+        return Access(lambda grantee: marks.allow(grantee, "Scan"), {"OFFLOAD_JOURNAL_TABLE": marks.table_name})

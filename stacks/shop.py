@@ -5,6 +5,7 @@ from __future__ import annotations
 from aws_cdk import Duration, Stack
 from constructs import Construct
 
+from offload.contracts.jobs.deliveries import DELIVERY_BATCH
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.shop import (
     CUSTOMER_SEGMENTS,
@@ -150,5 +151,14 @@ class Shop(Stack):
         )
         for name, provider in _SENDERS.items():
             WebhookReceiver(self, name, provider=provider, bus=platform.bus)
-        WebhookSender(self, "WebhooksOut", events=OUTWARD_TYPES, bus=platform.bus)
+        webhooks_out = WebhookSender(self, "WebhooksOut", events=OUTWARD_TYPES, bus=platform.bus)
+        BackgroundJob(
+            self,
+            "DeliveryBatch",
+            source="delivery_batch",
+            job=DELIVERY_BATCH,
+            service=platform.jobs,
+            grants=(webhooks_out.send_again, platform.bus.replay, platform.read_journal),
+            variables={"OFFLOAD_PLANNER_RULE": webhooks_out.planner.rule.rule_arn},
+        )
         platform.operators.hear_of(self)

@@ -9,14 +9,15 @@ from typing import Any
 import msgspec
 from msgspec import UnsetType
 
-from offload.contracts.event import Event, EventData
+from offload.contracts.event import Event
 from offload.contracts.subscriptions.catalogue import OUTWARD_TYPES
 from offload.contracts.subscriptions.filters import matches, type_matches
 from offload.contracts.subscriptions.message import message_of
 from offload.contracts.subscriptions.policy import Policy
-from offload.runtime.consumer import Effect, transactional_consumer
+from offload.runtime.consumer import Arrival, Effect, consumer_of_arrivals
 from offload.runtime.sending.deliveries import Deliveries, Payload
 from offload.runtime.sending.items import Record
+from offload.runtime.sending.recoveries import Recoveries, is_owed
 from offload.runtime.sending.subscriptions import Subscriptions
 from offload.runtime.sending.tokens import QueueTokens
 from offload.runtime.settings import Settings
@@ -42,17 +43,21 @@ subscriptions = Subscriptions(settings.offload_subscriptions_table, _now)
 deliveries = Deliveries(
     settings.offload_subscriptions_table, msgspec.json.decode(settings.offload_sending, type=Policy), _now
 )
+recoveries = Recoveries(settings.offload_subscriptions_table, _now)
 tokens = QueueTokens(settings.offload_sender_queue_url, settings.offload_sender_trouble_queue_url)
 
 
-@transactional_consumer(*OUTWARD_TYPES)
-def handler(events: Sequence[Event[EventData]]) -> Effect:
+@consumer_of_arrivals(*OUTWARD_TYPES)
+def handler(arrivals: Sequence[Arrival]) -> Effect:
     """Plans, which it may do again and again; so it also does for a replayed event what was not done at first."""
     records = subscriptions.all()
     owing: dict[str, None] = {}
-    for event in events:
-        payload = _payload(event)
-        for subscription in deliveries.plan(payload, _wanting(event, records)):
+    for arrival in arrivals:
+        wanting = _wanting(arrival.event, records)
+        if arrival.replay:
+            recovery = recoveries.of(arrival.replay)
+            wanting = [record for record in wanting if is_owed(record, arrival.event.type, arrival.at, recovery)]
+        for subscription in deliveries.plan(_payload(arrival.event), wanting):
             owing[subscription] = None
     healths = subscriptions.healths(owing)
     now = _now()

@@ -1,4 +1,6 @@
-"""Published = done + waiting + dead, for each consumer and type; and what is missing, by id. Jobs: see jobs_audit.
+"""Published = done + waiting + dead, for each consumer and type; and what is missing, by id.
+
+Of jobs see jobs_audit, of deliveries deliveries_audit.
 
 `published` is what the journal, a consumer of every event, has marked; `done` is what the consumer itself has marked.
 Both are tallies that are written in the transactions of the marks, so they count every event once and cost no call of
@@ -16,6 +18,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from offload.operate.dead_letters import DeadLetter, DeadLetters, Wanted
+from offload.operate.deliveries_audit import DeliveryAccount
+from offload.operate.deliveries_audit import draw_up as draw_up_deliveries
 from offload.operate.failure import Failure
 from offload.operate.jobs_audit import JobAccount
 from offload.operate.jobs_audit import draw_up as draw_up_jobs
@@ -75,6 +79,7 @@ class Account(NamedTuple):
     """The account of an environment. `unread` is what the journal itself has not read: those may be published too.
 
     `jobs` is None in an environment without a job service. `webhooks` are those that the bus should have by now.
+    `deliveries` is None in an environment that sends no webhooks.
     """
 
     lines: tuple[Line, ...]
@@ -82,6 +87,7 @@ class Account(NamedTuple):
     unread: int
     jobs: JobAccount | None = None
     webhooks: tuple[OwedWebhook, ...] = ()
+    deliveries: DeliveryAccount | None = None
 
     @property
     def events_add_up(self) -> bool:
@@ -90,8 +96,13 @@ class Account(NamedTuple):
 
     @property
     def adds_up(self) -> bool:
-        """Whether every published event, every accepted job and every stored webhook is accounted for."""
-        return self.events_add_up and (self.jobs is None or self.jobs.adds_up) and not self.webhooks
+        """Whether every published event, every accepted job, stored webhook and owed delivery is accounted for."""
+        return (
+            self.events_add_up
+            and (self.jobs is None or self.jobs.adds_up)
+            and not self.webhooks
+            and (self.deliveries is None or self.deliveries.adds_up)
+        )
 
 
 def audit(deployment: Deployment, *, pause: Callable[[float], None] = time.sleep) -> Account:
@@ -142,7 +153,10 @@ def _draw_up(deployment: Deployment) -> Account:
         lines += own
     service = deployment.job_service_or_none()
     jobs = draw_up_jobs(client, service.table) if service else None
-    return Account(tuple(lines), tuple(missing), queues[journal.name].waiting, jobs, owed_webhooks(deployment))
+    sender = deployment.subscription_service_or_none()
+    deliveries = draw_up_deliveries(client, sender.table) if sender else None
+    unread = queues[journal.name].waiting
+    return Account(tuple(lines), tuple(missing), unread, jobs, owed_webhooks(deployment), deliveries)
 
 
 def owed_webhooks(deployment: Deployment, *, now: datetime | None = None) -> tuple[OwedWebhook, ...]:

@@ -11,13 +11,15 @@ from offload.operate import options
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from offload.operate.deliveries_audit import DeliveryAccount
     from offload.operate.jobs_audit import JobAccount
 
 
 def show(*, environment: options.EnvironmentOption = "local", as_json: options.JsonOption = False) -> None:
     """Show published = done + waiting + dead of events, accepted = ended + open of jobs; what is missing: exit 1.
 
-    A webhook that was stored over five minutes ago and is not on the bus is missing too.
+    A webhook that was stored over five minutes ago and is not on the bus is missing too, and so is a delivery to a
+    subscriber that waits and that nobody will attempt.
     """
     from rich.table import Table
 
@@ -38,6 +40,12 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
                 "lines": [line._asdict() for line in account.jobs.lines],
                 "odd": [odd._asdict() for odd in account.jobs.odd],
             }
+        if account.deliveries is not None:
+            document["deliveries"] = {
+                "adds_up": account.deliveries.adds_up,
+                "lines": [line._asdict() for line in account.deliveries.lines],
+                "odd": [odd._asdict() for odd in account.deliveries.odd],
+            }
         document["webhooks_owed"] = [{**each._asdict(), "since": each.since.isoformat()} for each in account.webhooks]
         options.print_json(document)
     else:
@@ -55,6 +63,8 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
             console.print(f"missing: {missing.consumer} has not got {missing.event_type} {missing.event_id}")
         if account.jobs is not None:
             _show_jobs(account.jobs, console)
+        if account.deliveries is not None and account.deliveries.lines:
+            _show_deliveries(account.deliveries, console)
         for webhook in account.webhooks:
             what = f"owed: a webhook of {webhook.provider}, {webhook.key}, stored at {webhook.since:%Y-%m-%d %H:%M:%SZ}"
             console.print(f"{what} and not on the bus: offload logs webhook_relay", markup=False)
@@ -64,6 +74,8 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
             console.print("It does not add up: replay the missing from the archive.")
         elif account.webhooks:
             console.print("It does not add up: webhooks are stored, and the relay does not bring them to the bus.")
+        elif account.deliveries is not None and not account.deliveries.adds_up:
+            console.print("It does not add up: deliveries are owed, and nobody will attempt them.")
         else:
             console.print("It does not add up: accepted jobs are neither ended nor looked at in time.")
     if not account.adds_up:
@@ -83,3 +95,22 @@ def _show_jobs(jobs: JobAccount, console: Console) -> None:
     console.print(table)
     for odd in jobs.odd:
         console.print(f"{odd.what}: {odd.type} {odd.job}: {odd.why}", markup=False)
+
+
+def _show_deliveries(deliveries: DeliveryAccount, console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("subscription", "tenant", title="Deliveries", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("owed", "delivered", "waiting", "given up"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    troubled = {odd.subscription for odd in deliveries.odd}
+    for line in deliveries.lines:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in line.given_up.items())
+        figures = (line.owed, line.delivered, line.waiting, sum(line.given_up.values()))
+        style = "red" if line.subscription in troubled else None
+        table.add_row(line.subscription, line.tenant, *(f"{figure:,}" for figure in figures), reasons, style=style)
+    console.print(table)
+    for odd in deliveries.odd:
+        console.print(f"{odd.what}: {odd.delivery} to {odd.subscription}: {odd.why}", markup=False)

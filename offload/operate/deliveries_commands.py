@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
+import msgspec
 import typer
 
 from offload.operate.failure import Failure
+from offload.operate.jobs_commands import service_of, watched
 from offload.operate.options import EnvironmentOption, JsonOption, console, print_columns, print_facts, print_json, utc
 
 if TYPE_CHECKING:
+    from offload.client.jobs import Jobs
+    from offload.contracts.jobs.deliveries import Recovered, Recovery
     from offload.contracts.subscriptions.subscription import Attempt, Delivery
     from offload.operate.subscriptions import SubscriptionsApi
 
@@ -112,7 +116,72 @@ def erase(id_: IdArgument, environment: EnvironmentOption = "local", as_json: Js
         console().print(f"what was sent of event {found.event}, and what came back, is erased", markup=False)
 
 
-# -- the API
+@app.command()
+def recover(
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="What was given up: it is sent again.")] = False,
+    missing: Annotated[
+        bool,
+        typer.Option("--missing", help="What should exist and does not: events of the archive without a delivery."),
+    ] = False,
+    since: Annotated[
+        str,
+        typer.Option(help="Given up, or taken by the bus, since: 90s, 10m, 2h, 1d, or a time with its zone."),
+    ],
+    until: Annotated[str | None, typer.Option(help="Until, likewise. [now]")] = None,
+    subscription: Annotated[str | None, typer.Option(metavar="ID", help="Of this subscription only.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant's subscriptions only.")] = None,
+    event_type: Annotated[str | None, typer.Option("--type", help="Of this event type only.")] = None,
+    before_creation: Annotated[
+        bool,
+        typer.Option("--before-creation", help="With --missing: also events from before --subscription was there."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and do nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask after the count.")] = False,
+    environment: EnvironmentOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Count deliveries that can be brought back, ask, and have a background job bring them back."""
+    from msgspec.structs import replace
+
+    from offload.contracts.jobs.deliveries import Recovery
+    from offload.operate import jobs as asked
+    from offload.operate import subscriptions
+
+    if failed == missing:
+        raise Failure("give one of --failed and --missing")
+    if before_creation and not (missing and subscription):
+        raise Failure("--before-creation is about one subscription's missing deliveries: --missing --subscription ID")
+    wanted = subscriptions.checked(
+        Recovery,
+        {
+            "action": "failed" if failed else "missing",
+            "since": asked.since(since),
+            # Of the count and of what follows it the same.
+            "until": datetime.now(UTC) if until is None else asked.since(until, "--until"),
+            "subscription": subscription,
+            "tenant": tenant,
+            "type": event_type,
+            "before_creation": before_creation,
+            "dry_run": True,
+        },
+    )
+    document: dict[str, Any] = {}
+    with service_of(environment) as jobs:
+        counted = _ran(jobs, wanted, document)
+        if not as_json:
+            _show_count(wanted, counted)
+        if not dry_run and counted.found + counted.at_most:
+            if not yes:
+                typer.confirm("Bring them back?", abort=True, err=True)
+            recovered = _ran(jobs, replace(wanted, dry_run=False), document)
+            if not as_json:
+                _show_recovered(wanted, recovered)
+    if as_json:
+        print_json(document)
+
+
+# -- the services
 
 
 @contextmanager
@@ -124,7 +193,51 @@ def _api(environment: str) -> Iterator[SubscriptionsApi]:
         yield api
 
 
+def _ran(jobs: Jobs, wanted: Recovery, document: dict[str, Any]) -> Recovered:
+    """The result of the job that does it, which is also put into the document; its progress is drawn on stderr."""
+    from offload.client.jobs import NotSucceeded
+    from offload.contracts.jobs.deliveries import DELIVERY_BATCH, Recovered
+    from offload.operate import subscriptions
+
+    handle = jobs.submit(DELIVERY_BATCH, wanted)
+    job = watched(jobs, handle.id)
+    try:
+        result = msgspec.json.decode(jobs.result_json(job), type=Recovered)
+    except NotSucceeded as error:
+        raise Failure(str(error)) from error
+    document["counted" if wanted.dry_run else "recovered"] = {
+        "job": handle.id,
+        **subscriptions.document_of(result),
+    }
+    return result
+
+
 # -- printing
+
+
+def _show_count(wanted: Recovery, counted: Recovered) -> None:
+    screen = console()
+    what = "were given up" if wanted.action.value == "failed" else "are missing"
+    screen.print(f"{_many(counted.found)} {what}, of {_many(counted.subscriptions, 'subscription')}")
+    if counted.gone:
+        screen.print(f"and {counted.gone:,} that cannot be sent again: what was sent is not kept any more")
+    if counted.at_most:
+        screen.print(f"and at most {counted.at_most:,} of subscriptions with a filter: only a replay can tell")
+
+
+def _show_recovered(wanted: Recovery, recovered: Recovered) -> None:
+    screen = console()
+    if wanted.action.value == "failed":
+        screen.print(f"{_many(recovered.done)} sent again; offload deliveries list --state waiting")
+        return
+    screen.print(f"{_many(recovered.done)} owed now")
+    if (left := recovered.found - recovered.done) > 0 and not recovered.at_most:
+        screen.print(f"{left:,} still missing: offload dead-letters list, or once more in a while")
+
+
+def _many(count: int, what: str = "delivery") -> str:
+    several = {"delivery": "deliveries"}.get(what, f"{what}s")
+    return f"{count:,} {what if count == 1 else several}"
 
 
 def _cells(each: Delivery) -> tuple[str, ...]:

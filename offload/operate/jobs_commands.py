@@ -54,7 +54,7 @@ class Decision(StrEnum):
 @app.command()
 def types(environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
     """List the job types: their input, and the rules that they run by."""
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         document = jobs.types()
     if as_json:
         print_json(document)
@@ -90,7 +90,7 @@ def submit(
     file = asked.local_file(given)
     after = None if delay is None else duration(delay)
     at = None if run_at is None else asked.moment(run_at, "--run-at")
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         if file is not None:
             given = msgspec.structs.replace(given, **{asked.FILE_FIELD: _uploaded(jobs, file)})
         try:
@@ -137,7 +137,7 @@ def list_(
 
     begin = None if since is None else asked.since(since)
     found: list[Job] = []
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         while True:
             page = jobs.page(
                 job_type=job_type,
@@ -170,7 +170,7 @@ def show(job_id: JobArgument, environment: EnvironmentOption = "local", as_json:
     """Show a job whole: its input, its progress, its result or error, and its history."""
     from offload.operate import jobs as asked
 
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         job = jobs.get(job_id)
         if as_json:
             print_json(asked.document_of(job))
@@ -182,14 +182,14 @@ def show(job_id: JobArgument, environment: EnvironmentOption = "local", as_json:
 @app.command()
 def watch(job_id: JobArgument, environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
     """Draw a job's progress until it has ended; exit code 1 when it does not succeed. Ctrl-C leaves it running."""
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         _followed(jobs, job_id, as_json=as_json)
 
 
 @app.command()
 def cancel(job_id: JobArgument, environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
     """Cancel a job with its children: one that does not run never will, a running one ends at its next checkpoint."""
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         job = jobs.cancel(job_id)
     _said(job, as_json, "will end at its next checkpoint" if job.cancel_requested and not job.state.ended else "")
 
@@ -206,7 +206,7 @@ def retry(
 
     from offload.operate import jobs as asked
 
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         kind = asked.job_type_of(jobs.get(job_id).type)
         given = None if content is None else asked.typed(content, kind.input, "--input")
         file = asked.local_file(given)
@@ -228,7 +228,7 @@ def decide(
     """Say of a held job whether its effect happened (done), is to be tried again (retry), or failed for good (fail)."""
     from offload.operate import jobs as asked
 
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         kind = asked.job_type_of(jobs.get(job_id).type)
         given = None if result is None else asked.typed(result, kind.result, "--result")
         job = jobs.decide(kind, job_id, decision.value, result=given, why=why)
@@ -245,7 +245,7 @@ def answer(
     as_json: JsonOption = False,
 ) -> None:
     """Answer what a long job asks (`offload jobs show` has the question)."""
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         job = jobs.answer(job_id, yes=said is YesOrNo.YES, by=by, note=note)
     _said(job, as_json)
 
@@ -263,7 +263,7 @@ def result(
     from offload.operate import jobs as asked
     from offload.operate.resources import Deployment
 
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         job = jobs.get(job_id)
         if not job.state.ended:
             raise Failure(f"job {job_id} is {job.state}: `offload jobs watch {job_id}` shows how far it is")
@@ -291,7 +291,7 @@ def result(
 @app.command()
 def schedules(environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
     """List the schedules with their next five fire times."""
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         document = jobs.schedules()
     if as_json:
         print_json(document)
@@ -313,7 +313,7 @@ def pause(
     as_json: JsonOption = False,
 ) -> None:
     """Stop a type's schedule from firing; jobs that are there go on."""
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         document = jobs.pause(job_type)
     if as_json:
         print_json(document)
@@ -328,7 +328,7 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Let a paused schedule fire again, from now on; what it missed meanwhile is left out."""
-    with _service(environment) as jobs:
+    with service_of(environment) as jobs:
         document = jobs.resume(job_type)
     if as_json:
         print_json(document)
@@ -340,7 +340,7 @@ def resume(
 
 
 @contextmanager
-def _service(environment: str) -> Iterator[Jobs]:
+def service_of(environment: str) -> Iterator[Jobs]:
     """The job service; what it refuses becomes a Failure."""
     from offload.client.jobs import JobRefused, Unreachable
     from offload.operate import jobs as asked
@@ -369,7 +369,7 @@ def _followed(jobs: Jobs, job_id: str, *, as_json: bool) -> None:
     from offload.client.jobs import NotSucceeded
     from offload.operate import jobs as asked
 
-    job = _watched(jobs, job_id)
+    job = watched(jobs, job_id)
     document = asked.document_of(job)
     try:
         content = json.loads(jobs.result_json(job))
@@ -386,7 +386,7 @@ def _followed(jobs: Jobs, job_id: str, *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _watched(jobs: Jobs, job_id: str) -> Job:
+def watched(jobs: Jobs, job_id: str) -> Job:
     """The job once it has ended; draws its progress on stderr, on a terminal as a bar, elsewhere a line a change."""
     from rich.console import Console
 

@@ -66,13 +66,26 @@ class Effect(NamedTuple):
     publications: Mapping[str, Sequence[Event[Any]]] = {}
 
 
+class Arrival(NamedTuple):
+    """An event with how it came: when the bus took it, to the second, and the replay that brought it again, if one did.
+
+    A replayed event has the time at which the bus took it first.
+    """
+
+    event: Event[Any]
+    at: datetime
+    replay: str
+
+
 class _Message(msgspec.Struct, frozen=True):
-    """What EventBridge puts into the queue (eb-events-structure.html)."""
+    """What EventBridge puts into the queue (eb-events-structure.html; of a replay, eb-replay-archived-event.html)."""
 
     id: str
     source: str
     type: str = msgspec.field(name="detail-type")
     detail: msgspec.Raw
+    time: datetime | None = None
+    replay: str = msgspec.field(name="replay-name", default="")
 
 
 class _Record:
@@ -86,6 +99,8 @@ class _Record:
         # Milliseconds since the epoch at which the bus handed it to the queue; of a redriven record, the redrive.
         self.sent_at = int(record["attributes"]["SentTimestamp"])
         self.event: Event[EventData] | None = None
+        self.taken_at = datetime.fromtimestamp(self.sent_at / 1000, UTC)
+        self.replay = ""
         self.id = ""
         self.type = ""
         self.trace = ""
@@ -103,6 +118,7 @@ class _Record:
             raise Refused(f"not an event from the bus: {error}", Reason.UNDECODABLE) from error
         # Until the envelope is read, the bus's own id is what the record can be found by.
         self.id, self.type = f"bus:{message.id}", message.type
+        self.taken_at, self.replay = message.time or self.taken_at, message.replay
         try:
             envelope = read_envelope(message.detail)
             self.id, self.type = envelope.id, envelope.type
@@ -166,19 +182,33 @@ def transactional_consumer(
     """
 
     def decorate(decide: Callable[[Sequence[Event[_DataT]]], Effect]) -> Callable[..., dict[str, Any]]:
+        return _Consumer(types, lambda arrivals: decide([each.event for each in arrivals]), marks_first=False)
+
+    return decorate
+
+
+def consumer_of_arrivals(
+    *types: type[EventData],
+) -> Callable[[Callable[[Sequence[Arrival]], Effect]], Callable[[dict[str, Any], LambdaContext], dict[str, Any]]]:
+    """As `transactional_consumer`, for a function that asks how its events came. A replayed one is given to it again.
+
+    What such a function does by itself, it does before the marks are looked at, and for each copy anew.
+    """
+
+    def decorate(decide: Callable[[Sequence[Arrival]], Effect]) -> Callable[..., dict[str, Any]]:
         return _Consumer(types, decide, marks_first=False)
 
     return decorate
 
 
-_Decide = Callable[[Sequence[Event[Any]]], Effect]
+_Decide = Callable[[Sequence[Arrival]], Effect]
 
 
 def _one_by_one(handle: Callable[[Event[Any]], None]) -> _Decide:
-    def decide(events: Sequence[Event[Any]]) -> Effect:
-        for event in events:
-            with invocation.traced(event.traceparent or None):
-                handle(event)
+    def decide(arrivals: Sequence[Arrival]) -> Effect:
+        for arrival in arrivals:
+            with invocation.traced(arrival.event.traceparent or None):
+                handle(arrival.event)
         return Effect()
 
     return decide
@@ -269,7 +299,7 @@ class _Consumer:
             if commit:
                 self._commit(records, decide)
             else:
-                decide([_event(record) for record in records])
+                decide([_arrival(record) for record in records])
                 for record in records:
                     record.done("handled")
         except Exception as error:  # noqa: BLE001 -- whatever the handler or AWS raised, it is the records' outcome
@@ -288,7 +318,7 @@ class _Consumer:
             new = [record for record in records if record.outcome in ("", "handled")]
             if not new:
                 return
-            effect = decide([_event(record) for record in new])
+            effect = decide([_arrival(record) for record in new])
             tally = self._tally(new)
             postings = (tally, *effect.postings)
             marks = [self._mark(record, effect) for record in new]
@@ -468,6 +498,10 @@ def _event(record: _Record) -> Event[Any]:
     if record.event is None:
         raise LookupError(f"{record.message_id} was never read")
     return record.event
+
+
+def _arrival(record: _Record) -> Arrival:
+    return Arrival(_event(record), record.taken_at, record.replay)
 
 
 def _mark_key(event: Event[Any]) -> dict[str, Any]:

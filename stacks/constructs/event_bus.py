@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aws_cdk import Duration, RemovalPolicy
+from typing import cast
+
+from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
@@ -13,6 +15,8 @@ from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
 from stacks.constructs.work_queue import DEAD_LETTER_RETENTION
 from stacks.environment import Environment
 
+# lambdas/delivery_batch/replay.py names them so.
+_REPLAYS = "missing-*"
 _CLAIM_KEY = "A claim's key is the hash of its data: known at run time."
 
 
@@ -68,6 +72,34 @@ class EventBus(Construct):
             grantee=grantee, actions=["s3:PutObject"], resource_arns=[self.claims.arn_for_objects("claims/*")]
         )
         acknowledge_objects(grantee, self.claims, "claims/*", _CLAIM_KEY)
+
+    @property
+    def replay(self) -> Access:
+        """May publish archived events again to rules of the bus, in replays of its own, and end those."""
+        return Access(
+            self._grant_replay,
+            {"OFFLOAD_ARCHIVE": self.archive.archive_arn, "OFFLOAD_ARCHIVED_BUS": self.bus.event_bus_arn},
+        )
+
+    def _grant_replay(self, grantee: iam.IGrantable) -> None:
+        replays = Stack.of(self).format_arn(service="events", resource="replay", resource_name=_REPLAYS)
+        iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["events:StartReplay"],
+            resource_arns=[self.archive.archive_arn, self.bus.event_bus_arn],
+        )
+        iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["events:StartReplay", "events:DescribeReplay", "events:CancelReplay"],
+            resource_arns=[replays],
+        )
+        policy = cast("iam.Role", grantee.grant_principal).node.find_child("DefaultPolicy")
+        named = f"arn:<AWS::Partition>:events:<AWS::Region>:<AWS::AccountId>:replay/{_REPLAYS}"
+        acknowledge(
+            policy,
+            f"AwsSolutions::AwsSolutions-IAM5[Resource::{named}]",
+            "A replay is named after the job that needs it: known at run time.",
+        )
 
     def grant_read_claims(self, grantee: iam.IGrantable) -> iam.Grant:
         """Allows to fetch the data that claim checks stand for.

@@ -74,16 +74,26 @@ def test_what_only_waited_for_a_taken_out_resource_stays_without_the_wait(tmp_pa
 
 
 def test_an_output_about_a_taken_out_resource_goes_with_it_and_others_stay(tmp_path: Path) -> None:
-    outputs = {"Gone": {"Value": {"Fn::GetAtt": ["Archive", "Arn"]}}, "Stays": {"Value": {"Ref": "Bus"}}}
+    outputs = {"Gone": {"Value": {"Fn::GetAtt": ["Archive", "Id"]}}, "Stays": {"Value": {"Ref": "Bus"}}}
     template = copied(tmp_path, {"Resources": {"Bus": BUS, "Archive": ARCHIVE}, "Outputs": outputs})
     assert list(template["Outputs"]) == ["Stays"]
+
+
+def test_who_asks_for_the_arn_of_an_archive_is_given_the_one_that_it_will_have(tmp_path: Path) -> None:
+    arn = {"Fn::GetAtt": ["Archive", "Arn"]}
+    reader = {"Type": "AWS::SSM::Parameter", "Properties": {"Value": {"Fn::Join": ["", ["of ", arn]]}}}
+    resources = {"Bus": BUS, "Archive": ARCHIVE, "Reader": reader}
+    template = copied(tmp_path, {"Resources": resources, "Outputs": {"Arn": {"Value": arn, "Export": {"Name": "a"}}}})
+    expected = "arn:aws:events:us-east-1:000000000000:archive/offload-local-x-Archive"
+    assert template["Resources"]["Reader"]["Properties"]["Value"] == {"Fn::Join": ["", ["of ", expected]]}
+    assert template["Outputs"]["Arn"]["Value"] == expected
 
 
 @pytest.mark.parametrize(
     "reference",
     [
         {"Ref": "Archive"},
-        {"Fn::GetAtt": ["Archive", "Arn"]},
+        {"Fn::GetAtt": ["Archive", "Id"]},
         {"Fn::GetAtt": "Archive.Arn"},
         {"Fn::Sub": "arn:${Archive.Arn}/x"},
         {"Fn::Join": ["", ["a", {"Ref": "Archive"}]]},

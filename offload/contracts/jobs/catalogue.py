@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from offload.contracts.jobs.deliveries import DELIVERY_BATCH
 from offload.contracts.jobs.job_type import JobType
 from offload.contracts.jobs.shop import (
     CUSTOMER_SEGMENTS,
@@ -15,5 +16,12 @@ from offload.contracts.jobs.shop import (
 
 JOB_TYPES: Final[dict[str, JobType[Any, Any]]] = {
     job_type.name: job_type
-    for job_type in (SALES_REPORT, ORDER_IMPORT, CUSTOMER_SEGMENTS, CUSTOMERS_SHARD, EXCHANGE_RATES)
+    for job_type in (
+        SALES_REPORT,
+        ORDER_IMPORT,
+        CUSTOMER_SEGMENTS,
+        CUSTOMERS_SHARD,
+        EXCHANGE_RATES,
+        DELIVERY_BATCH,
+    )
 }

@@ -20,6 +20,7 @@ from typing import Any
 
 from offload.operate.aws import LOCAL, Aws, shell_settings
 from offload.operate.embedded import PROJECT
+from offload.operate.embedded.mend import archive_name
 from offload.operate.embedded.process import ACCOUNT, REGION, Instance
 from offload.operate.failure import Failure
 
@@ -30,8 +31,9 @@ BOOTSTRAP_WITHIN = 90.0
 DEPLOY_WITHIN = 180.0
 """Seconds; seen 1 to 3. A custom resource that fails never answers, and the deploy would wait for it for ever."""
 
+_ARCHIVE = "AWS::Events::Archive"
 LEFT_OUT: Mapping[str, str] = {
-    "AWS::Events::Archive": "made by API after the deploy",
+    _ARCHIVE: "made by API after the deploy",
     "AWS::CloudWatch::CompositeAlarm": "not there locally; the alarms that it combines are",
     "AWS::CodeDeploy::Application": "not there locally; a deploy shifts all traffic at once",
     "AWS::CodeDeploy::DeploymentGroup": "not there locally; a deploy shifts all traffic at once",
@@ -67,7 +69,8 @@ def copy_for_emulator(assembly: Path, into: Path) -> list[TakenOut]:
     """Copies a synthesized assembly to the folder `into`, without the resources that the emulator refuses.
 
     What else mentions such a resource goes with it if nothing depends on that: DependsOn, an update policy, an output
-    that is not exported. Raises Failure naming resource and referrer where something would miss it.
+    that is not exported. Who asks for an archive's ARN is given the one that it will have. Raises Failure naming
+    resource and referrer where something would miss it.
     """
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
@@ -127,8 +130,17 @@ def _take_out(stack: str, template: dict[str, Any]) -> list[TakenOut]:
         TakenOut(stack, _path(logical_id, resources[logical_id]), resources[logical_id]["Type"], reason)
         for logical_id, reason in refused.items()
     ]
+    known = {
+        logical_id: f"arn:aws:events:{REGION}:{ACCOUNT}:archive/{archive_name(stack, logical_id, body['Properties'])}"
+        for logical_id, body in resources.items()
+        if body["Type"] == _ARCHIVE
+    }
     for logical_id in refused:
         del resources[logical_id]
+    for part in ("Resources", "Outputs"):
+        if part in template:
+            template[part] = _with_arns(template[part], known)
+    resources = template.get("Resources", {})
     for logical_id, body in resources.items():
         _drop_dependencies(body, refused)
         if set(_mentions(body.get("UpdatePolicy", {}))) & refused.keys():
@@ -141,6 +153,18 @@ def _take_out(stack: str, template: dict[str, Any]) -> list[TakenOut]:
         else:
             _must_not_mention(f"{stack}: output {name}", outputs[name], refused)
     return taken_out
+
+
+def _with_arns(body: Any, known: Mapping[str, str]) -> Any:
+    """A part of a template, in which what asks for the ARN of a resource that is made later has it."""
+    if isinstance(body, list):
+        return [_with_arns(item, known) for item in body]
+    if not isinstance(body, dict):
+        return body
+    match body.get("Fn::GetAtt"):
+        case [str(logical_id), "Arn"] if logical_id in known:
+            return known[logical_id]
+    return {key: _with_arns(value, known) for key, value in body.items()}
 
 
 def _refusal(resource: Mapping[str, Any]) -> str | None:

@@ -186,8 +186,7 @@ class Archive(Mend):
 
     @staticmethod
     def _archive_name(target: Target) -> str:
-        named = target.properties.get("ArchiveName")
-        return named if isinstance(named, str) else f"{target.stack}-{target.logical_id}"[:ARCHIVE_NAME_LENGTH]
+        return archive_name(target.stack, target.logical_id, target.properties)
 
     @staticmethod
     def _settings(target: Target) -> dict[str, Any]:
@@ -202,6 +201,12 @@ class Archive(Mend):
         if isinstance(source, Mapping) and "Fn::GetAtt" in source and source["Fn::GetAtt"][0] in target.siblings:
             return aws.events.describe_event_bus(Name=target.siblings[source["Fn::GetAtt"][0]])["Arn"]
         raise Failure(f"{target.stack}: the archive {target.logical_id} must be in the stack of its bus: {source}")
+
+
+def archive_name(stack: str, logical_id: str, properties: Mapping[str, Any]) -> str:
+    """The name of a template's archive here."""
+    named = properties.get("ArchiveName")
+    return named if isinstance(named, str) else f"{stack}-{logical_id}"[:ARCHIVE_NAME_LENGTH]
 
 
 class SecretGrants(Mend):

@@ -8,7 +8,7 @@ agreement. Its record of an attempt is one transaction, conditional on the attem
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -363,6 +363,30 @@ class Deliveries:
             unread: Any = answer["UnprocessedKeys"]
             wanted = [*(unread[self.table]["Keys"] if unread else []), *wanted[_BATCH_GET_KEYS:]]
         return found
+
+    def kept(self, keys: Iterable[str]) -> set[str]:
+        """Those of the bodies' keys whose body is kept, neither past its time nor erased."""
+        wanted = [_body_key(key) for key in dict.fromkeys(keys)]
+        return {item["pk"]["S"] for item in self._found(wanted, "pk, erased") if "erased" not in item}
+
+    def there(self, deliveries: Iterable[str]) -> set[str]:
+        """Those of the deliveries that exist."""
+        wanted = [items.delivery_key(each) for each in dict.fromkeys(deliveries)]
+        return {item["pk"]["S"].removeprefix("delivery#") for item in self._found(wanted, "pk")}
+
+    def _found(self, keys: list[dict[str, Any]], attributes: str) -> Iterator[items.Item]:
+        while keys:
+            request: Any = {
+                self.table: {
+                    "Keys": keys[:_BATCH_GET_KEYS],
+                    "ProjectionExpression": attributes,
+                    "ConsistentRead": True,
+                }
+            }
+            answer = aws.dynamodb().batch_get_item(RequestItems=request)
+            yield from answer["Responses"].get(self.table, [])
+            unread: Any = answer["UnprocessedKeys"]
+            keys = [*(unread[self.table]["Keys"] if unread else []), *keys[_BATCH_GET_KEYS:]]
 
     # What became of it
 

@@ -164,6 +164,11 @@ def deleted_key(subscription: str) -> dict[str, Any]:
     return {"pk": {"S": DELETED}, "sk": {"S": subscription}}
 
 
+def recovery_key(replay: str) -> dict[str, Any]:
+    """The key of what a replay is for."""
+    return {"pk": {"S": f"recovery#{replay}"}, "sk": {"S": "recovery"}}
+
+
 VERSION_KEY: Final[dict[str, Any]] = {"pk": {"S": "subscriptions#version"}, "sk": {"S": "version"}}
 """The key of the count of all changes of subscriptions."""
 

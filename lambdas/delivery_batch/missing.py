@@ -1,0 +1,121 @@
+"""All deliveries that should exist and do not: events that the bus took, and no subscription's delivery of them.
+
+Which events there were, the journal's marks say; whether a delivery exists, its key says, which follows from the
+event's. What was in an event only the archive has, so it is the planner that makes the deliveries: a replay of the
+archive to its rule alone brings it the period's events again, and it plans what is not there yet. It would do so for
+every subscription that wants the event today; by the replay's name it looks up which are meant here, and which of them
+were there when the bus took it (`offload.runtime.sending.recoveries`). So nothing is published again that any other
+consumer hears, and a second replay of the same period does nothing.
+
+A filter on an event's data cannot be evaluated without the data: what subscriptions with one lack is counted apart.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from offload.contracts.jobs.deliveries import Recovered, Recovery
+from offload.contracts.subscriptions.catalogue import OUTWARD
+from offload.contracts.subscriptions.filters import type_matches
+from offload.runtime import aws
+from offload.runtime.jobs.run import Run
+from offload.runtime.sending import items
+from offload.runtime.sending.deliveries import Deliveries
+from offload.runtime.sending.items import Record
+from offload.runtime.sending.recoveries import Kept, Recoveries, is_owed
+
+from .replay import Replay
+
+# The journal has an event when its queue had, the archive when the bus took it.
+_AROUND: Final = timedelta(minutes=1)
+_PLANNED_WITHIN: Final = timedelta(minutes=2)
+_LOOK_EVERY: Final = 1.0  # seconds
+
+
+class Lacking(NamedTuple):
+    """Deliveries that do not exist: those that are owed, those that a filter decides on, and of how many."""
+
+    owed: list[str]
+    filtered: list[str]
+    subscriptions: int
+
+
+class Missing:
+    """Has the planner make what is missing."""
+
+    def __init__(self, deliveries: Deliveries, recoveries: Recoveries, journal: str, replay: Replay) -> None:
+        self._deliveries = deliveries
+        self._recoveries = recoveries
+        self._journal = journal
+        self._replay = replay
+
+    def recover(self, wanted: Recovery, records: Sequence[Record], run: Run, now: datetime) -> Recovered:
+        """Counts, then replays and waits for the planner; an attempt after the first one goes on with its replay."""
+        until = wanted.until or now
+        lacking = self._lacking(wanted, records, until, run)
+        before = self._recoveries.kept(self._replay.name) or Kept(
+            recovery=wanted,
+            found=len(lacking.owed),
+            at_most=len(lacking.filtered),
+            subscriptions=lacking.subscriptions,
+        )
+        done = 0
+        if not wanted.dry_run and before.found + before.at_most:
+            self._recoveries.keep(self._replay.name, before)
+            self._replay.run(wanted.since - _AROUND, min(until + _AROUND, now), run)
+            left = self._planned(lacking, run)
+            done = before.found - len(left.owed) + before.at_most - len(left.filtered)
+        return Recovered(
+            found=before.found, done=max(0, done), subscriptions=before.subscriptions, at_most=before.at_most
+        )
+
+    def _planned(self, lacking: Lacking, run: Run) -> Lacking:
+        """What is still lacking once the planner has had the replayed events, or its time."""
+        until = time.monotonic() + _PLANNED_WITHIN.total_seconds()
+        while True:
+            there = self._deliveries.there([*lacking.owed, *lacking.filtered])
+            left = Lacking(
+                [each for each in lacking.owed if each not in there],
+                [each for each in lacking.filtered if each not in there],
+                lacking.subscriptions,
+            )
+            # Of those with a filter nobody knows how many are to come.
+            settled = not left.owed and left.filtered == lacking.filtered
+            if settled or time.monotonic() > until:
+                return left
+            lacking = left
+            run.check()
+            time.sleep(_LOOK_EVERY)
+
+    def _lacking(self, wanted: Recovery, records: Sequence[Record], until: datetime, run: Run) -> Lacking:
+        owed: list[str] = []
+        filtered: list[str] = []
+        subscriptions: set[str] = set()
+        read = 0
+        for page in self._marks():
+            candidates: dict[str, Record] = {}
+            for mark in page:
+                source, _, event = mark["pk"]["S"].removeprefix("event#").partition("#")
+                event_type, taken_at = mark["type"]["S"], items.moment(mark["sent"]["N"])
+                contract = OUTWARD.get(event_type)
+                if contract is None or source != contract.SOURCE or not wanted.since <= taken_at <= until:
+                    continue
+                for record in records:
+                    if type_matches(record.types, event_type) and is_owed(record, event_type, taken_at, wanted):
+                        candidates[items.delivery_id(record.id, source, event)] = record
+            there = self._deliveries.there(candidates)
+            for delivery, record in candidates.items():
+                if delivery not in there:
+                    (owed if record.filter is None else filtered).append(delivery)
+                    subscriptions.add(record.id)
+            read += len(page)
+            run.progress(read, None, "events looked at")
+        return Lacking(owed, filtered, len(subscriptions))
+
+    def _marks(self) -> Iterator[list[Any]]:
+        pages = aws.dynamodb().get_paginator("scan").paginate(TableName=self._journal, ConsistentRead=True)
+        for page in pages:
+            yield [item for item in page["Items"] if item["sk"]["S"] == "mark"]
