@@ -26,8 +26,10 @@ import uv
 
 from offload.contracts.calls import CallSettings, variable_of
 from offload.contracts.egress import variables as egress_variables
+from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.events import JobWanted
 from offload.contracts.stock import StockLow
+from offload.contracts.subscriptions.policy import POLICY_VARIABLE, Policy
 from offload.contracts.webhooks.github import ReleasePublished
 from offload.operate.embedded import PROJECT
 from offload.shop.orders import SHIPPED_DAY, read_orders
@@ -173,6 +175,11 @@ def a_nudge() -> dict[str, Any]:
     return {"Records": [_record(json.dumps({"job": f"job-{uuid.uuid4().hex}", "attempt": 1}))]}
 
 
+def a_token() -> dict[str, Any]:
+    """Lambda's event with a token for a subscription that is not there: what comes before any attempt."""
+    return {"Records": [_record(json.dumps({"subscription": f"sub_{uuid.uuid4().hex[:20]}"}))]}
+
+
 def a_delivery() -> dict[str, Any]:
     """API Gateway's event (payload format 2.0) with a delivery of GitHub's, signed, under an id of its own."""
     payload = {
@@ -200,13 +207,17 @@ def a_listing() -> dict[str, Any]:
 
 def _events() -> dict[str, tuple[Callable[[], dict[str, Any]] | None, Mapping[str, Any] | None]]:
     consumers = dict.fromkeys(("event_journal", "sales_ledger", "stock_levels"), (an_order, _ALL_DONE))
-    jobs = ("customer_segments", "customers_shard", "exchange_rates", "sales_report", "job_starter")
+    jobs = ("customer_segments", "customers_shard", "delivery_batch", "exchange_rates", "sales_report", "job_starter")
     return {
         **consumers,
         **dict.fromkeys(jobs, (a_nudge, _ALL_DONE)),
         "job_submitter": (a_wish, _ALL_DONE),
         "release_notes": (a_release, _ALL_DONE),
         "team_notifier": (a_low_stock, _ALL_DONE),
+        "delivery_planner": (a_low_stock, _ALL_DONE),
+        "delivery_sender": (a_token, _ALL_DONE),
+        "delivery_timekeeper": (dict, None),
+        "subscriptions_api": (a_page, {"statusCode": 200}),
         "jobs_api": (a_listing, {"statusCode": 200}),
         "jobs_timekeeper": (dict, {}),
         "webhook_receiver": (a_delivery, {"statusCode": 200}),
@@ -222,7 +233,7 @@ def _common() -> dict[str, str]:
     boto3.client("s3").create_bucket(Bucket=name)
     queue = boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"]
     place = json.dumps({"queues": {"normal": queue}})
-    for job_type in ("sales_report", "order_import", "customer_segments", "customers_shard", "exchange_rates"):
+    for job_type in JOB_TYPES:
         boto3.client("ssm").put_parameter(Name=f"/{name}/{job_type}", Value=place, Type="String")
     secret = boto3.client("secretsmanager").create_secret(Name=name, SecretString=_SECRET)["ARN"]
     return {
@@ -245,7 +256,24 @@ def _own_variables(bucket: str) -> dict[str, dict[str, str]]:
     secret = boto3.client("secretsmanager").create_secret(Name=f"{bucket}-slack", SecretString="-")["ARN"]
     agreed = CallSettings(table=_table("calls", sort_key=False), per_second=1, secret=secret)
     calls = {name: msgspec.json.encode(agreed).decode() for name in map(variable_of, ("ecb", "slack"))}
-    calls |= egress_variables([], ["https"], [443])
+    egress = egress_variables([], ["https"], [443])
+    calls |= egress
+    queue = boto3.client("sqs").create_queue(QueueName=f"{bucket}-tokens")["QueueUrl"]
+    sending = {
+        **egress,
+        "OFFLOAD_SUBSCRIPTIONS_TABLE": _table(
+            "sending", listed=("subscription", "listed"), events=("event", "listed"), wake=("wake", "wake_at")
+        ),
+        "OFFLOAD_SENDER_QUEUE_URL": queue,
+        "OFFLOAD_SENDER_TROUBLE_QUEUE_URL": queue,
+        "OFFLOAD_SEALING_SECRET": secret,
+        "OFFLOAD_SENDING_DESTINATIONS": "",
+        POLICY_VARIABLE: msgspec.json.encode(Policy()).decode(),
+        "OFFLOAD_JOURNAL_TABLE": _table("journal"),
+        "OFFLOAD_ARCHIVE": "archive",
+        "OFFLOAD_ARCHIVED_BUS": "bus",
+        "OFFLOAD_PLANNER_RULE": "rule",
+    }
     return {
         "stock_levels": {
             "STOCK_TABLE": _table("shelves", sort_key=False),
@@ -263,6 +291,10 @@ def _own_variables(bucket: str) -> dict[str, dict[str, str]]:
         "job_starter": {"OFFLOAD_JOB": "order_import", "OFFLOAD_FUNCTION": "none"},
         "webhook_receiver": webhooks,
         "webhook_relay": webhooks,
+        **dict.fromkeys(
+            ("delivery_planner", "delivery_sender", "delivery_timekeeper", "delivery_batch", "subscriptions_api"),
+            sending,
+        ),
     }
 
 
@@ -279,6 +311,11 @@ def _from_bus(source: str, name: str, detail: Mapping[str, Any]) -> dict[str, An
         "detail": detail,
     }
     return {"Records": [_record(json.dumps(message))]}
+
+
+def a_page() -> dict[str, Any]:
+    """API Gateway's event for a page of subscriptions."""
+    return {**_request("GET", "/subscriptions"), "headers": {}, "queryStringParameters": {"limit": "10"}}
 
 
 def _record(body: str) -> dict[str, Any]:
@@ -329,7 +366,7 @@ def _table(role: str, *, key: str = "pk", sort_key: bool = True, **indexes: tupl
     """A new table's name; `indexes` are its global ones, each with its two keys."""
     keys: list[Any] = [(key, "HASH"), *([("sk", "RANGE")] if sort_key else [])]
     name = f"{role}-{uuid.uuid4().hex[:8]}"
-    attributes = [each for each, _ in keys] + [each for pair in indexes.values() for each in pair]
+    attributes = dict.fromkeys([each for each, _ in keys] + [each for pair in indexes.values() for each in pair])
     more: Any = {}
     if indexes:
         more["GlobalSecondaryIndexes"] = [

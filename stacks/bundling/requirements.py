@@ -25,8 +25,8 @@ DISTRIBUTION_OF: Mapping[str, str] = {
 # Of what Lambda's Python runtimes bring (docs.aws.amazon.com/lambda/latest/dg/lambda-python.html, 2026-11-23), the two
 # that a function may import without requiring them. It installs its own when its requirements.txt says so.
 IN_THE_RUNTIME = frozenset({"boto3", "botocore"})
-# Left out of bundles when something only depends on them.
-_LEFT_OUT = IN_THE_RUNTIME | {"s3transfer"}
+# Left out of bundles when something only depends on them; cffi parses with pycparser only where a library is built.
+_LEFT_OUT = IN_THE_RUNTIME | {"s3transfer", "pycparser"}
 
 SHARED_INPUT = "requirements.in"
 OWN_INPUT = "requirements.txt"
