@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from aws_cdk import Stack
+from aws_cdk import Duration, Stack
 from constructs import Construct
 
 from offload.contracts.jobs.deliveries import DELIVERY_BATCH
-from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD, ORDER_IMPORT, SALES_REPORT
+from offload.contracts.jobs.events import JobFinished
+from offload.contracts.jobs.shop import (
+    CUSTOMER_SEGMENTS,
+    CUSTOMERS_SHARD,
+    EXCHANGE_RATES,
+    ORDER_IMPORT,
+    SALES_REPORT,
+)
 from offload.contracts.orders import OrderCancelled, OrderPlaced
+from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.catalogue import OUTWARD_TYPES
+from offload.contracts.subscriptions.events import SubscriptionPaused
 from offload.contracts.webhooks.github import RELEASES, PullRequestClosed
 from offload.contracts.webhooks.providers import (
     GITHUB,
@@ -21,12 +30,15 @@ from offload.contracts.webhooks.providers import (
 )
 from stacks.change_log import ChangeLog
 from stacks.environment import Environment
+from stacks.exchange_rates import FILES, ExchangeRates
 from stacks.ledger import Ledger, StockLevels
 from stacks.patterns.background_job import BackgroundJob
 from stacks.patterns.event_consumer import EventConsumer
+from stacks.patterns.integration import Integration
 from stacks.patterns.webhook_receiver import WebhookReceiver
 from stacks.patterns.webhook_sender import WebhookSender
 from stacks.platform import Platform
+from stacks.team_notifier import Notices
 
 _SENDERS = {
     "GitHub": GITHUB,
@@ -76,6 +88,40 @@ class Shop(Stack):
             # The webhooks of one release come together, and are about the same page.
             concurrency=2,
         )
+        channel = Integration(
+            self,
+            "TeamChannel",
+            third_party="slack",
+            per_second=1,
+            # A call for each topic fits into the function's time.
+            total_seconds=10,
+            secret=True,
+            secret_path=True,
+        )
+        notices = Notices(self, "Notices")
+        notifier = EventConsumer(
+            self,
+            "TeamNotifier",
+            source="team_notifier",
+            events=(StockLow, JobFinished, SubscriptionPaused),
+            bus=platform.bus,
+            grants=(notices.write, channel.call),
+            timeout=Duration.seconds(50),
+            # Every batch touches the same items, one a topic.
+            concurrency=2,
+        )
+        notices.tell_each_minute(notifier.function)
+        rates = ExchangeRates(self, "Rates")
+        fetch = BackgroundJob(
+            self,
+            "ExchangeRates",
+            source="exchange_rates",
+            job=EXCHANGE_RATES,
+            service=platform.jobs,
+            grants=(rates.write, Integration(self, "Ecb", third_party="ecb", per_second=1).call),
+            variables=FILES,
+        )
+        rates.alarm_when_stale(fetch.function)
         BackgroundJob(
             self,
             "SalesReport",

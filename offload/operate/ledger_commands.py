@@ -12,17 +12,22 @@ from offload.operate.options import EnvironmentOption, JsonOption, console, prin
 from offload.shop.money import money
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rich.table import Table
 
+    from offload.operate.ledger_currency import Conversion
     from offload.operate.resources import Deployment
+    from offload.runtime.sums import Sections
     from offload.shop.ledger import Figures, Ledger
 
 app = typer.Typer(help="The sales ledger: revenue, units, orders and cancellations.")
 
 LEDGER = "Ledger"
 """The construct of the ledger's table."""
+
+CURRENCY = "GBP"
+"""What the ledger is kept in."""
 
 _DEFAULT_ROWS = 25
 
@@ -45,61 +50,86 @@ def show(
     by: Annotated[By, typer.Option(help="What the table breaks the figures down by.")] = By.COUNTRY,
     rows: Annotated[int, typer.Option(min=1, help="Show this many rows of the table.")] = _DEFAULT_ROWS,
     environment: EnvironmentOption = "local",
+    currency: Annotated[
+        str, typer.Option(metavar="CODE", help="Show revenue in this currency, by the rates that are stored.")
+    ] = CURRENCY,
     as_json: JsonOption = False,
 ) -> None:
     """Show the ledger: days in their order, countries and products by revenue. JSON has every breakdown, whole."""
+    from offload.operate.ledger_currency import conversion
     from offload.operate.resources import Deployment
 
-    ledger = ledger_of(Deployment.of(environment))
+    deployment = Deployment.of(environment)
+    sections = _sections_of(deployment)
+    exchange = None
+    if currency.upper() != CURRENCY:
+        exchange = conversion(deployment, sections, currency.upper())
+        sections = exchange.sections
+    ledger = _ledger_of(sections)
     if as_json:
-        print_json(document_of(ledger))
-    else:
-        console().print(table_of(ledger, by, rows))
+        print_json(document_of(ledger, exchange))
+        return
+    console().print(table_of(ledger, by, rows, exchange))
+    if exchange:
+        for line in exchange.lines():
+            console().print(line, markup=False, soft_wrap=True)
 
 
 def ledger_of(deployment: Deployment) -> Ledger:
     """Reads the deployment's ledger."""
-    from offload.operate.failure import Failure
-    from offload.runtime.sums import TornRead
-    from offload.shop.ledger import read_ledger
-
-    try:
-        return read_ledger(deployment.table(LEDGER), deployment.aws.dynamodb)
-    except TornRead as error:
-        raise Failure(f"the ledger changes too fast to be read: {error}; try again") from error
+    return _ledger_of(_sections_of(deployment))
 
 
-def document_of(ledger: Ledger) -> dict[str, Any]:
-    """The ledger as JSON: money as strings, everything in the table's order."""
+def document_of(ledger: Ledger, exchange: Conversion | None = None) -> dict[str, Any]:
+    """The ledger as JSON: money as strings, everything in the table's order; what converted it, where something did."""
+    show = exchange.money if exchange else money
     return {
-        **_figures(ledger.total),
-        "by_country": _breakdown(_sorted(ledger, By.COUNTRY)),
-        "by_day": _breakdown(_sorted(ledger, By.DAY)),
-        "by_product": _breakdown(_sorted(ledger, By.PRODUCT)),
+        **_figures(ledger.total, show),
+        **(exchange.document() if exchange else {}),
+        "by_country": _breakdown(_sorted(ledger, By.COUNTRY), show),
+        "by_day": _breakdown(_sorted(ledger, By.DAY), show),
+        "by_product": _breakdown(_sorted(ledger, By.PRODUCT), show),
     }
 
 
-def table_of(ledger: Ledger, by: By, rows: int) -> Table:
+def table_of(ledger: Ledger, by: By, rows: int, exchange: Conversion | None = None) -> Table:
     """The ledger as a table of at most `rows` rows, with the totals below."""
     from rich import box
     from rich.table import Table
 
+    show = exchange.money if exchange else money
     table = Table(box=box.SIMPLE_HEAD, show_footer=True)
     entries = list(_sorted(ledger, by).items())
     table.add_column(by.value, footer="total")
     total = ledger.total
     for heading, footer in (
-        ("revenue GBP", f"{Decimal(money(total.revenue)):,f}"),
+        (f"revenue {exchange.currency if exchange else CURRENCY}", f"{Decimal(show(total.revenue)):,f}"),
         ("units", f"{total.units:,}"),
         ("orders", f"{total.orders:,}"),
         ("cancellations", f"{total.cancellations:,}"),
     ):
         table.add_column(heading, footer=footer, justify="right")
     for name, figures in entries[:rows]:
-        table.add_row(name.replace("[", "\\["), *_cells(figures))
+        table.add_row(name.replace("[", "\\["), *_cells(figures, show))
     if len(entries) > rows:
         table.add_row(f"… {len(entries) - rows:,} more: --rows")
     return table
+
+
+def _sections_of(deployment: Deployment) -> Sections:
+    from offload.operate.failure import Failure
+    from offload.runtime import sums
+
+    try:
+        return sums.read(deployment.aws.dynamodb, deployment.table(LEDGER))
+    except sums.TornRead as error:
+        raise Failure(f"the ledger changes too fast to be read: {error}; try again") from error
+
+
+def _ledger_of(sections: Sections) -> Ledger:
+    from offload.shop import ledger
+
+    return ledger.ledger_of(sections)
 
 
 def _sorted(ledger: Ledger, by: By) -> dict[str, Figures]:
@@ -109,22 +139,22 @@ def _sorted(ledger: Ledger, by: By) -> dict[str, Figures]:
     return dict(sorted(breakdown.items(), key=lambda entry: (-entry[1].revenue, entry[0])))
 
 
-def _breakdown(entries: Mapping[str, Figures]) -> dict[str, dict[str, object]]:
-    return {name: _figures(figures) for name, figures in entries.items()}
+def _breakdown(entries: Mapping[str, Figures], show: Callable[[Decimal], str]) -> dict[str, dict[str, object]]:
+    return {name: _figures(figures, show) for name, figures in entries.items()}
 
 
-def _figures(figures: Figures) -> dict[str, object]:
+def _figures(figures: Figures, show: Callable[[Decimal], str]) -> dict[str, object]:
     return {
-        "revenue": money(figures.revenue),
+        "revenue": show(figures.revenue),
         "units": figures.units,
         "orders": figures.orders,
         "cancellations": figures.cancellations,
     }
 
 
-def _cells(figures: Figures) -> tuple[str, ...]:
+def _cells(figures: Figures, show: Callable[[Decimal], str]) -> tuple[str, ...]:
     return (
-        f"{Decimal(money(figures.revenue)):,f}",
+        f"{Decimal(show(figures.revenue)):,f}",
         f"{figures.units:,}",
         f"{figures.orders:,}",
         f"{figures.cancellations:,}",

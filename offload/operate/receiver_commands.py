@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -54,8 +55,17 @@ def receiver(
     every = fail_every or (0 if status is None else 1)
     answers = Answers(fail_every=every, failing=500 if status is None else status, delay=delay)
     show = _print_json if as_json else _Lines().show
-    taking = Receiver(port, secret or (), show, answers=answers)
-    ended = threading.Event()
+    ended, unheard = threading.Event(), threading.Event()
+
+    def tell(delivery: Delivery) -> None:
+        try:
+            show(delivery)
+        except (BrokenPipeError, SystemExit):
+            # Nobody reads any more, as after `| head`; rich makes an exit of it.
+            unheard.set()
+            ended.set()
+
+    taking = Receiver(port, secret or (), tell, answers=answers)
     with taking:
         # Before it is said to listen: who reads that may end it at once.
         before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -66,6 +76,10 @@ def receiver(
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+    if unheard.is_set():
+        # What is still in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
     _say(taking.counts.line(), aside=as_json)
 
 

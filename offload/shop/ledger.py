@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +19,7 @@ _PRODUCT = "product#"
 
 
 class Figures(NamedTuple):
-    """Revenue in GBP, exact, and units, both less cancellations; and the number of invoices of either kind."""
+    """Revenue, in GBP and exact unless it was converted, and units, less cancellations; and invoices of either kind."""
 
     revenue: Decimal = Decimal(0)
     units: int = 0
@@ -95,6 +95,14 @@ def ledger_of(sections: sums.Sections) -> Ledger:
             by_day[day] = by_day.get(day, Figures()).plus(figures)
             total = total.plus(figures)
     return Ledger(total, by_day, by_country, by_product)
+
+
+def converted(sections: sums.Sections, rates: Mapping[str, Decimal]) -> sums.Sections:
+    """The sections with each day's revenue times the day's rate (by ISO day): to 28 digits, not to money."""
+    return {
+        day: {key: [Decimal(revenue) * rates[day], *others] for key, (revenue, *others) in rows.items()}
+        for day, rows in sections.items()
+    }
 
 
 def _count(placed: int, *, counts: bool) -> tuple[int, int]:

@@ -120,10 +120,15 @@ def local_variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[
             properties: dict[str, Any] = resource.get("Properties", {})
             if str(properties.get("Handler", "")).startswith("lambdas."):
                 variables = properties.get("Environment", {}).get("Variables", {})
-                found[properties["Handler"].split(".")[1]] = {
-                    name: value if isinstance(value, str) else "deployed" for name, value in variables.items()
-                }
+                found[properties["Handler"].split(".")[1]] = {name: known(value) for name, value in variables.items()}
     return found
+
+
+def known(value: Any) -> str:
+    """A variable's value, with "deployed" for each part of it that only a deployment knows."""
+    if isinstance(value, str):
+        return value
+    return "".join(map(known, value["Fn::Join"][1])) if "Fn::Join" in value else "deployed"
 
 
 @pytest.mark.parametrize("source", functions())

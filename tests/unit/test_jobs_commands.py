@@ -108,7 +108,10 @@ def test_an_input_may_be_in_a_file(server: JobServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("submit", "sales"), "there is no job type 'sales': customer_segments, customers_shard, delivery_batch"),
+        (
+            ("submit", "sales"),
+            "there is no job type 'sales': customer_segments, customers_shard, exchange_rates, order_import",
+        ),
         (("submit", "sales_report", "--input", "{"), "--input: Input data was truncated"),
         (
             ("submit", "sales_report", "--input", '{"first": "soon"}'),

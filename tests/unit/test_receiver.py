@@ -285,7 +285,9 @@ def command(*arguments: str, environment: dict[str, str] | None = None, said_on:
     finally:
         guard.cancel()
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
 
 
 def test_the_command_prints_each_delivery_as_it_comes_and_the_count_in_the_end() -> None:
@@ -317,6 +319,15 @@ def test_the_command_prints_lines_of_json_and_takes_secrets_from_its_environment
     assert "17850" not in json.dumps(delivery)
     assert (code, out) == (0, "")
     assert err == "1 request: 1 verified; 0 came again; answered 503 to 1\n"
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_the_command_ends_when_nobody_reads_any_more(more: list[str]) -> None:
+    with command(*more, said_on="stderr" if more else "stdout") as running:
+        running.stdout.close()
+        assert httpx.post(running.url, content=BODY, headers=signed(SECRET)).status_code == 204
+        assert running.process.wait(20) == 0
+        assert running.stderr.read() == ""
 
 
 def test_the_command_refuses_a_wrong_secret_in_one_line() -> None:

@@ -7,16 +7,18 @@ import base64
 import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -26,7 +28,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from offload.contracts.webhooks.providers import STANDARD_WEBHOOKS
-from offload.operate.embedded.process import free_port
 from offload.runtime.webhooks.secrets import Secret, keyring
 from offload.runtime.webhooks.sign import signed_headers
 from tests.standard_webhooks_verifiers import installed, node
@@ -106,7 +107,7 @@ class Running:
     url: str = ""
 
     def start(self) -> None:
-        port = free_port()
+        port = _port()
         self.url = f"http://127.0.0.1:{port}/hooks"
         with (self.folder / "out").open("ab") as out, (self.folder / "errors").open("ab") as errors:
             environment = {**os.environ, **self.environment, "PORT": str(port)}
@@ -126,6 +127,9 @@ class Running:
         if self.process:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(30)
+            with socket.socket() as trial:
+                port = int(self.url.rpartition(":")[2].partition("/")[0])
+                assert trial.connect_ex(("127.0.0.1", port)), "it was killed, and something still listens"
         self.http.close()
         self.http = httpx.Client(trust_env=False, timeout=15)
 
@@ -138,17 +142,29 @@ class Running:
 
     def settled(self) -> list[str]:
         """The lines that tell of what was handled, as soon as there are as many as ids were taken."""
+        self.wait_until(lambda: len(self.handled()) >= len(self.taken))
+        return self.handled()
+
+    def wait_until(self, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 30
-        while len(self.handled()) < len(self.taken):
+        while not holds():
             assert time.monotonic() < deadline, (self.handled(), self.errors())
             time.sleep(0.01)
-        return self.handled()
 
     def post(self, request: Request) -> httpx.Response:
         answer = self.http.post(self.url, content=request.body, headers=request.headers)
         if answer.status_code == 204:
             self.taken.add(request.headers["webhook-id"])
         return answer
+
+
+def _port() -> int:
+    """A free port that no connection out is given meanwhile: those have the numbers from 32768 on."""
+    for port in random.sample(range(10_000, 32_000), 20):
+        with socket.socket() as trial:
+            if trial.connect_ex(("127.0.0.1", port)):
+                return port
+    raise OSError("no port was free in twenty trials")
 
 
 def _python(folder: Path, code: str, **environment: str) -> Running:
@@ -311,7 +327,7 @@ FAILURES: Final = {
 }
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", [*LANGUAGES[:-1], pytest.param("java", marks=pytest.mark.slow)])
 def test_what_was_answered_204_is_handled_after_a_failure_and_a_kill_and_no_second_time(
     language: str, tmp_path: Path
 ) -> None:
@@ -324,7 +340,7 @@ def test_what_was_answered_204_is_handled_after_a_failure_and_a_kill_and_no_seco
     requests = [running.sign() for _ in range(20)]
     with _started(running), ThreadPoolExecutor(4) as pool:
         assert {each.status_code for each in pool.map(running.post, requests)} == {204}
-    assert "not today" in running.errors()
+        running.wait_until(lambda: "not today" in running.errors())
     assert running.handled() == []
     file.write_text(code)
     with _started(running):
@@ -332,6 +348,33 @@ def test_what_was_answered_204_is_handled_after_a_failure_and_a_kill_and_no_seco
         assert {running.post(each).status_code for each in requests} == {204}
         assert running.post(running.sign()).status_code == 204
         assert len(running.settled()) == 21
+
+
+@pytest.mark.parametrize("language", [pytest.param("python", marks=pytest.mark.slow), "javascript", "java"])
+def test_what_cannot_be_kept_is_asked_for_later(language: str, tmp_path: Path) -> None:
+    running = _receiver(language, tmp_path)
+    request = running.sign()
+    with _started(running):
+        with _disk_trouble(tmp_path):
+            answer = running.post(request)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+        assert running.post(request).status_code == 204
+        assert len(running.settled()) == 1
+
+
+@contextmanager
+def _disk_trouble(folder: Path) -> Iterator[None]:
+    """Nothing can be kept meanwhile: somebody else writes to the database, or the folder is away."""
+    inbox = folder / "inbox"
+    if inbox.exists():
+        inbox.rename(folder / "away")
+        yield
+        (folder / "away").rename(inbox)
+        return
+    with closing(sqlite3.connect(folder / "inbox.sqlite", isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        yield
+        database.execute("ROLLBACK")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from offload.contracts.subscriptions.api import DeliveryFilters
 from offload.contracts.subscriptions.policy import Policy
 from offload.contracts.subscriptions.subscription import (
     LONGEST_BODY,
@@ -21,6 +22,8 @@ from offload.contracts.subscriptions.subscription import (
     Wish,
 )
 from offload.runtime.http.guard import Guard
+from offload.runtime.refusals import Refusal
+from offload.runtime.sending import listing
 from offload.runtime.sending.items import delivery_id
 from offload.runtime.sending.refusals import (
     BadFilter,
@@ -32,7 +35,6 @@ from offload.runtime.sending.refusals import (
     NoSuchDelivery,
     NoSuchSubscription,
     PayloadGone,
-    Refusal,
     StillWaiting,
     TooManySecrets,
 )
@@ -397,11 +399,11 @@ def test_what_piled_up_comes_at_the_subscription_s_rate_the_oldest_first(
         seconds += 1
         assert seconds < 60
     assert seconds <= 14
-    arrived = [each.header("webhook-id") for each in server.received(name)]
+    arrived = [str(each.header("webhook-id")) for each in server.received(name)]
     in_order = [delivery_id(record.id, "test", event) for event in events]
     # Those of one round go together; rounds come in order.
     assert sorted(arrived, key=in_order.index)[:5] == in_order[:5]
-    assert all(abs(in_order.index(str(each)) - place) < 24 for place, each in enumerate(arrived))
+    assert all(abs(in_order.index(each) - place) < 24 for place, each in enumerate(arrived))
 
 
 def test_of_an_ordered_subscription_later_deliveries_of_a_subject_wait_and_only_those(
@@ -543,6 +545,11 @@ def test_a_deleted_subscription_s_deliveries_are_given_up_with_that_reason(
     with pytest.raises(NoSuchSubscription):
         bench.subscribing.show(record.id)
     assert record not in bench.subscriptions.all()
+    # What became of its deliveries can still be looked up; what it held in secret is gone.
+    found, _ = listing.page(bench.deliveries, bench.subscriptions, DeliveryFilters(state=DeliveryState.GIVEN_UP))
+    assert {delivery.event for delivery in found} == set(events)
+    everything = bench.dynamodb.scan(TableName=bench.table)["Items"]
+    assert b"sealed" not in b"".join(item["record"]["B"] for item in everything if "record" in item)
 
 
 def test_a_delivery_is_sent_again_under_its_id_and_its_schedule_begins_anew(
@@ -722,3 +729,31 @@ def test_a_vault_opens_only_what_it_sealed_for_that_subscription() -> None:
 
 def test_a_secret_is_read_as_it_is_shown() -> None:
     assert brought(shown(b"x" * 32)) == b"x" * 32
+
+
+def test_pages_of_deliveries_neither_skip_nor_repeat_while_others_are_added(
+    bench: SendingBench, server: MisbehavingServer
+) -> None:
+    records = [bench.subscribe(server.url(new_name()), tenant=tenant) for tenant in ("a", "b", "a")]
+    events = []
+    for number in range(25):
+        bench.clock.passes(seconds=1)
+        events.append(bench.owe(*records, event=f"e{number:02}"))
+    seen: list[tuple[str, str]] = []
+    wanted = DeliveryFilters(limit=7, tenant="a")
+    while True:
+        found, cursor = listing.page(bench.deliveries, bench.subscriptions, wanted)
+        seen += [(delivery.event, delivery.subscription) for delivery in found]
+        bench.clock.passes(seconds=1)
+        bench.owe(*records)
+        if cursor is None:
+            break
+        wanted = msgspec.structs.replace(wanted, cursor=cursor)
+    of_a = {records[0].id, records[2].id}
+    assert len(seen) == len(set(seen)) == 50
+    assert set(seen) == {(event, name) for event in events for name in of_a}
+    assert [event for event, _ in seen] == sorted((event for event, _ in seen), reverse=True)
+    by_event, _ = listing.page(bench.deliveries, bench.subscriptions, DeliveryFilters(event="e03"))
+    assert len(by_event) == 3
+    since = DeliveryFilters(since=bench.clock() - timedelta(seconds=2), limit=200)
+    assert len(listing.page(bench.deliveries, bench.subscriptions, since)[0]) <= 9

@@ -24,6 +24,7 @@ from offload.runtime.sending.health import EndpointHealth, to_pause
 Item = Mapping[str, Any]
 
 SUBSCRIPTIONS: Final = "subscriptions"
+DELETED: Final = "subscriptions#deleted"
 WAKE: Final = "wake"
 LISTED_INDEX: Final = "listed"
 EVENTS_INDEX: Final = "events"
@@ -156,6 +157,11 @@ def body_key(source: str, event: str) -> str:
 def record_key(subscription: str) -> dict[str, Any]:
     """The key of a subscription among all of them."""
     return {"pk": {"S": SUBSCRIPTIONS}, "sk": {"S": subscription}}
+
+
+def deleted_key(subscription: str) -> dict[str, Any]:
+    """The key of a subscription among those that were deleted."""
+    return {"pk": {"S": DELETED}, "sk": {"S": subscription}}
 
 
 def recovery_key(replay: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def page(
         if not isinstance(wanted.subscription, UnsetType)
         else [
             record.id
-            for record in subscriptions.all()
+            for record in (*subscriptions.all(), *subscriptions.deleted())
             if isinstance(wanted.tenant, UnsetType) or record.tenant == wanted.tenant
         ]
     )

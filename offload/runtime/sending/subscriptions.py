@@ -106,23 +106,31 @@ class Subscriptions:
 
     def delete(self, subscription: str) -> None:
         """Forgets a subscription; what is owed to it is given up by its next sender. Raises NoSuchSubscription."""
-        self.get(subscription)
+        record, _ = self.get(subscription)
         expires = int((self._now() + _TOMBSTONE).timestamp())
+        # Nobody sends by it any more: what it held in secret goes at once.
+        left = _encoded(replace(record, sealed=b""))
         bury = {
             "TableName": self.table,
             "Key": items.endpoint_key(subscription),
-            "UpdateExpression": "SET deleted = :yes, expires = :expires, wake = :wake, wake_at = :now",
+            "UpdateExpression": "SET deleted = :yes, expires = :expires, wake = :wake, wake_at = :now, #record = :left",
             "ConditionExpression": "attribute_exists(pk)",
             "ExpressionAttributeValues": {
                 ":yes": {"BOOL": True},
                 ":expires": {"N": str(expires)},
                 ":wake": {"S": items.WAKE},
                 ":now": items.number(self._now()),
+                ":left": left,
             },
+            "ExpressionAttributeNames": {"#record": "record"},
         }
         forget = {"TableName": self.table, "Key": items.record_key(subscription)}
+        remember = {
+            "TableName": self.table,
+            "Item": {**items.deleted_key(subscription), "record": left, "expires": {"N": str(expires)}},
+        }
         for _ in range(_ATTEMPTS):
-            if not self._transact([{"Delete": forget}, {"Update": bury}, self._count()]):
+            if not self._transact([{"Delete": forget}, {"Update": bury}, {"Put": remember}, self._count()]):
                 return
         raise Contended(f"subscription '{subscription}': its sender writes again and again; ask again")
 
@@ -146,14 +154,18 @@ class Subscriptions:
                 found[record.id] = (items.health_of(item), record.state is SubscriptionState.ACTIVE)
         return found
 
-    def _read(self) -> Iterable[Record]:
+    def deleted(self) -> tuple[Record, ...]:
+        """Those that were deleted, as long as what became of their deliveries can be looked up."""
+        return tuple(self._read(items.DELETED))
+
+    def _read(self, among: str = items.SUBSCRIPTIONS) -> Iterable[Record]:
         pages = (
             aws.dynamodb()
             .get_paginator("query")
             .paginate(
                 TableName=self.table,
                 KeyConditionExpression="pk = :pk",
-                ExpressionAttributeValues={":pk": {"S": items.SUBSCRIPTIONS}},
+                ExpressionAttributeValues={":pk": {"S": among}},
                 ConsistentRead=True,
             )
         )

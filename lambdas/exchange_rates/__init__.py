@@ -1,0 +1,1 @@
+"""Fetches the European Central Bank's reference rates and stores them by day."""

@@ -1,0 +1,233 @@
+"""Webhooks out through the deployed app: endpoints that misbehave, senders that are killed, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+
+from offload.client.publisher import Publisher
+from offload.contracts.stock import StockLow
+from tests.local.conftest import Copy, a_copy
+from tests.local.subscribers import Subscribers
+from tests.local.test_order_events import workers_killed_all_along
+from tests.misbehaving_server import (
+    Answer,
+    Gone,
+    HalfResponse,
+    Hang,
+    Http10,
+    HugeBody,
+    HugeHeaders,
+    MisbehavingServer,
+    NotHttp,
+    RateLimited,
+    RedirectLoop,
+    ResetAfter,
+    ResetBefore,
+    ResetIn,
+    SlowBytes,
+    Step,
+    WrongLength,
+)
+from tests.standard_webhooks_verifiers import Verifiers, installed
+
+WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
+ENDPOINTS: Final = 50
+# What the first requests to an endpoint meet; all that come later are answered.
+SCRIPTS: Final[tuple[list[Step], ...]] = (
+    [Hang(20)],
+    [SlowBytes(every=0.01, body=b"s" * 200)],
+    [ResetBefore()] * 3,
+    [ResetIn(part="head"), ResetIn(part="body")],
+    [ResetAfter()] * 3,
+    [HalfResponse(part="head"), HalfResponse(part="body")],
+    [WrongLength(declared=1000, sent=10)] * 3,
+    [HugeBody(3_000_000)] * 2,
+    [HugeHeaders(1_000_000)],
+    [RedirectLoop()] * 2,
+    [RateLimited("2")] * 2,
+    [RateLimited("soon")],
+    [NotHttp()] * 2,
+    [Http10()] * 5,
+    [Answer(500)] * (6 if WHOLE else 4),
+    [Answer(503), Answer(404), Answer(301)],
+    [Answer(200, after=3.0)],
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MisbehavingServer]:
+    with MisbehavingServer() as running:
+        yield running
+
+
+@pytest.fixture
+def copy(tmp_path: Any, assembly: Any) -> Iterator[Copy]:
+    """The app on an embedded AWS of this test's own."""
+    yield from a_copy(tmp_path / "embedded", assembly)
+
+
+def low(product: str, number: int) -> Any:
+    """An event for the endpoint that hears of a product."""
+    cause = f"order.placed:{product}-{number}"
+    return StockLow(product=product, units=1, low_below=9, cause=cause, caused_at=datetime.now(UTC)).event()
+
+
+def states(subscribers: Subscribers) -> Counter[str]:
+    return Counter(each["state"] for each in subscribers.deliveries())
+
+
+def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both_records_agree(
+    copy: Copy, server: MisbehavingServer
+) -> None:
+    count = 5_000 if WHOLE else 200
+    subscribers = Subscribers(copy)
+    # The manager's word on 410, and on `no`, is final; the others recover.
+    no = Answer(500, headers={"webhook-retry": "no"})
+    scripts: dict[str, tuple[list[Step], Step]] = {
+        f"p{number}": (list(SCRIPTS[number % len(SCRIPTS)]) if number < 34 else [], Answer(204))
+        for number in range(ENDPOINTS - 2)
+    }
+    scripts |= {"p48": ([], no), "p49": ([Answer(204)] * 3, Gone())}
+    ids: dict[str, str] = {}
+    for name, (steps, then) in scripts.items():
+        server.script(name, steps, then=then)
+        wish = subscribers.subscribe(server.url(name), ["stock.low"], filter={"product": [name]})
+        ids[wish["subscription"]["id"]] = name
+    publisher = Publisher(copy.deployment.bus, events=copy.deployment.aws.events)
+    with workers_killed_all_along(copy, every=1.0, seed=6) as killed:
+        for number in range(count):
+            event = low(f"p{number % ENDPOINTS}", number)
+            publisher.publish(event, event) if number % 5 == 0 else publisher.publish(event)
+        killing_ends = time.monotonic() + (120 if WHOLE else 10)
+        subscribers.until(lambda: time.monotonic() > killing_ends, "the killing to end")
+    assert len(killed) >= 5
+    gone = next(name for name, endpoint in ids.items() if endpoint == "p49")
+
+    def open_ones() -> int:
+        found = Counter(each["state"] for each in subscribers.deliveries() if each["subscription"] != gone)
+        return sum(found.values()) - found["delivered"] - found["given_up"]
+
+    def planned() -> int:
+        return sum(states(subscribers).values())
+
+    subscribers.until(lambda: planned() == count, "every event to be planned", within=400)
+    subscribers.until(lambda: open_ones() == 0, "every delivery to end", within=900 if WHOLE else 300)
+    # What waits for the one that is gone would expire in days: its owner deletes the subscription.
+    assert subscribers.call("GET", f"/subscriptions/{gone}")[1]["reason"] == "gone"
+    assert subscribers.call("DELETE", f"/subscriptions/{gone}")[0] == 204
+    subscribers.until(lambda: states(subscribers)["waiting"] == 0, "the deleted one's deliveries")
+    deliveries = [*subscribers.deliveries(), *subscribers.deliveries(f"&subscription={gone}")]
+    assert len({each["id"] for each in deliveries}) == count
+    agree(server, ids, deliveries)
+    account = json.loads(copy.offload("audit", "--json").stdout)
+    assert account["adds_up"], account
+
+
+def agree(server: MisbehavingServer, ids: dict[str, str], deliveries: list[dict[str, Any]]) -> None:
+    """The receivers' records and ours say the same, up to answers that were lost with who waited for them."""
+    ours = {each["id"]: each for each in deliveries}
+    came: dict[str, list[Any]] = defaultdict(list)
+    for name in ids.values():
+        for received in server.received(name):
+            if (delivery := received.header("webhook-id")) is not None:
+                came[delivery].append(received)
+    assert set(came) <= set(ours)
+    for delivery, record in ours.items():
+        requests = came[delivery]
+        assert len({each.body for each in requests}) <= 1
+        # Of other steps the sender may not have had the whole answer.
+        taken = [each for each in requests if each.answered and each.step == Answer(204)]
+        # What came here and is no attempt of ours died with its sender, and the answer with it.
+        lost = max(0, len(requests) - record.get("attempts", 0))
+        name = ids[record["subscription"]]
+        if record["state"] == "delivered":
+            assert requests, record
+            assert len(taken) <= 1 + lost, (record, [each.step for each in requests])
+        else:
+            assert record["reason"] in {"receiver-said-no", "gone", "subscription-deleted"}, record
+            assert name in {"p48", "p49"}
+            assert len(taken) <= lost
+
+
+def test_endpoints_that_hang_hold_up_no_other(copy: Copy, server: MisbehavingServer) -> None:
+    subscribers = Subscribers(copy)
+    well = [f"well{number}" for number in range(8)]
+    for name in [*well, "hangs0", "hangs1"]:
+        server.script(name, then=Hang(60) if name.startswith("hangs") else Answer(204))
+        subscribers.subscribe(server.url(name), ["stock.low"], filter={"product": [name]})
+    publisher = Publisher(copy.deployment.bus, events=copy.deployment.aws.events)
+    publisher.publish(*(low(name, number) for number in range(20) for name in ("hangs0", "hangs1")))
+    server.wait_until(lambda: bool(server.received("hangs0")) and bool(server.received("hangs1")), timeout=60)
+    publisher.publish(*(low(name, number) for number in range(20) for name in well))
+    for name in well:
+        assert len({each.header("webhook-id") for each in server.wait_for(name, 20, timeout=60)}) == 20
+    # All of it while the two hang: their first attempts are not over, and nobody waits behind them.
+    waiting = list(subscribers.deliveries("&state=waiting"))
+    assert len(waiting) == 40
+    assert server.at_once("hangs0").requests <= 2
+
+
+def test_signatures_hold_in_three_libraries_and_what_is_subscribed_to_comes(
+    deployed: Copy, server: MisbehavingServer
+) -> None:
+    if not installed():
+        pytest.skip("npm's libraries are not installed")
+    subscribers = Subscribers(deployed)
+    made = subscribers.subscribe(
+        server.url("signed"),
+        ["stock.*"],
+        filter={"units": [{"numeric": ["<", 5]}]},
+        headers={"x-token": "secret-token"},
+        ed25519=True,
+    )
+    name = made["subscription"]["id"]
+    assert "secret-token" not in json.dumps(subscribers.call("GET", f"/subscriptions/{name}")[1])
+    publisher = Publisher(deployed.deployment.bus, events=deployed.deployment.aws.events)
+    event = low("Zoë's Kerzen", 1)
+    publisher.publish(event, event)
+    [received] = server.wait_for("signed", 1)
+    assert json.loads(received.body)["data"]["product"] == "Zoë's Kerzen"
+    assert received.header("x-token") == "secret-token"
+    with Verifiers() as verifiers:
+        assert verifiers.good(made["secret"], received.headers, received.body)
+        assert verifiers.good(made["subscription"]["public_key"], received.headers, received.body)
+    status, tried = subscribers.call("POST", f"/subscriptions/{name}/test", {"type": "order.placed"})
+    assert (status, tried["attempt"]["status"]) == (200, 200)
+    [shown] = subscribers.deliveries(f"&subscription={name}")
+    status, whole = subscribers.call("GET", f"/deliveries/{shown['id']}")
+    assert [each["status"] for each in whole["tries"]] == [200]
+    assert whole["body"]["id"] == event.id
+    assert subscribers.call("POST", f"/deliveries/{shown['id']}/resend")[0] == 200
+    assert len(server.wait_for("signed", 3)) == 3
+    # What the table holds of the secret, nobody reads.
+    table = deployed.deployment.subscription_service.table
+    items = deployed.deployment.aws.dynamodb.scan(TableName=table)["Items"]
+    assert made["secret"].removeprefix("whsec_") not in str(items)
+    assert "secret-token" not in str(items)
+
+
+def test_nothing_is_answered_that_is_not_signed_and_no_role_does_more_than_it_may(
+    deployed_with_iam: Copy, server: MisbehavingServer
+) -> None:
+    subscribers = Subscribers(deployed_with_iam)
+    server.script("iam", [Answer(500)])
+    made = subscribers.subscribe(server.url("iam"), ["stock.low"], ed25519=True)
+    publisher = Publisher(deployed_with_iam.deployment.bus, events=deployed_with_iam.deployment.aws.events)
+    publisher.publish(low("iam", 1))
+    subscribers.until(lambda: states(subscribers)["delivered"] == 1, "the retry", within=90)
+    name = made["subscription"]["id"]
+    for path in ("pause", "resume", "rotate", "test"):
+        assert subscribers.call("POST", f"/subscriptions/{name}/{path}", {})[0] == 200
+    [shown] = subscribers.deliveries(f"&event={low('iam', 1).id}")
+    assert subscribers.call("POST", f"/deliveries/{shown['id']}/erase")[0] == 200
+    assert subscribers.call("POST", f"/deliveries/{shown['id']}/resend")[0] == 410
+    assert subscribers.call("PATCH", f"/subscriptions/{name}", {"rate": 3})[0] == 200
+    assert subscribers.call("DELETE", f"/subscriptions/{name}")[0] == 204

@@ -1,0 +1,138 @@
+"""WebhookSender, by what it puts into templates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aws_cdk import App, Stack
+from msgspec.structs import replace
+
+from offload.contracts.stock import StockLow
+from offload.contracts.subscriptions.api import ROUTES
+from offload.contracts.subscriptions.policy import Policy
+from stacks.constructs.event_bus import EventBus
+from stacks.constructs.python_function import ROOT_CONTEXT
+from stacks.environment import Environment
+from stacks.guardrails import guard
+from stacks.patterns.webhook_sender import WebhookSender
+from tests.unit.test_background_job import CONTEXT
+
+FUNCTIONS = ("delivery_planner", "delivery_sender", "delivery_timekeeper", "subscriptions_api")
+QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
+BUS = "arn:aws:events:eu-west-1:111122223333:event-bus/orders"
+
+
+def template_of(folder: Path, *, destinations: tuple[str, ...] = ()) -> dict[str, Any]:
+    for name in FUNCTIONS:
+        (folder / "lambdas" / name).mkdir(parents=True)
+    app = App(outdir=str(folder / "out"), context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)})
+    guard(app)
+    environment = Environment.load("dev")
+    replace(environment, sending=replace(environment.sending, destinations=destinations)).attach(app)
+    stack = Stack(app, "Shop")
+    WebhookSender(stack, "Out", events=(StockLow,), bus=EventBus(stack, "Events"))
+    found: dict[str, Any] = app.synth().get_stack_by_name("Shop").template["Resources"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return template_of(tmp_path_factory.mktemp("sender"), destinations=(QUEUE, BUS))
+
+
+def of_type(template: dict[str, Any], kind: str, part: str = "") -> dict[str, Any]:
+    return {
+        name: resource["Properties"] for name, resource in template.items() if resource["Type"] == kind and part in name
+    }
+
+
+def statements(template: dict[str, Any], part: str) -> list[Any]:
+    [policy] = of_type(template, "AWS::IAM::Policy", part).values()
+    found: list[Any] = policy["PolicyDocument"]["Statement"]
+    return found
+
+
+def actions(template: dict[str, Any], part: str) -> set[str]:
+    return {
+        action
+        for statement in statements(template, part)
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+
+
+def test_both_lanes_are_worked_off_in_batches_with_partial_failures_and_a_limit(template: dict[str, Any]) -> None:
+    mappings = of_type(template, "AWS::Lambda::EventSourceMapping", "Sender")
+    assert len(mappings) == 2
+    for mapping in mappings.values():
+        assert mapping["BatchSize"] == 10
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["ScalingConfig"] == {"MaximumConcurrency": Environment.load("dev").sending.concurrency}
+
+
+def test_every_route_is_signed_with_iam(template: dict[str, Any]) -> None:
+    routes = of_type(template, "AWS::ApiGatewayV2::Route")
+    assert {route["RouteKey"] for route in routes.values()} == {f"{r.method} {r.path}" for r in ROUTES.values()}
+    assert {route["AuthorizationType"] for route in routes.values()} == {"AWS_IAM"}
+
+
+def test_no_secret_is_in_the_template_and_only_who_needs_it_reads_the_key(template: dict[str, Any]) -> None:
+    [key] = of_type(template, "AWS::SecretsManager::Secret").values()
+    assert "SecretString" not in key
+    readers = [part for part in ("PlannerFunction", "SenderRole", "TimekeeperRole", "ApiRole")
+               if "secretsmanager:GetSecretValue" in actions(template, part)]  # fmt: skip
+    assert readers == ["SenderRole", "ApiRole"]
+
+
+def test_no_role_names_everything(template: dict[str, Any]) -> None:
+    for policy in of_type(template, "AWS::IAM::Policy").values():
+        for statement in policy["PolicyDocument"]["Statement"]:
+            assert statement["Resource"] != "*"
+            assert "*" not in statement["Action"]
+
+
+def test_the_timekeeper_only_reads_and_the_planner_changes_nothing_that_is_there(template: dict[str, Any]) -> None:
+    assert not {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"} & actions(template, "TimekeeperRole")
+    own = [each for each in statements(template, "PlannerFunction") if "Subscriptions" in json.dumps(each["Resource"])]
+    allowed = {action for each in own for action in each["Action"]}
+    assert allowed == {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PutItem"}
+
+
+def test_destinations_in_aws_are_named_one_by_one(template: dict[str, Any], tmp_path: Path) -> None:
+    def allowed_on(resources: dict[str, Any], arn: str) -> set[str]:
+        found: set[str] = set()
+        for each in statements(resources, "SenderRole"):
+            if arn == each["Resource"] or (isinstance(each["Resource"], list) and arn in each["Resource"]):
+                found |= {each["Action"]} if isinstance(each["Action"], str) else set(each["Action"])
+        return found
+
+    assert allowed_on(template, QUEUE) == {"sqs:SendMessage", "sqs:GetQueueUrl"}
+    assert allowed_on(template, BUS) == {"events:PutEvents"}
+    assert allowed_on(template_of(tmp_path), QUEUE) == set()
+
+
+def test_the_functions_know_the_promise_and_where_they_may_call(template: dict[str, Any]) -> None:
+    [sender] = of_type(template, "AWS::Lambda::Function", "OutSender").values()
+    variables = sender["Environment"]["Variables"]
+    assert msgspec.json.decode(variables["OFFLOAD_SENDING"], type=Policy) == Policy()
+    assert variables["OFFLOAD_EGRESS_SCHEMES"] == "https"
+    # An attempt, its record, and what comes before: or a sender is stopped in the middle of one.
+    assert sender["Timeout"] >= Policy().timeout_seconds + 20
+
+
+def test_alarms_say_what_to_look_at(template: dict[str, Any]) -> None:
+    said = {each["AlarmDescription"] for each in of_type(template, "AWS::CloudWatch::Alarm", "Out").values()}
+    for what in ("is paused", "given up", "are due", "fails again and again"):
+        assert any(what in text and "offload " in text for text in said), what
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [({"payload_days": 5}, "expire_days"), ({"record_days": 20}, "payload_days")],
+)
+def test_a_promise_that_contradicts_itself_is_refused(fields: dict[str, int], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Policy(**fields)  # type: ignore[arg-type]
