@@ -32,6 +32,7 @@ from .replay import Replay
 # The journal has an event when its queue had, the archive when the bus took it.
 _AROUND: Final = timedelta(minutes=1)
 _PLANNED_WITHIN: Final = timedelta(minutes=2)
+_QUIET: Final = timedelta(seconds=15)
 _LOOK_EVERY: Final = 1.0  # seconds
 
 
@@ -73,8 +74,12 @@ class Missing:
         )
 
     def _planned(self, lacking: Lacking, run: Run) -> Lacking:
-        """What is still lacking once the planner has had the replayed events, or its time."""
-        until = time.monotonic() + _PLANNED_WITHIN.total_seconds()
+        """What is still lacking once the planner has had the replayed events, or its time.
+
+        Of those with a filter nobody knows how many are to come: they are waited for until none has come for a while.
+        """
+        changed = time.monotonic()
+        until = changed + _PLANNED_WITHIN.total_seconds()
         while True:
             there = self._deliveries.there([*lacking.owed, *lacking.filtered])
             left = Lacking(
@@ -82,9 +87,10 @@ class Missing:
                 [each for each in lacking.filtered if each not in there],
                 lacking.subscriptions,
             )
-            # Of those with a filter nobody knows how many are to come.
-            settled = not left.owed and left.filtered == lacking.filtered
-            if settled or time.monotonic() > until:
+            now = time.monotonic()
+            changed = now if there else changed
+            settled = not left.owed and (not left.filtered or now - changed > _QUIET.total_seconds())
+            if settled or now > until:
                 return left
             lacking = left
             run.check()

@@ -217,22 +217,24 @@ def _ran(jobs: Jobs, wanted: Recovery, document: dict[str, Any]) -> Recovered:
 
 def _show_count(wanted: Recovery, counted: Recovered) -> None:
     screen = console()
-    what = "were given up" if wanted.action.value == "failed" else "are missing"
-    screen.print(f"{_many(counted.found)} {what}, of {_many(counted.subscriptions, 'subscription')}")
+    what = "given up" if wanted.action.value == "failed" else "missing"
+    whose = f" of {_many(counted.subscriptions, 'subscription')}" if counted.found else ""
+    screen.print(f"{what}: {_many(counted.found)}{whose}")
     if counted.gone:
         screen.print(f"and {counted.gone:,} that cannot be sent again: what was sent is not kept any more")
     if counted.at_most:
-        screen.print(f"and at most {counted.at_most:,} of subscriptions with a filter: only a replay can tell")
+        screen.print(f"and at most {counted.at_most:,} more, of subscriptions with a filter: only a replay can tell")
 
 
 def _show_recovered(wanted: Recovery, recovered: Recovered) -> None:
     screen = console()
     if wanted.action.value == "failed":
-        screen.print(f"{_many(recovered.done)} sent again; offload deliveries list --state waiting")
+        screen.print(f"sent again: {_many(recovered.done)}")
         return
-    screen.print(f"{_many(recovered.done)} owed now")
-    if (left := recovered.found - recovered.done) > 0 and not recovered.at_most:
-        screen.print(f"{left:,} still missing: offload dead-letters list, or once more in a while")
+    screen.print(f"owed now: {_many(recovered.done)}")
+    if (left := recovered.found - recovered.done) > 0:
+        how = "offload dead-letters list, or once more in a while"
+        screen.print(f"still missing: {'at least ' if recovered.at_most else ''}{left:,}: {how}")
 
 
 def _many(count: int, what: str = "delivery") -> str:

@@ -7,16 +7,22 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
+from offload.contracts.jobs.deliveries import Recovered
+from offload.contracts.jobs.job import State
 from offload.contracts.subscriptions.policy import Policy
+from offload.operate import jobs_commands, resources
+from offload.operate.aws import Aws
 from offload.operate.command_line import app
 from offload.operate.embedded.process import Instance
 from offload.operate.failure import Failure
-from offload.operate.resources import Deployment
+from offload.operate.resources import Deployment, JobService
 from offload.runtime.sending.items import Record, delivery_id
 from tests.misbehaving_server import Answer, Gone, Hang, MisbehavingServer
+from tests.unit.job_server import CREDENTIALS, REGION, JobServer, serving_jobs
 from tests.unit.sending_bench import SendingBench
 from tests.unit.subscriptions_door import commands_on
 
@@ -231,3 +237,116 @@ def test_what_was_erased_is_not_shown_and_cannot_be_sent_again(bench: SendingBen
 @pytest.mark.parametrize("command", ["show", "resend", "erase"])
 def test_an_unknown_id_is_said_in_a_line(command: str) -> None:
     assert failure(command, "dlv_none").endswith("there is no delivery 'dlv_none'")
+
+
+# -- recover
+
+
+class Batches:
+    """A job service whose jobs have ended at once, with these results in their order."""
+
+    def __init__(self, server: JobServer) -> None:
+        self.server = server
+        self.results: list[Recovered | str] = []
+        submit = server._submit
+
+        def done(wish: Any, key: str | None) -> Any:
+            answer = submit(wish, key)
+            result = self.results.pop(0)
+            if isinstance(result, str):
+                server.end(answer[1].id, State.FAILED, error=result)
+            else:
+                server.end(answer[1].id, State.SUCCEEDED, result=msgspec.json.encode(result))
+            return answer
+
+        server._submit = done  # type: ignore[method-assign]
+
+    def asked(self) -> list[dict[str, Any]]:
+        """The inputs of the jobs."""
+        return [msgspec.json.decode(body)["input"] for body in self.server.posts("/jobs")]
+
+
+@pytest.fixture
+def batches(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterator[Batches]:
+    """The commands pointed at that job service."""
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", CREDENTIALS.access_key),
+        ("AWS_SECRET_ACCESS_KEY", CREDENTIALS.secret_key),
+        ("AWS_REGION", REGION),
+        ("NO_PROXY", "127.0.0.1"),
+    ):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(jobs_commands, "_LOOK_EVERY", 0.01)
+    with serving_jobs() as server:
+
+        class Found(Deployment):
+            @property
+            def job_service(self) -> JobService:
+                return JobService(server.url, "jobs", "files")
+
+        monkeypatch.setattr(resources.Deployment, "of", lambda environment: Found(Aws(environment)))
+        yield Batches(server)
+
+
+def test_the_count_is_said_before_anybody_is_asked_and_nothing_follows_a_no(batches: Batches) -> None:
+    batches.results = [Recovered(found=3, done=0, subscriptions=2, gone=1)]
+    result = call("recover", "--failed", "--since", "2h", stdin="n\n")
+    assert result.exit_code == 1
+    assert result.stdout.startswith(
+        "given up: 3 deliveries of 2 subscriptions\n"
+        "and 1 that cannot be sent again: what was sent is not kept any more\n"
+    )
+    assert "Bring them back? [y/N]" in result.stderr
+    assert [each["dry_run"] for each in batches.asked()] == [True]
+
+
+def test_after_a_yes_the_same_period_is_brought_back(batches: Batches) -> None:
+    batches.results = [Recovered(found=1, done=0, subscriptions=1), Recovered(found=1, done=1, subscriptions=1)]
+    options = ("--subscription", "sub_1", "--tenant", "acme", "--type", "order.placed")
+    result = call("recover", "--failed", "--since", "2026-11-27T10:00Z", *options, stdin="y\n")
+    assert result.stdout.startswith("given up: 1 delivery of 1 subscription\n")
+    assert result.stdout.endswith("sent again: 1 delivery\n")
+    first, second = batches.asked()
+    assert {**second, "dry_run": True} == first
+    assert first | {"until": ""} == {
+        "action": "failed",
+        "since": "2026-11-27T10:00:00Z",
+        "until": "",
+        "subscription": "sub_1",
+        "tenant": "acme",
+        "type": "order.placed",
+        "dry_run": True,
+    }
+
+
+def test_what_is_missing_is_brought_back_as_far_as_the_planner_gets(batches: Batches) -> None:
+    counted = Recovered(found=5, done=0, subscriptions=2, at_most=7)
+    batches.results = [counted, Recovered(found=5, done=4, subscriptions=2, at_most=7)]
+    assert said("recover", "--missing", "--since", "1d", "--yes") == (
+        "missing: 5 deliveries of 2 subscriptions\n"
+        "and at most 7 more, of subscriptions with a filter: only a replay can tell\n"
+        "owed now: 4 deliveries\n"
+        "still missing: at least 1: offload dead-letters list, or once more in a while\n"
+    )
+
+
+def test_a_dry_run_and_a_count_of_nothing_end_after_the_count(batches: Batches) -> None:
+    batches.results = [Recovered(found=5, done=0, subscriptions=2), Recovered(found=0, done=0, subscriptions=0)]
+    assert document("recover", "--failed", "--since", "1d", "--dry-run")["counted"]["found"] == 5
+    assert said("recover", "--missing", "--since", "1d", "--yes") == "missing: 0 deliveries\n"
+    assert len(batches.asked()) == 2
+
+
+def test_a_job_that_fails_is_said_in_a_line(batches: Batches) -> None:
+    batches.results = ["there is no subscription 'sub_none', or it is not of this tenant"]
+    assert failure("recover", "--failed", "--since", "1d").endswith(
+        "there is no subscription 'sub_none', or it is not of this tenant"
+    )
+
+
+def test_what_cannot_be_asked_for_is_said_before_a_job_is_submitted(batches: Batches) -> None:
+    assert failure("recover", "--since", "1d") == "give one of --failed and --missing"
+    assert failure("recover", "--failed", "--missing", "--since", "1d") == "give one of --failed and --missing"
+    assert "one subscription's missing" in failure("recover", "--missing", "--since", "1d", "--before-creation")
+    assert "'soon' is no time" in failure("recover", "--failed", "--since", "soon")
+    assert batches.asked() == []
