@@ -19,7 +19,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from offload.contracts.event import BrokenContract, Contracts, Envelope, Event, EventData, by_type, read_envelope
-from offload.runtime import aws, claim_check, sums
+from offload.runtime import aws, claim_check, invocation, sums
 from offload.runtime.log import Logger
 from offload.runtime.reasons import Reason, Refused
 from offload.runtime.settings import Settings
@@ -177,7 +177,8 @@ _Decide = Callable[[Sequence[Event[Any]]], Effect]
 def _one_by_one(handle: Callable[[Event[Any]], None]) -> _Decide:
     def decide(events: Sequence[Event[Any]]) -> Effect:
         for event in events:
-            handle(event)
+            with invocation.traced(event.traceparent or None):
+                handle(event)
         return Effect()
 
     return decide
@@ -205,7 +206,8 @@ class _Consumer:
             except (Refused, BotoCoreError, ClientError) as error:
                 record.failed(error)
             record.seconds = time.perf_counter() - began
-        self._handle(readable)
+        with invocation.running(context):
+            self._handle(readable)
         for record in records:
             if record.outcome not in ("done", "duplicate"):
                 self._retry_or_give_up(record, context)

@@ -23,7 +23,7 @@ _traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 @contextmanager
 def running(context: Timed) -> Iterator[None]:
     """Within it, `remaining_ms` is that of Lambda's `context`."""
-    token = _remaining.set(context.get_remaining_time_in_millis)
+    token = _remaining.set(lambda: context.get_remaining_time_in_millis())
     try:
         yield
     finally:

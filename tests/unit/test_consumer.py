@@ -16,7 +16,7 @@ import pytest
 from offload.contracts.event import BrokenContract, Event
 from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.contracts.stock import StockLow
-from offload.runtime import aws, sums
+from offload.runtime import aws, invocation, sums
 from offload.runtime.consumer import Effect, consumer, retry_delay, transactional_consumer
 from offload.runtime.reasons import Refused
 from tests.conftest import new_table
@@ -253,6 +253,21 @@ def test_a_plain_consumer_handles_an_event_once_and_only_new_ones_again(bench: B
     assert sorted(seen) == ["1", "2", "3"]
     assert bench.done() == {"order.placed": 2}
     assert [letter["reason"] for letter in bench.dead_letters()] == ["refused"]
+
+
+def test_what_runs_in_a_handler_knows_the_time_that_is_left_and_the_trace(bench: Bench) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    known: list[tuple[int | None, str | None]] = []
+
+    @consumer(OrderPlaced)
+    def handler(event: Event[OrderPlaced]) -> None:
+        known.append((invocation.remaining_ms(), invocation.traceparent()))
+
+    context: Any = SimpleNamespace(aws_request_id="request-1", get_remaining_time_in_millis=lambda: 4321)
+    handler(bench.batch(order(1).data.event(traceparent=trace)), context)
+    handler(bench.batch(order(2)), context)
+    assert known == [(4321, trace), (4321, None)]
+    assert (invocation.remaining_ms(), invocation.traceparent()) == (None, None)
 
 
 def publishing(bench: Bench) -> Callable[..., dict[str, Any]]:

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from offload.contracts.jobs.job import State
 from offload.contracts.jobs.job_type import JobType, Retry
-from offload.runtime import aws
+from offload.runtime import aws, invocation
 from offload.runtime.jobs.run import Cancelled, Permanent, RetryAfter, Run, job
 from offload.runtime.settings import MissingSetting
 from tests.unit.job_bench import JobBench
@@ -62,6 +62,9 @@ def test_a_job_gets_its_input_and_ends_with_what_the_handler_returns(
 
     def work(mail: Mail, run: Run) -> Sent:
         seen.extend([mail, run.input, run.id, run.attempt, run.traceparent])
+        # What a call out within it goes by.
+        assert invocation.traceparent() == TRACE
+        assert 0 < (invocation.remaining_ms() or 0) <= 60_000
         return Sent(number=7)
 
     job_id = bench.submit(MAIL, Mail(to="secret"), traceparent=TRACE)

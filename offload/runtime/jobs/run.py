@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from offload.contracts.event import Id
 from offload.contracts.jobs.job import BULK_LIMIT, Job, Progress, State, Submit
 from offload.contracts.jobs.job_type import InputT, JobType, ResultT
-from offload.runtime import aws
+from offload.runtime import aws, invocation
 from offload.runtime.jobs import items
 from offload.runtime.jobs.refusals import AlreadyEnded, Contended, JobRefused, LostLease
 from offload.runtime.jobs.store import JobStore, Lease, NotStarted
@@ -352,7 +352,8 @@ class AttemptHandler(ABC, Generic[InputT, ResultT]):
             return nudge, Outcome("not-started", lease.reason)
         trace = lease.job.traceparent or ""
         try:
-            return nudge, self.attempt(lease)._replace(trace=trace)
+            with invocation.running(context), invocation.traced(trace or None):
+                return nudge, self.attempt(lease)._replace(trace=trace)
         except LostLease as error:
             return nudge, Outcome("lost", "lost-lease", str(error), level="warning", trace=trace)
         except (BotoCoreError, ClientError, JobRefused) as error:

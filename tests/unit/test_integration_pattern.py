@@ -1,0 +1,170 @@
+"""Integration, by what it puts into templates and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aws_cdk import App, Stack
+
+from offload.contracts.calls import CallSettings
+from stacks.constructs.event_bus import EventBus
+from stacks.constructs.python_function import ROOT_CONTEXT
+from stacks.environment import Environment
+from stacks.guardrails import guard
+from stacks.patterns.event_consumer import EventConsumer
+from stacks.patterns.integration import Integration, UnusableIntegration
+
+PROJECT = Path(__file__).resolve().parents[2]
+CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
+
+Template = dict[str, Any]
+
+
+class Deployed:
+    """A bus in one stack and consumers in another, guarded as the app is."""
+
+    def __init__(self, folder: Path, environment: str = "dev") -> None:
+        (folder / "lambdas" / "rates").mkdir(parents=True)
+        self.app = App(
+            outdir=str(folder / "out"), context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)}
+        )
+        guard(self.app)
+        Environment.load(environment).attach(self.app)
+        self.bus = EventBus(Stack(self.app, "Platform"), "Events")
+        self.shop = Stack(self.app, "Shop")
+
+    def consumer(self, name: str, *integrations: Integration) -> EventConsumer:
+        grants = tuple(integration.call for integration in integrations)
+        return EventConsumer(self.shop, name, source="rates", events=(), bus=self.bus, grants=grants)
+
+    def template(self) -> Template:
+        template: Template = self.app.synth().get_stack_by_name("Shop").template
+        return template
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Deployed:
+    return Deployed(tmp_path)
+
+
+def resources(template: Template, kind: str) -> dict[str, Any]:
+    return {name: found for name, found in template["Resources"].items() if found["Type"] == kind}
+
+
+def variables(template: Template, prefix: str) -> dict[str, Any]:
+    [function] = [
+        found
+        for name, found in resources(template, "AWS::Lambda::Function").items()
+        if name.startswith(prefix) and "Environment" in found["Properties"]
+    ]
+    found: dict[str, Any] = function["Properties"]["Environment"]["Variables"]
+    return found
+
+
+def joined(value: Any) -> str:
+    """A variable's text, with the logical ids of what it refers to in place of their values."""
+    if isinstance(value, str):
+        return value
+    return "".join(
+        part if isinstance(part, str) else part.get("Ref", "<not a reference>") for part in value["Fn::Join"][1]
+    )
+
+
+def statements(template: Template, prefix: str, resource: str) -> set[str]:
+    """The actions that the function's policy allows on a resource."""
+    allowed: set[str] = set()
+    for name, policy in resources(template, "AWS::IAM::Policy").items():
+        if name.startswith(prefix):
+            for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+                if resource in json.dumps(statement["Resource"]):
+                    actions = statement["Action"]
+                    allowed |= {actions} if isinstance(actions, str) else set(actions)
+    return allowed
+
+
+def test_a_function_is_told_what_was_agreed_and_where_it_may_call(deployed: Deployed) -> None:
+    rates = Integration(deployed.shop, "ExchangeRates", third_party="exchange-rates", per_second=2, attempts=5)
+    deployed.consumer("Rates", rates)
+    template = deployed.template()
+    told = variables(template, "Rates")
+    [table] = [name for name in resources(template, "AWS::DynamoDB::Table") if name.startswith("Calls")]
+    settings = msgspec.json.decode(joined(told["OFFLOAD_CALLS_EXCHANGE_RATES"]), type=CallSettings)
+    assert settings == CallSettings(table=table, per_second=2, attempts=5)
+    assert {name: told[name] for name in told if name.startswith("OFFLOAD_EGRESS")} == {
+        "OFFLOAD_EGRESS_PRIVATE": "",
+        "OFFLOAD_EGRESS_SCHEMES": "https",
+        "OFFLOAD_EGRESS_PORTS": "443",
+    }
+
+
+def test_a_function_may_keep_rates_and_breakers_and_nothing_else(deployed: Deployed) -> None:
+    deployed.consumer("Rates", Integration(deployed.shop, "ExchangeRates", third_party="ecb"))
+    deployed.consumer("Silent")
+    template = deployed.template()
+    assert statements(template, "Rates", "Calls") == {"dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
+    assert statements(template, "Silent", "Calls") == set()
+    assert resources(template, "AWS::SecretsManager::Secret") == {}
+    assert not any(name.startswith("OFFLOAD_CALLS") for name in variables(template, "Silent"))
+
+
+def test_the_integrations_of_a_stack_share_one_table_that_costs_nothing_idle(deployed: Deployed) -> None:
+    first = Integration(deployed.shop, "ExchangeRates", third_party="ecb")
+    second = Integration(deployed.shop, "TeamChat", third_party="team-chat")
+    assert first.table is second.table
+    deployed.consumer("Rates", first, second)
+    template = deployed.template()
+    [table] = [found for name, found in resources(template, "AWS::DynamoDB::Table").items() if name.startswith("Calls")]
+    assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["Properties"]["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
+    assert table["Properties"]["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}]
+    assert {"OFFLOAD_CALLS_ECB", "OFFLOAD_CALLS_TEAM_CHAT"} <= variables(template, "Rates").keys()
+
+
+def test_a_secret_is_read_by_who_calls_and_named_in_its_settings(deployed: Deployed) -> None:
+    chat = Integration(deployed.shop, "TeamChat", third_party="team-chat", secret=True, secret_path=True)
+    deployed.consumer("Rates", chat)
+    deployed.consumer("Other", Integration(deployed.shop, "ExchangeRates", third_party="ecb"))
+    template = deployed.template()
+    [secret] = resources(template, "AWS::SecretsManager::Secret")
+    assert statements(template, "Rates", secret) == {"secretsmanager:GetSecretValue"}
+    assert statements(template, "Other", secret) == set()
+    settings = msgspec.json.decode(joined(variables(template, "Rates")["OFFLOAD_CALLS_TEAM_CHAT"]), type=CallSettings)
+    assert (settings.secret, settings.secret_path) == (secret, True)
+
+
+def test_local_may_call_this_machine(tmp_path: Path) -> None:
+    deployed = Deployed(tmp_path, "local")
+    deployed.consumer("Rates", Integration(deployed.shop, "ExchangeRates", third_party="ecb"))
+    told = variables(deployed.template(), "Rates")
+    assert told["OFFLOAD_EGRESS_PRIVATE"] == "127.0.0.0/8,::1/128"
+    assert told["OFFLOAD_EGRESS_PORTS"] == "*"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"third_party": "ECB"}, "third_party 'ECB': write lower-case words with hyphens"),
+        ({"third_party": "a b"}, "third_party 'a b'"),
+        ({"third_party": ""}, "third_party ''"),
+        ({"per_second": 0}, "per_second: Expected `float` >= 0.001"),
+        ({"per_second": 100_000}, "per_second: Expected `float` <= 10000"),
+        ({"attempts": 0}, "attempts: Expected `int` >= 1"),
+        ({"total_seconds": 1000}, "total_seconds: Expected `float` <= 900"),
+        ({"connect_seconds": 0}, "connect_seconds: Expected `float` > 0"),
+        ({"longest_body": 0}, "longest_body: Expected `int` >= 1"),
+        ({"breaker_failures": 0}, "breaker_failures: Expected `int` >= 1"),
+    ],
+)
+def test_what_cannot_be_is_one_line_with_the_path_and_the_argument(
+    deployed: Deployed, settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UnusableIntegration) as refused:
+        Integration(deployed.shop, "ExchangeRates", **{"third_party": "ecb", **settings})
+    message = str(refused.value)
+    assert message.startswith("Shop/ExchangeRates: ")
+    assert says in message
+    assert "\n" not in message
