@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
+import random
 import socket
 import struct
 import subprocess
 import sys
 import threading
+from bisect import bisect_left
 from collections.abc import Callable
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -96,7 +99,7 @@ def test_each_number_of_a_window_is_another_moment_in_it(count: int, share: floa
 def test_the_numbers_of_one_draw_lie_apart() -> None:
     slots = Slots.of(100)
     drawn = sorted(slots.moment(0, 0, number) or 0.0 for number in range(35, 40))
-    assert min(later - earlier for earlier, later in pairwise(drawn)) > 0.15
+    assert min(later - earlier for earlier, later in itertools.pairwise(drawn)) > 0.15
 
 
 def test_the_first_request_for_a_while_waits_for_nothing(table: str) -> None:
@@ -165,6 +168,86 @@ def test_a_window_goes_from_the_table_by_itself(table: str, dynamodb: DynamoDBCl
     assert 0 < int(item["expires"]["N"]) - clock.now < 86400
 
 
+class Simulated:
+    """Workers that call one after the other, on one clock that goes from event to event; the table is a dictionary."""
+
+    def __init__(self, workers: int, call_seconds: float, seconds: int, *, skew: float = 0.0) -> None:
+        self.now = 1_000_000_000.68
+        self.sent: list[float] = []
+        self.asked = 0
+        self._items: dict[str, dict[str, int]] = {}
+        self._until = self.now + seconds
+        self._queue: list[tuple[float, int, threading.Semaphore]] = []
+        self._number = itertools.count()
+        self._turn = threading.Semaphore(0)
+        self._random = random.Random(1)
+        self._call_seconds = call_seconds
+        for number in range(workers):
+            go = threading.Semaphore(0)
+            threading.Thread(target=self._work, args=(go, skew * number / workers), daemon=True).start()
+            self._push(self.now + number / 1000, go)
+        while self._queue:
+            self.now, _, go = heapq.heappop(self._queue)
+            go.release()
+            self._turn.acquire()
+
+    def update_item(self, **request: Any) -> Any:
+        self.asked += 1
+        values = request["ExpressionAttributeValues"]
+        item = self._items.setdefault(request["Key"]["pk"]["S"], {"first": int(values[":first"]["N"]), "drawn": 0})
+        item["drawn"] += int(values[":wanted"]["N"])
+        return {"Attributes": {name: {"N": str(value)} for name, value in item.items()}}
+
+    def _push(self, moment: float, go: threading.Semaphore) -> None:
+        heapq.heappush(self._queue, (moment, next(self._number), go))
+
+    def _work(self, go: threading.Semaphore, skew: float) -> None:
+        def sleep(seconds: float) -> None:
+            self._push(self.now + seconds, go)
+            self._turn.release()
+            go.acquire()
+
+        go.acquire()
+        client: Any = self
+        one = Bucket("third", "t", 100, now=lambda: self.now + skew, sleep=sleep, dynamodb=lambda: client)
+        while self.now < self._until:
+            one.acquire(within=30)
+            self.sent.append(self.now)
+            sleep(self._call_seconds * self._random.uniform(0.5, 1.5))
+        self._turn.release()
+
+    def most(self) -> int:
+        """Requests in the fullest second, wherever it begins."""
+        moments = sorted(self.sent)
+        return max(bisect_left(moments, moment + 1) - index for index, moment in enumerate(moments))
+
+    def least(self, after: int) -> int:
+        """Requests in the emptiest whole second, from some seconds on."""
+        begin, end = math.ceil(self.sent[0]) + after, math.floor(self._until)
+        return min(sum(second <= moment < second + 1 for moment in self.sent) for second in range(begin, end))
+
+
+@pytest.mark.parametrize(
+    ("workers", "call_seconds"), [(20, 0.02), (20, 0.05), (1, 0.001), (2, 0.002), (10, 0.02), (20, 0.1)]
+)
+def test_workers_that_could_do_twice_as_much_use_the_whole_rate_and_no_more(workers: int, call_seconds: float) -> None:
+    simulated = Simulated(workers, call_seconds, 20)
+    assert simulated.most() <= 105
+    assert simulated.least(after=6) >= 95
+    assert simulated.asked < len(simulated.sent) / 4
+
+
+def test_clocks_that_differ_by_a_millisecond_do_not_matter() -> None:
+    simulated = Simulated(20, 0.05, 20, skew=0.001)
+    assert simulated.most() <= 105
+    assert simulated.least(after=6) >= 95
+
+
+@pytest.mark.parametrize("skew", [0.05, 0.5])
+def test_clocks_that_differ_more_add_what_the_bound_says(skew: float) -> None:
+    assert Simulated(20, 0.05, 20, skew=skew).most() <= math.ceil(100 * (1 + skew + LATEST))
+
+
 def received(
     seconds: float, table: str, *, processes: int, threads: int, call_seconds: float
 ) -> tuple[list[float], int]:
@@ -212,6 +295,7 @@ def received(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own times of arrival are asked for as on Linux")
 @pytest.mark.parametrize(
     ("processes", "threads", "call_seconds"),
     [(4, 5, 0.02), (4, 5, 0.05)],

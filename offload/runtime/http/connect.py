@@ -6,7 +6,6 @@ differently the second time leads nowhere. TLS is for the host as it was written
 
 from __future__ import annotations
 
-import asyncio
 import select
 import socket
 import ssl
@@ -191,9 +190,14 @@ class AsyncGuardedBackend(httpcore.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         """Waits."""
+        import asyncio
+
         await asyncio.sleep(seconds)
 
     async def _addresses(self, host: str, port: int, within: Deadline) -> Sequence[str]:
+        # Handlers that call one after the other need none of it, and their cold start would wait 60 ms for it.
+        import asyncio
+
         if _is_address(host):
             return (host,)
         try:

@@ -40,7 +40,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from offload.contracts.event import Id
 from offload.contracts.jobs.job import Answer, Progress, Question
 from offload.contracts.jobs.job_type import InputT, JobType, ResultT
-from offload.runtime import aws
+from offload.runtime import aws, invocation
 from offload.runtime.jobs.refusals import JobRefused, LostLease
 from offload.runtime.jobs.run import AFTER_DEADLINE, BETWEEN_WRITES, Cancelled, Permanent, RetryAfter, Stop
 from offload.runtime.jobs.store import JobStore, Lease
@@ -317,7 +317,8 @@ class LongJobHandler(Generic[InputT, ResultT]):
             raise InvocationError(f"the jobs' table: {error}") from error
         run = LongRun(self.type, self._store, lease, context, self._log)
         try:
-            return self._go_on(begun, run, lease)
+            with invocation.running(lambda_context), invocation.traced(lease.job.traceparent):
+                return self._go_on(begun, run, lease)
         except LostLease as error:
             return self._say(begun, "lost", str(error))
         except SuspendExecution:
