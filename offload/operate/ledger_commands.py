@@ -49,10 +49,10 @@ def _group() -> None:
 def show(
     by: Annotated[By, typer.Option(help="What the table breaks the figures down by.")] = By.COUNTRY,
     rows: Annotated[int, typer.Option(min=1, help="Show this many rows of the table.")] = _DEFAULT_ROWS,
-    environment: EnvironmentOption = "local",
     currency: Annotated[
         str, typer.Option(metavar="CODE", help="Show revenue in this currency, by the rates that are stored.")
     ] = CURRENCY,
+    environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Show the ledger: days in their order, countries and products by revenue. JSON has every breakdown, whole."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
 
+SHOP: Final = Path(__file__).parents[1] / "snapshots/__snapshots__/test_templates/offload-prod-shop.json"
 USUAL: Final = {"USD": "1.0705", "GBP": "0.84638"}
 FRIDAY = date(2024, 6, 28)
 
@@ -98,6 +100,17 @@ def test_it_is_scheduled_on_weekdays_after_the_bank_has_published() -> None:
     ]
     (winter,) = next_fires(EXCHANGE_RATES.schedule, datetime(2024, 12, 3, 12, tzinfo=UTC), shown=1)
     assert winter.isoformat() == "2024-12-03T15:15:00+00:00"
+
+
+def test_the_alarm_goes_off_when_rates_are_stale() -> None:
+    alarms = [
+        resource["Properties"]
+        for name, resource in json.loads(SHOP.read_bytes())["Resources"].items()
+        if name.startswith("RatesStaleAlarm")
+    ]
+    assert [(alarm["ComparisonOperator"], alarm["Threshold"]) for alarm in alarms] == [
+        ("GreaterThanThreshold", STALE_AFTER)
+    ]
 
 
 @dataclass

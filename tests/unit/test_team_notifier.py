@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -719,20 +720,30 @@ def test_killed_anywhere_every_event_is_told_and_twice_only_with_that_said(
 
 
 @pytest.mark.slow
-def test_through_a_slack_that_does_anything_each_event_is_told(notifier: Notifier) -> None:
-    choice = random.Random(11)
+@pytest.mark.parametrize("seed", range(3))
+def test_through_a_slack_that_does_anything_each_event_is_told_and_never_twice_within_a_minute(
+    notifier: Notifier, seed: int
+) -> None:
+    choice = random.Random(seed)
     troubles = [answers(429, b"", {"Retry-After": "120"}), answers(500), resets, answers(200, b"o", length=9)]
-    told, sent = 0, 0
+    troubles += [answers(404), answers(400)]
+    times: list[float] = []
+
+    def note() -> None:
+        times.extend([notifier.clock.now] * (len(notifier.slack.received) - len(times)))
+
     for number in range(60):
-        if choice.random() < 0.5:
+        if not notifier.slack.script and choice.random() < 0.4:
             notifier.slack.script.append(choice.choice(troubles))
-        notifier.queue(low(str(number)))
-        sent += 1
+        # What its breaker keeps away would be no test of the rest.
         notifier.module.slack._breaker = None
-        notifier.minute(choice.uniform(10, 200))
+        notifier.queue(low(str(number)))
+        note()
+        notifier.minute(choice.uniform(1, 120))
+        note()
     notifier.slack.script.clear()
     notifier.minute(LONGEST_WAIT)
-    for line in notifier.logged("message"):
-        told += line["events"] if line["outcome"] == "told" else 0
-    assert told == sent
+    assert sum(line["events"] for line in notifier.logged("message") if line["outcome"] == "told") == 60
     assert notifier.waiting().events == 0
+    assert len(times) > 10
+    assert min(later - earlier for earlier, later in pairwise(times)) >= BETWEEN_MESSAGES - 0.01
