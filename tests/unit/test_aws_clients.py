@@ -55,6 +55,14 @@ def presigned(client: Any) -> str:
     return re.sub(r"(Date|Signature|Expires)=[^&]+", "", url)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _new_session() -> Iterator[None]:
+    """A session keeps the credentials that it found first: those of the embedded AWS, after tests of another module."""
+    aws._session.cache_clear()
+    yield
+    aws._session.cache_clear()
+
+
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Somebody's, and no clients from before."""
