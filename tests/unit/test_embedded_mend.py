@@ -14,6 +14,7 @@ from offload.operate.aws import Aws
 from offload.operate.embedded.mend import (
     MENDS,
     Archive,
+    BatchGrants,
     Mend,
     ReservedConcurrency,
     SecretGrants,
@@ -111,6 +112,25 @@ def test_a_policy_names_a_secret_by_its_arn(aws: Aws) -> None:
     put_right(SecretGrants(), aws, target("AWS::IAM::Policy", properties, Role="reader"))
     found: Any = aws.iam.get_role_policy(RoleName="reader", PolicyName="policy")["PolicyDocument"]
     assert [each["Resource"] for each in found["Statement"]] == [[arn], "name"]
+
+
+def test_who_may_send_messages_may_send_batches_of_them(aws: Aws) -> None:
+    aws.iam.create_role(RoleName="writer", AssumeRolePolicyDocument="{}")
+    statements = [
+        {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "one"},
+        {"Effect": "Allow", "Action": ["sqs:SendMessage", "sqs:GetQueueUrl"], "Resource": "two"},
+        {"Effect": "Allow", "Action": "sqs:ReceiveMessage", "Resource": "three"},
+    ]
+    document = json.dumps({"Statement": statements})
+    aws.iam.put_role_policy(RoleName="writer", PolicyName="policy", PolicyDocument=document)
+    properties = {"PolicyName": "policy", "Roles": [{"Ref": "Role"}], "PolicyDocument": {"Statement": statements}}
+    put_right(BatchGrants(), aws, target("AWS::IAM::Policy", properties, Role="writer"))
+    found: Any = aws.iam.get_role_policy(RoleName="writer", PolicyName="policy")["PolicyDocument"]
+    assert [each["Action"] for each in found["Statement"]] == [
+        ["sqs:SendMessage", "sqs:SendMessageBatch"],
+        ["sqs:SendMessage", "sqs:GetQueueUrl", "sqs:SendMessageBatch"],
+        "sqs:ReceiveMessage",
+    ]
 
 
 class NeverTakes(TimeToLive):

@@ -209,11 +209,67 @@ def archive_name(stack: str, logical_id: str, properties: Mapping[str, Any]) -> 
     return named if isinstance(named, str) else f"{stack}-{logical_id}"[:ARCHIVE_NAME_LENGTH]
 
 
-class SecretGrants(Mend):
+class PolicyMend(Mend):
+    """Something in the policies of roles."""
+
+    types = frozenset({"AWS::IAM::Policy"})
+
+    def document(self, aws: Aws, target: Target, role: str) -> dict[str, Any]:
+        """A role's policy as it stands."""
+        found: Any = aws.iam.get_role_policy(RoleName=role, PolicyName=self._policy(target))["PolicyDocument"]
+        return dict(json.loads(found) if isinstance(found, str) else found)
+
+    def put(self, aws: Aws, target: Target, role: str, document: Mapping[str, Any]) -> None:
+        """Replaces a role's policy."""
+        aws.iam.put_role_policy(RoleName=role, PolicyName=self._policy(target), PolicyDocument=json.dumps(document))
+
+    @staticmethod
+    def roles(target: Target) -> list[str]:
+        """The roles of the policy's own stack that have it; those of others need no mend so far."""
+        found = (_resolved(role, target) for role in target.properties.get("Roles", ()))
+        return [role for role in found if isinstance(role, str)]
+
+    @staticmethod
+    def _policy(target: Target) -> str:
+        return str(target.properties["PolicyName"])
+
+
+class BatchGrants(PolicyMend):
+    """`sqs:SendMessageBatch` is no action of IAM's: `sqs:SendMessage` allows it on AWS, and does not here."""
+
+    name = "grants on batches of messages"
+
+    def applies(self, target: Target) -> bool:
+        """Policies that allow to send messages."""
+        return super().applies(target) and f'"{_SEND}"' in json.dumps(target.properties.get("PolicyDocument"))
+
+    def wrong(self, aws: Aws, target: Target) -> str | None:
+        """Looks for the one without the other."""
+        lacking = [role for role in self.roles(target) if any(_lacks_batches(self.document(aws, target, role)))]
+        return f"{', '.join(lacking)} may send messages and no batches of them" if lacking else None
+
+    def set(self, aws: Aws, target: Target) -> None:
+        """Allows batches where messages are allowed."""
+        for role in self.roles(target):
+            document = self.document(aws, target, role)
+            for statement in _lacks_batches(document):
+                statement["Action"] = [*_listed(statement["Action"]), f"{_SEND}Batch"]
+            self.put(aws, target, role, document)
+
+
+_SEND = "sqs:SendMessage"
+
+
+def _lacks_batches(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A policy's statements that allow messages and no batches."""
+    allowed = ((statement, _listed(statement["Action"])) for statement in document["Statement"])
+    return [statement for statement, actions in allowed if _SEND in actions and f"{_SEND}Batch" not in actions]
+
+
+class SecretGrants(PolicyMend):
     """A secret's `Ref` is its name, where AWS gives its ARN: a policy that names it so allows nothing."""
 
     name = "grants on secrets"
-    types = frozenset({"AWS::IAM::Policy"})
 
     def applies(self, target: Target) -> bool:
         """Policies that allow something of Secrets Manager."""
@@ -223,8 +279,8 @@ class SecretGrants(Mend):
         """Looks for names in place of ARNs."""
         names = {
             resource
-            for role in self._roles(target)
-            for statement in _of_secrets(self._document(aws, target, role))
+            for role in self.roles(target)
+            for statement in _of_secrets(self.document(aws, target, role))
             for resource in _listed(statement["Resource"])
             if not resource.startswith("arn:")
         }
@@ -232,26 +288,14 @@ class SecretGrants(Mend):
 
     def set(self, aws: Aws, target: Target) -> None:
         """Puts the secrets' ARNs in the place of their names."""
-        for role in self._roles(target):
-            document = self._document(aws, target, role)
+        for role in self.roles(target):
+            document = self.document(aws, target, role)
             for statement in _of_secrets(document):
                 statement["Resource"] = [
                     each if each.startswith("arn:") else aws.secrets_manager.describe_secret(SecretId=each)["ARN"]
                     for each in _listed(statement["Resource"])
                 ]
-            aws.iam.put_role_policy(RoleName=role, PolicyName=self._policy(target), PolicyDocument=json.dumps(document))
-
-    def _document(self, aws: Aws, target: Target, role: str) -> dict[str, Any]:
-        found: Any = aws.iam.get_role_policy(RoleName=role, PolicyName=self._policy(target))["PolicyDocument"]
-        return dict(json.loads(found) if isinstance(found, str) else found)
-
-    @staticmethod
-    def _policy(target: Target) -> str:
-        return str(target.properties["PolicyName"])
-
-    @staticmethod
-    def _roles(target: Target) -> list[str]:
-        return [str(_resolved(role, target)) for role in target.properties.get("Roles", ())]
+            self.put(aws, target, role, document)
 
 
 def _of_secrets(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -267,7 +311,14 @@ def _listed(value: Any) -> list[str]:
     return list(value) if isinstance(value, list) else [value]
 
 
-MENDS: tuple[Mend, ...] = (TimeToLive(), DurableExecutions(), ReservedConcurrency(), Archive(), SecretGrants())
+MENDS: tuple[Mend, ...] = (
+    TimeToLive(),
+    DurableExecutions(),
+    ReservedConcurrency(),
+    Archive(),
+    SecretGrants(),
+    BatchGrants(),
+)
 """Every mend, in the order in which they are done."""
 
 

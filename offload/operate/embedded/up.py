@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from offload.operate.aws import LOCAL, Aws
@@ -46,5 +47,6 @@ def bring_up(embedded: EmbeddedAws, *, steps: Steps = SILENT, assembly: Path | N
         embedded.await_durable_runner(instance)
         with steps.step("Mending what the emulator cannot do") as notes:
             mended = mend(aws, assembly)
-            notes += sorted({f"{each.mend} of {each.logical_id}" for each in mended}) or ["nothing to mend"]
+            counts = Counter(each.mend for each in mended)
+            notes += [f"{name} of {count}" for name, count in sorted(counts.items())] or ["nothing to mend"]
         return Deployment(aws)
