@@ -247,6 +247,7 @@ def test_the_event_types_are_listed() -> None:
         "order.cancelled",
         "order.placed",
         "stock.low",
+        *(f"subscription.{name}" for name in ("failing", "paused", "recovered")),
         *(f"webhook.received.github.{name}" for name in GITHUB_TYPES),
     ]
     assert types[3]["dataschema"] == "urn:offload:order.placed:1"
