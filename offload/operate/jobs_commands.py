@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from offload.operate.failure import Failure
-from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
+from offload.operate.options import EnvironmentOption, JsonOption, console, print_columns, print_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -60,7 +60,7 @@ def types(environment: EnvironmentOption = "local", as_json: JsonOption = False)
         print_json(document)
         return
     headings = ("type", "input", "timeout", "attempts", "priorities", "")
-    _print_columns([headings, *(_type_cells(each) for each in document["job_types"])])
+    print_columns([headings, *(_type_cells(each) for each in document["job_types"])])
 
 
 @app.command()
@@ -160,7 +160,7 @@ def list_(
     rows = [(job.id, job.type, job.state.value, str(job.attempt), _short(job.created_at), _says(job)) for job in found]
     styles = {State.FAILED: "red", State.HELD: "yellow", State.SUCCEEDED: "green"}
     headings = ("id", "type", "state", "attempt", "submitted", "")
-    _print_columns([headings, *rows], [None, *(styles.get(job.state) for job in found)])
+    print_columns([headings, *rows], [None, *(styles.get(job.state) for job in found)])
     if cursor is not None:
         console().print("and older ones: --limit, --since, or --json for the cursor")
 
@@ -176,7 +176,7 @@ def show(job_id: JobArgument, environment: EnvironmentOption = "local", as_json:
             print_json(asked.document_of(job))
         else:
             _show(job)
-            _print_columns(_tree(jobs, job))
+            print_columns(_tree(jobs, job))
 
 
 @app.command()
@@ -502,7 +502,7 @@ def _show(job: Job) -> None:
         if value not in (None, ""):
             screen.print(f"{name:<12}{value}", markup=False, soft_wrap=True)
     entries = [(_precise(entry), entry.state.value, str(entry.attempt), entry.why) for entry in job.history]
-    _print_columns([("at (UTC)", "state", "attempt", "why"), *entries])
+    print_columns([("at (UTC)", "state", "attempt", "why"), *entries])
 
 
 def _tree(jobs: Jobs, job: Job, depth: int = 1) -> list[tuple[str, ...]]:
@@ -537,15 +537,6 @@ def _local(fire: str, timezone: str) -> str:
     from zoneinfo import ZoneInfo
 
     return f"{datetime.fromisoformat(fire).astimezone(ZoneInfo(timezone)):%a %Y-%m-%d %H:%M %Z}"
-
-
-def _print_columns(rows: Sequence[Sequence[str]], styles: Sequence[str | None] = ()) -> None:
-    """Rows in columns as wide as they need: ids are there to be copied whole, on a pipe too."""
-    screen = console()
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for number, row in enumerate(rows):
-        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        screen.print(line, markup=False, soft_wrap=True, style=styles[number] if styles else None)
 
 
 def _plain(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from offload.operate.failure import Failure
-from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
+from offload.operate.options import EnvironmentOption, JsonOption, console, print_columns, print_json
 
 if TYPE_CHECKING:
     from offload.operate.resources import Deployment
@@ -74,7 +73,7 @@ def recent(
     elif found:
         headings = ("at (UTC)", "provider", "type", "outcome", "id", "source")
         styles = {"refused": "red"}
-        _print_columns(
+        print_columns(
             [headings, *(_cells(each) for each in found)], [None, *(styles.get(each.outcome) for each in found)]
         )
         if len(found) == limit:
@@ -315,7 +314,7 @@ def _show_missing(found: Comparison, how: str) -> None:
         )
         for each in found.missing
     ]
-    _print_columns([("missing", "delivered at", "event", "", "id in the list"), *rows])
+    print_columns([("missing", "delivered at", "event", "", "id in the list"), *rows])
     screen.print(f"{len(found.missing)} of {found.listed} deliveries are missing")
     if how:
         screen.print(f"To have them sent again: {how}", markup=False, soft_wrap=True)
@@ -323,12 +322,3 @@ def _show_missing(found: Comparison, how: str) -> None:
 
 def _time(moment: datetime | None) -> str | None:
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moment else None
-
-
-def _print_columns(rows: Sequence[Sequence[str]], styles: Sequence[str | None] = ()) -> None:
-    """Rows in columns as wide as they need: ids are there to be copied whole, on a pipe too."""
-    screen = console()
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for number, row in enumerate(rows):
-        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        screen.print(line, markup=False, soft_wrap=True, style=styles[number] if styles else None)

@@ -17,7 +17,14 @@ from offload.contracts.event import BrokenContract, Event
 from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.contracts.stock import StockLow
 from offload.runtime import aws, invocation, sums
-from offload.runtime.consumer import Effect, consumer, retry_delay, transactional_consumer
+from offload.runtime.consumer import (
+    Arrival,
+    Effect,
+    consumer,
+    consumer_of_arrivals,
+    retry_delay,
+    transactional_consumer,
+)
 from offload.runtime.reasons import Refused
 from tests.conftest import new_table
 
@@ -155,6 +162,27 @@ def test_an_event_counts_once_however_often_and_in_whatever_company_it_comes(ben
     assert units(bench) == 111
     assert bench.done() == {"order.placed": 3}
     assert bench.dead_letters() == []
+
+
+def test_who_asks_how_an_event_came_is_told_the_bus_s_time_and_the_replay_and_is_given_a_replayed_one_again(
+    bench: Bench,
+) -> None:
+    given: list[tuple[datetime, str]] = []
+
+    @consumer_of_arrivals(OrderPlaced)
+    def handler(arrivals: Sequence[Arrival]) -> Effect:
+        given.extend((each.at, each.replay) for each in arrivals)
+        return Effect()
+
+    plain = json.loads(message(json.loads(order(1).to_json())))
+    live = plain | {"time": "2026-11-27T12:00:05Z"}
+    for body in (live, live | {"replay-name": "missing-1"}, plain):
+        assert handler(bench.batch(json.dumps(body)), CONTEXT) == {"batchItemFailures": []}
+    taken = datetime(2026, 11, 27, 12, 0, 5, tzinfo=UTC)
+    # A message without the bus's time came when its queue took it.
+    queued = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
+    assert given == [(taken, ""), (taken, "missing-1"), (queued, "")]
+    assert bench.done() == {"order.placed": 1}
 
 
 @pytest.mark.parametrize(

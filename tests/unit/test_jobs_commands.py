@@ -110,7 +110,7 @@ def test_an_input_may_be_in_a_file(server: JobServer, tmp_path: Path) -> None:
     [
         (
             ("submit", "sales"),
-            "there is no job type 'sales': customer_segments, customers_shard, delivery_batch, exchange_rates, order_import",
+            "there is no job type 'sales': customer_segments, customers_shard, delivery_batch, exchange_rates",
         ),
         (("submit", "sales_report", "--input", "{"), "--input: Input data was truncated"),
         (
