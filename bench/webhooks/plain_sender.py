@@ -44,19 +44,24 @@ def send(record: dict[str, Any], table: str, dynamodb: Any) -> int:
     signature = base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
     url = urlsplit(message["url"])
     connection = _connections.setdefault(url.netloc, http.client.HTTPConnection(url.netloc, timeout=15))
-    connection.request(
-        "POST",
-        url.path,
-        body,
-        {
-            "content-type": "application/json",
-            "webhook-id": name,
-            "webhook-timestamp": seconds,
-            "webhook-signature": f"v1,{signature}",
-        },
-    )
-    answer = connection.getresponse()
-    answer.read()
+    try:
+        connection.request(
+            "POST",
+            url.path,
+            body,
+            {
+                "content-type": "application/json",
+                "webhook-id": name,
+                "webhook-timestamp": seconds,
+                "webhook-signature": f"v1,{signature}",
+            },
+        )
+        answer = connection.getresponse()
+        answer.read()
+    except OSError:
+        # Half an exchange is on it: the next delivery opens another.
+        connection.close()
+        raise
     dynamodb.put_item(
         TableName=table,
         Item={"pk": {"S": name}, "sk": {"S": "delivery"}, "status": {"N": str(answer.status)}, "at": {"N": seconds}},

@@ -23,7 +23,7 @@ from offload.contracts.subscriptions.subscription import (
 )
 from offload.runtime.http.guard import Guard
 from offload.runtime.refusals import Refusal
-from offload.runtime.sending import listing
+from offload.runtime.sending import health, listing
 from offload.runtime.sending.items import delivery_id
 from offload.runtime.sending.refusals import (
     BadFilter,
@@ -470,6 +470,36 @@ def test_what_comes_while_a_sender_is_at_work_is_sent_by_it(bench: SendingBench,
 
     bench.loop.run_until_complete(both())
     assert len(server.received(name)) == 2
+    assert bench.entries(record) == 0
+
+
+def test_an_endpoint_that_begins_to_hang_is_in_the_lane_of_those_that_are_well_for_one_round(
+    bench: SendingBench, server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_SLOW", timedelta(seconds=0.3))
+    name = new_name()
+    server.script(name, [Answer(), Hang(5), Hang(5)])
+    record = bench.subscribe(server.url(name))
+    bench.owe(record)
+    bench.work(record)
+    for _ in range(4):
+        bench.owe(record)
+
+    async def both() -> None:
+        first = asyncio.create_task(bench.sender.work(record.id))
+        while len(server.received(name)) < 2:
+            await asyncio.sleep(0.01)
+        # Another token, which finds the lease taken, keeps it there no longer.
+        await bench.sender.work(record.id)
+        await first
+
+    bench.loop.run_until_complete(both())
+    assert len(server.received(name)) == 3
+    assert "Messages" not in bench.sqs.receive_message(QueueUrl=bench.well)
+    assert set(bench.take_tokens()) == {record.id}
+    bench.work(record)
+    bench.clock.passes(minutes=1)
+    bench.work(record)
     assert bench.entries(record) == 0
 
 

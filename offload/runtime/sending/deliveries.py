@@ -66,6 +66,8 @@ class Lease(Struct, kw_only=True):
     signals: tuple[Signal, ...]
     """What the owner is still to be told."""
     deleted: bool = False
+    leaves: bool = False
+    """Whether what is left to send is for a sender of the other lane."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

@@ -112,6 +112,11 @@ def after(
     )
 
 
+def leaves_the_well(before: EndpointHealth, seen: Round) -> bool:
+    """Whether an endpoint that was proven took so long that the rest is for the lane of those that are in trouble."""
+    return before.proven and seen.slowest > _SLOW
+
+
 def recovered(health: EndpointHealth, now: datetime) -> tuple[EndpointHealth, tuple[Signal, ...]]:
     """The health of an endpoint whose subscription goes on after a pause: as of a new one; and the signal, if due."""
     since = health.failing_since

@@ -2,7 +2,7 @@
 
 A token in the queue says no more than "look at this subscription". Whoever takes its lease sends in rounds: as many
 deliveries at once as the endpoint has shown that it bears, then their outcomes in one transaction, then the next round,
-until nothing is due, the endpoint is parked, its rate is used up, or the invocation's time is.
+until nothing is due, the endpoint is parked or has become slow, its rate is used up, or the invocation's time is.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class Sender:
             # It was resumed by request: what its endpoint is like now, its first delivery will show.
             lease.health, signals = healths.recovered(lease.health, self._now())
             lease.signals += signals
-        while self._left() > self._policy.timeout + _ROUND_TAKES:
+        # Who begins to hang keeps a place among those that are well for one round, and not for the invocation's time.
+        while not lease.leaves and self._left() > self._policy.timeout + _ROUND_TAKES:
             record, now = lease.record, self._now()
             probing = record.state is SubscriptionState.PAUSED
             entries = await self._chosen(lease, now, probing=probing)
@@ -227,6 +228,7 @@ class Sender:
         if probing:
             await self._probed(lease, seen, now)
             return
+        lease.leaves = healths.leaves_the_well(lease.health, seen)
         lease.health, signals = healths.after(lease.health, seen, now=now, pause_after=self._policy.pause_after)
         paused = [signal for signal in signals if signal.kind == "paused"]
         lease.signals += tuple(signal for signal in signals if signal.kind != "paused")
