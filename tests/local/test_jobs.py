@@ -71,7 +71,7 @@ def the_account_watched(copy: Copy) -> Iterator[list[JobAccount]]:
 
 
 def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_killed(copy: Copy) -> None:
-    count = 1_000 if WHOLE else 100
+    count = 1_000 if WHOLE else 40
     types: list[JobType[Any, Any]] = []
     with jobs_of(copy.deployment) as jobs, the_account_watched(copy) as accounts:
         key = jobs.upload(SHIPPED_DAY)
@@ -88,7 +88,7 @@ def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_kille
                 assert jobs.submit(job_type, wish, idempotency_key=f"job {number}").id == handle.id
                 types.append(job_type)
                 handles.append(handle)
-            killing_ends = time.monotonic() + (120 if WHOLE else 15)
+            killing_ends = time.monotonic() + (120 if WHOLE else 8)
             until(lambda: time.monotonic() > killing_ends, "the killing to end")
         assert killed
         # A killed attempt is found within the type's timeout and a minute, and tried again.
