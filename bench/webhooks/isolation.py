@@ -383,16 +383,16 @@ def show(found: dict[str, Any]) -> None:
             f"{statistics.mean(run.pace for run in each):7.1f}"
         )
     for name in (WITH, PLAIN_WITH):
-        occupied = [seconds for run in runs[name] for seconds in run.occupied]
+        occupied, count = [seconds for run in runs[name] for seconds in run.occupied], len(runs[name])
         print(
-            f"{name}: the two cost {sum(run.attempts for run in runs[name])} attempts in {len(runs[name])} runs, and "
-            f"kept {len(occupied)} invocations for {sum(occupied):.0f} s"
+            f"{name}: in a run, the two cost {sum(run.attempts for run in runs[name]) / count:.1f} attempts, and kept "
+            f"{len(occupied) / count:.1f} invocations for {sum(occupied) / count:.0f} s in all"
         )
-    each_round = [ratio({WITH: [one], WITHOUT: [other]}) for one, other in zip(runs[WITH], runs[WITHOUT], strict=True)]
-    print(
-        f"the p99 with the two is {ratio(runs):.2f} times the one without ({min(each_round):.2f} to "
-        f"{max(each_round):.2f} by round); the goal is {GOAL:.2f}"
-    )
+    rounds = {
+        name: ", ".join(f"{percentile(run.latencies, 99):,.0f}" for run in runs[name]) for name in (WITHOUT, WITH)
+    }
+    print(f"p99 by round, ms: without {rounds[WITHOUT]}; with {rounds[WITH]}")
+    print(f"the p99 with the two is {ratio(runs):.2f} times the one without; the goal is {GOAL:.2f}")
 
 
 def plot(found: dict[str, Any], file: Path) -> None:

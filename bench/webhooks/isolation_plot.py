@@ -46,7 +46,7 @@ def draw(found: dict[str, Any], file: str) -> None:
     axes.set_xlabel("from the event's publishing to the request at a healthy endpoint, ms")
     axes.set_ylabel("share of deliveries")
     axes.set_title(found["title"], fontsize=10)
-    axes.grid(which="both", color="#dddddd", linewidth=0.5)
+    axes.grid(color="#dddddd", linewidth=0.5)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
