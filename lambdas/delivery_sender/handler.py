@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -26,6 +27,8 @@ from offload.runtime.settings import Settings
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+_THREADS: Final = 20
+
 
 class SenderSettings(Settings, frozen=True, kw_only=True):
     """What the WebhookSender pattern puts into the function's environment."""
@@ -43,6 +46,8 @@ settings = SenderSettings.from_environment()
 policy = msgspec.json.decode(settings.offload_sending, type=Policy)
 # One loop for the life of the worker: connections that are warm stay so from one invocation to the next.
 loop = asyncio.new_event_loop()
+# Ten senders and their leases call DynamoDB; asyncio's own pool has as few threads as the machine has processors, and 4.
+loop.set_default_executor(ThreadPoolExecutor(max_workers=_THREADS))
 _ends_at = 0.0
 
 

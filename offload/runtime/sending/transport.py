@@ -12,6 +12,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -35,6 +36,7 @@ _KEEPALIVE_SECONDS: Final = 4.0
 # An answer is read for its status; what is beyond is not waited for.
 _LONGEST_ANSWER: Final = 64 * 1024
 _KEPT_HEADERS: Final = 32
+_CALLS_TO_AWS: Final = 32
 _LONGEST_HEADER: Final = 256
 _ARN: Final = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):(?P<service>sqs|events):(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):"
@@ -69,6 +71,8 @@ class Transport:
         self._context = context
         self._resolve = resolve
         self._clients: dict[tuple[str, str], Any] = {}
+        # Threads of their own: a queue of somebody else's that hangs must not hold up what the sender writes down.
+        self._aws = ThreadPoolExecutor(max_workers=_CALLS_TO_AWS, thread_name_prefix="aws-destination")
 
     async def attempt(self, url: str, entry: Entry, body: bytes, headers: Mapping[str, str]) -> Attempt:
         """One attempt, its number the one after those there were; it never raises for what a receiver does."""
@@ -76,7 +80,8 @@ class Transport:
         answer, error = _Answer(), ""
         try:
             if is_arn(url):
-                answer.status = await asyncio.to_thread(self._to_aws, url, entry, body, headers)
+                calls = asyncio.get_running_loop()
+                answer.status = await calls.run_in_executor(self._aws, self._to_aws, url, entry, body, headers)
             else:
                 async with asyncio.timeout(self._timeout):
                     await self._post(url, body, headers, answer)
