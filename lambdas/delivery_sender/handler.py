@@ -46,7 +46,7 @@ settings = SenderSettings.from_environment()
 policy = msgspec.json.decode(settings.offload_sending, type=Policy)
 # One loop for the life of the worker: connections that are warm stay so from one invocation to the next.
 loop = asyncio.new_event_loop()
-# Ten senders and their leases call DynamoDB; asyncio's own pool has as few threads as the machine has processors, and 4.
+# Ten senders and their leases call DynamoDB; the pool that asyncio would make has four threads more than processors.
 loop.set_default_executor(ThreadPoolExecutor(max_workers=_THREADS))
 _ends_at = 0.0
 
