@@ -288,12 +288,13 @@ def measure(count: int) -> dict[str, Any]:
 def show(found: dict[str, Any]) -> None:
     """Prints the table."""
     print(f"{os.cpu_count()} cores, load {found['load']:.1f} at the start; {found['events']} events to ten each")
-    print(f"{'endpoint':>9}  {'design':16}{'function ms':>12}{'calls':>8}{'invocations':>13}{'$ a million':>13}")
+    print(f"{'endpoint':>9}  {'design':16}{'function ms':>12}{'a second':>10}{'calls':>8}{'invocations':>13}{'$ a million':>13}")
     for delay, rows in found["delays"].items():
         for name, used in rows.items():
             dollars = sum(used.dollars(MEMORY_GB[name]).values())
             print(
                 f"{1000 * delay:6.0f} ms  {name:16}{1000 * used.seconds / used.deliveries:12.1f}"
+                f"{used.deliveries / used.seconds:10.0f}"
                 f"{used.calls / used.deliveries:8.2f}{used.invocations / used.deliveries:13.3f}{dollars:13.2f}"
             )
     rows = found["delays"][0.1]

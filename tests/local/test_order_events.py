@@ -64,8 +64,11 @@ def until(condition: Callable[[], bool], what: str, within: float = SETTLED_WITH
 
 
 def settled(deployment: Deployment) -> bool:
-    """Whether no consumer's queue holds anything."""
-    return all(queues.queue.all == 0 for queues in depths(deployment))
+    """Whether no consumer's queue holds anything.
+
+    Of the team's channel it may: what a worker that was killed had of it comes back after five minutes.
+    """
+    return all(queues.queue.all == 0 for queues in depths(deployment) if queues.consumer != "TeamNotifier")
 
 
 def expected(file: Path) -> Ledger:
