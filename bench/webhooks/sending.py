@@ -288,7 +288,8 @@ def measure(count: int) -> dict[str, Any]:
 def show(found: dict[str, Any]) -> None:
     """Prints the table."""
     print(f"{os.cpu_count()} cores, load {found['load']:.1f} at the start; {found['events']} events to ten each")
-    print(f"{'endpoint':>9}  {'design':16}{'function ms':>12}{'a second':>10}{'calls':>8}{'invocations':>13}{'$ a million':>13}")
+    heads = f"{'function ms':>12}{'a second':>10}{'calls':>8}{'invocations':>13}{'$ a million':>13}"
+    print(f"{'endpoint':>9}  {'design':16}{heads}")
     for delay, rows in found["delays"].items():
         for name, used in rows.items():
             dollars = sum(used.dollars(MEMORY_GB[name]).values())

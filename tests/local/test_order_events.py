@@ -47,11 +47,11 @@ def copy_with_iam(tmp_path: Path, assembly: Path) -> Iterator[Copy]:
 
 @pytest.fixture
 def orders_file(tmp_path: Path) -> Path:
-    """A month of real orders where it is at hand, else as many made ones."""
-    if MONTH.exists():
+    """A month of real orders where it is at hand and the whole is asked for, else made ones."""
+    if WHOLE and MONTH.exists():
         return MONTH
     file = tmp_path / "orders.csv.gz"
-    write_orders(file, generate(2010, 2_000))
+    write_orders(file, generate(2010, 2_000 if WHOLE else 400))
     return file
 
 
@@ -131,7 +131,7 @@ def dead_letters(copy: Copy) -> list[dict[str, Any]]:
 def test_a_month_is_exact_though_doubled_shuffled_poisoned_and_its_workers_killed(
     copy: Copy, orders_file: Path
 ) -> None:
-    with workers_killed_all_along(copy, every=0.7 if WHOLE else 1.0, seed=12) as killed:
+    with workers_killed_all_along(copy, every=0.7, seed=12) as killed:
         told = copy.offload(
             "orders", "publish", str(orders_file),
             "--duplicate", "0.2", "--shuffle", "--poison", "0.01", "--seed", "12", "--json",
@@ -150,22 +150,24 @@ def test_a_month_is_exact_though_doubled_shuffled_poisoned_and_its_workers_kille
     poison = Counter((each["id"], each["reason"]) for each in published["poison"])
     assert len(poison) == round(0.01 * len(read_orders(orders_file).invoices))
     letters = dead_letters(copy)
-    for consumer in ("SalesLedger", "StockLevels"):
+    consumers = ("SalesLedger", "StockLevels", "WebhooksOut/Planner")
+    for consumer in consumers:
         own = {(each["event_id"], each["reason"]) for each in letters if each["consumer"] == consumer}
         assert own == set(poison)
     account = audit(copy.deployment)
     assert account.missing == (), what_the_logs_say(copy, account)
     assert account.adds_up
-    assert sum(line.dead for line in account.lines) == 2 * len(poison)
+    assert sum(line.dead for line in account.lines) == len(consumers) * len(poison)
 
 
-def test_december_2010_has_the_figures_that_the_data_set_has(copy: Copy, month: Path) -> None:
-    assert copy.offload("orders", "publish", str(month)).returncode == 0
-    until(lambda: ledger_of(copy.deployment).total.orders == 1_699, "the month's orders")
+def test_december_2010_or_its_first_day_has_the_figures_that_the_data_set_has(copy: Copy, month: Path) -> None:
+    figures: list[Any] = ["748957.02", 342_228, 1_699, 326] if WHOLE else ["58635.56", 26_814, 137, 6]
+    assert copy.offload("orders", "publish", str(month if WHOLE else SHIPPED_DAY)).returncode == 0
+    until(lambda: ledger_of(copy.deployment).total.orders == figures[2], "the orders")
     until(lambda: settled(copy.deployment), "the queues to be empty")
     shown = json.loads(copy.offload("ledger", "show", "--json").stdout)
-    assert [shown[key] for key in ("revenue", "units", "orders", "cancellations")] == ["748957.02", 342_228, 1_699, 326]
-    assert shown["by_country"]["EIRE"]["revenue"] == "9029.95"
+    assert [shown[key] for key in ("revenue", "units", "orders", "cancellations")] == figures
+    assert shown["by_country"]["EIRE"]["revenue"] == ("9029.95" if WHOLE else "555.38")
     levels_agree_with_the_events(copy)
 
 
@@ -189,7 +191,7 @@ def levels_agree_with_the_events(copy: Copy) -> None:
         if item.get("type", {}).get("S") == "stock.low"
     }
     low = {product for product, units in levels.items() if units < 100}
-    assert low
+    assert low or not WHOLE
     assert low <= told
 
 
@@ -280,7 +282,8 @@ def test_each_function_works_with_its_own_role_and_not_without_a_grant(copy_with
     assert dead_letters(copy) == []
     account = audit(copy.deployment)
     assert account.adds_up
-    assert sum(line.done for line in account.lines) == 2 * len(read_orders(SHIPPED_DAY).invoices)
+    orders = [line for line in account.lines if line.event_type.startswith("order.")]
+    assert sum(line.done for line in orders) == 3 * len(read_orders(SHIPPED_DAY).invoices)
     aws = copy.deployment.aws
     function = copy.deployment.function("SalesLedger").function_name
     role = aws.lambda_.get_function_configuration(FunctionName=function)["Role"].rpartition("/")[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -785,5 +785,7 @@ def test_pages_of_deliveries_neither_skip_nor_repeat_while_others_are_added(
     assert [event for event, _ in seen] == sorted((event for event, _ in seen), reverse=True)
     by_event, _ = listing.page(bench.deliveries, bench.subscriptions, DeliveryFilters(event="e03"))
     assert len(by_event) == 3
+    for before in (DeliveryFilters(until=datetime(1, 1, 1, tzinfo=UTC)), DeliveryFilters(cursor="#")):
+        assert listing.page(bench.deliveries, bench.subscriptions, before) == ([], None)
     since = DeliveryFilters(since=bench.clock() - timedelta(seconds=2), limit=200)
     assert len(listing.page(bench.deliveries, bench.subscriptions, since)[0]) <= 9

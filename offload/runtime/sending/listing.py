@@ -94,7 +94,7 @@ def _of_event(deliveries: Deliveries, wanted: DeliveryFilters) -> list[Delivery]
 def _newest(table: str, subscription: str, wanted: DeliveryFilters) -> Iterator[items.Item]:
     condition = "subscription = :subscription"
     values: dict[str, Any] = {":subscription": {"S": subscription}}
-    low = "" if isinstance(wanted.since, UnsetType) else f"{items.milliseconds(wanted.since):015d}#"
+    low = "0" if isinstance(wanted.since, UnsetType) else f"{items.milliseconds(wanted.since):015d}#"
     high = "~" if isinstance(wanted.until, UnsetType) else f"{items.milliseconds(wanted.until):015d}#~"
     after = None if isinstance(wanted.cursor, UnsetType) else wanted.cursor
     if after is not None:
@@ -102,7 +102,7 @@ def _newest(table: str, subscription: str, wanted: DeliveryFilters) -> Iterator[
     if low > high:
         return
     condition += " AND listed BETWEEN :low AND :high"
-    values |= {":low": {"S": low or "0"}, ":high": {"S": high}}
+    values |= {":low": {"S": low}, ":high": {"S": high}}
     pages = (
         aws.dynamodb()
         .get_paginator("query")
