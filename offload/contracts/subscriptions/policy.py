@@ -57,6 +57,16 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return timedelta(days=self.expire_days)
 
     @property
+    def payload_kept(self) -> timedelta:
+        """How long what was sent is kept."""
+        return timedelta(days=self.payload_days)
+
+    @property
+    def record_kept(self) -> timedelta:
+        """How long the record of a delivery is kept from its end on."""
+        return timedelta(days=self.record_days)
+
+    @property
     def pause_after(self) -> timedelta:
         """From when an endpoint began to fail until its subscription pauses."""
         return timedelta(hours=self.pause_after_hours)

@@ -54,6 +54,7 @@ from offload.runtime.jobs.refusals import (
 )
 from offload.runtime.jobs.registry import Registry
 from offload.runtime.settings import Settings
+from offload.runtime.tables import FREE, transact
 
 NUDGE_AGAIN: Final = timedelta(seconds=60)
 """A queued job that has not started this long after its nudge gets another."""
@@ -69,8 +70,6 @@ ASK_ENGINE_AGAIN: Final = timedelta(minutes=5)
 _PAGE_BYTES: Final = 2_500_000
 _FAR: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _ATTEMPTS: Final = 8
-_FIRST_PAUSE: Final = 0.01  # seconds
-_LONGEST_PAUSE: Final = 0.2  # seconds: at most 0.75 in all
 _ERROR_LENGTH: Final = 1000
 _LINE_LOOK: Final = 10
 _OF_A_RUN: Final = "lease_until, execution, suspended, question, answer_to"
@@ -746,7 +745,7 @@ class JobStore:
                 return None
             if reasons[0].get("Code") == "ConditionalCheckFailed":
                 return NotStarted("stale")
-            full = [key for (key, _), why in zip(slots, reasons[1:], strict=False) if why.get("Code") not in _FREE]
+            full = [key for (key, _), why in zip(slots, reasons[1:], strict=False) if why.get("Code") not in FREE]
             # In line first, then once more: who freed a slot before that has not seen this job there.
             if not second and not job_type.ordered:
                 for key in full or [key for key, _ in slots]:
@@ -1079,26 +1078,7 @@ class JobStore:
         return answer.get("Attributes", {})
 
     def _transact(self, actions: Sequence[Any]) -> list[Any]:
-        """Writes all or nothing; the reasons when a condition failed, nothing when it is done.
-
-        Between tries it pauses, for a random part of a time that doubles (full jitter: two that met once do not meet
-        again). Raises Contended when transactions of others were in the way each time.
-        """
-        client = aws.dynamodb()
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                self._sleep(self._chance() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1)))
-            try:
-                client.transact_write_items(TransactItems=list(actions))
-            except client.exceptions.TransactionCanceledException as cancelled:
-                reasons: list[Any] = cancelled.response["CancellationReasons"]
-                if any(why.get("Code") == "ConditionalCheckFailed" for why in reasons):
-                    return reasons
-                if all(why.get("Code") in (*_FREE, "TransactionConflict", "ThrottlingError") for why in reasons):
-                    continue
-                raise
-            return []
-        raise Contended("the jobs' table is busy with the same items; ask again")
+        return transact(actions, table="jobs' table", sleep=self._sleep, chance=self._chance)
 
     def _item(self, job_id: str) -> dict[str, Any]:
         if found := self._item_or_nothing(job_id):
@@ -1179,9 +1159,6 @@ class JobStore:
     def _nudge(self, url: str, job_id: str, attempt: int, wait: timedelta) -> None:
         body = msgspec.json.encode({"job": job_id, "attempt": attempt}).decode()
         aws.sqs().send_message(QueueUrl=url, MessageBody=body, DelaySeconds=math.ceil(wait.total_seconds()))
-
-
-_FREE: Final = (None, "None")
 
 
 def _checked(job_type: JobType[Any, Any], wish: Submit) -> bytes:

@@ -8,12 +8,11 @@ agreement. Its record of an attempt is one transaction, conditional on the attem
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from botocore.exceptions import ClientError
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -30,13 +29,14 @@ from offload.runtime.sending.health import EndpointHealth, Signal
 from offload.runtime.sending.items import Entry, Record
 from offload.runtime.sending.refusals import NoSuchDelivery, PayloadGone, StillWaiting
 from offload.runtime.sending.retries import Next
+from offload.runtime.tables import batch_get, transact
 
 LEASE: Final = timedelta(seconds=30)
 """How long a sender may be silent before another takes its place: an attempt and what is written after it."""
 
 # DynamoDB: 100 actions a transaction (Constraints.html, read 2026-11-23); two a new delivery.
 _PLANNED_AT_ONCE: Final = 50
-_BATCH_GET_KEYS: Final = 100
+_TABLE: Final = "table of deliveries"
 _ATTEMPTS: Final = 8
 # Of an ordered subscription, how much of what waits is looked through for subjects that nothing blocks.
 _LOOKED_THROUGH: Final = 1000
@@ -102,29 +102,22 @@ class Deliveries:
         left = list(wanted)
         while left:
             batch, left = left[:_PLANNED_AT_ONCE], left[_PLANNED_AT_ONCE:]
-            for _ in range(_ATTEMPTS):
-                actions = [action for record in batch for action in self._new(payload, record, now, fits=fits)]
-                reasons = self._transact(actions)
-                if not reasons:
-                    break
-                each = 2 if fits else 1
-                there = [why.get("Code") == "ConditionalCheckFailed" for why in reasons[::each]]
-                batch = [record for record, known in zip(batch, there, strict=True) if not known]
-                if not batch:
-                    break
-            else:
-                raise WritesLost("deliveries could not be planned: other writes won each transaction")
+            while batch:
+                groups = [self._new(payload, record, now, fits=fits) for record in batch]
+                reasons = transact([action for group in groups for action in group], table=_TABLE)
+                # The first of a group is the one with a condition: those that are there already are left out.
+                codes = [why.get("Code") for why in reasons[:: len(groups[0])]]
+                batch = [one for one, code in zip(batch, codes, strict=False) if code != "ConditionalCheckFailed"]
         return [record.id for record in wanted] if fits else []
 
     def _keep_body(self, payload: Payload, now: datetime) -> None:
-        expires = int((now + timedelta(days=self.policy.payload_days)).timestamp())
         try:
             aws.dynamodb().put_item(
                 TableName=self.table,
                 Item={
                     **_body_key(items.body_key(payload.source, payload.event)),
                     "body": {"B": payload.body},
-                    "expires": {"N": str(expires)},
+                    "expires": items.seconds(now + self.policy.payload_kept),
                 },
                 ConditionExpression="attribute_not_exists(pk)",
             )
@@ -173,7 +166,7 @@ class Deliveries:
                 "state": {"S": DeliveryState.GIVEN_UP},
                 "reason": {"S": Why.BODY_TOO_LARGE},
                 "error": {"S": f"{len(payload.body)} bytes, the limit is {LONGEST_BODY}"},
-                "expires": self._record_expires(now),
+                "expires": items.seconds(now + self.policy.record_kept),
             }
         return [
             {"Put": {"TableName": self.table, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}},
@@ -354,41 +347,20 @@ class Deliveries:
 
     def bodies(self, keys: Iterable[str]) -> dict[str, bytes]:
         """The bodies by key; one that is past its time or was erased is not among them."""
-        wanted: list[Any] = [_body_key(key) for key in dict.fromkeys(keys)]
-        found: dict[str, bytes] = {}
-        while wanted:
-            request: Any = {self.table: {"Keys": wanted[:_BATCH_GET_KEYS], "ConsistentRead": True}}
-            answer = aws.dynamodb().batch_get_item(RequestItems=request)
-            for item in answer["Responses"].get(self.table, []):
-                if "body" in item:
-                    found[item["pk"]["S"]] = item["body"]["B"]
-            unread: Any = answer["UnprocessedKeys"]
-            wanted = [*(unread[self.table]["Keys"] if unread else []), *wanted[_BATCH_GET_KEYS:]]
-        return found
+        wanted = [_body_key(key) for key in dict.fromkeys(keys)]
+        return {item["pk"]["S"]: item["body"]["B"] for item in batch_get(self.table, wanted) if "body" in item}
 
     def kept(self, keys: Iterable[str]) -> set[str]:
         """Those of the bodies' keys whose body is kept, neither past its time nor erased."""
         wanted = [_body_key(key) for key in dict.fromkeys(keys)]
-        return {item["pk"]["S"] for item in self._found(wanted, "pk, erased") if "erased" not in item}
+        found = batch_get(self.table, wanted, attributes="pk, erased")
+        return {item["pk"]["S"] for item in found if "erased" not in item}
 
     def there(self, deliveries: Iterable[str]) -> set[str]:
         """Those of the deliveries that exist."""
         wanted = [items.delivery_key(each) for each in dict.fromkeys(deliveries)]
-        return {item["pk"]["S"].removeprefix("delivery#") for item in self._found(wanted, "pk")}
-
-    def _found(self, keys: list[dict[str, Any]], attributes: str) -> Iterator[items.Item]:
-        while keys:
-            request: Any = {
-                self.table: {
-                    "Keys": keys[:_BATCH_GET_KEYS],
-                    "ProjectionExpression": attributes,
-                    "ConsistentRead": True,
-                }
-            }
-            answer = aws.dynamodb().batch_get_item(RequestItems=request)
-            yield from answer["Responses"].get(self.table, [])
-            unread: Any = answer["UnprocessedKeys"]
-            keys = [*(unread[self.table]["Keys"] if unread else []), *keys[_BATCH_GET_KEYS:]]
+        found = batch_get(self.table, wanted, attributes="pk")
+        return {item["pk"]["S"].removeprefix("delivery#") for item in found}
 
     # What became of it
 
@@ -398,13 +370,11 @@ class Deliveries:
         An entry whose delivery is not as it was when the attempt began (another sender was faster) is dropped.
         """
         left = list(outcomes)
-        for _ in range(_ATTEMPTS):
-            if not left:
-                return []
+        while left:
             grouped = [self._recorded(subscription, outcome) for outcome in left]
-            reasons = self._transact([action for group in grouped for action in group])
+            reasons = transact([action for group in grouped for action in group], table=_TABLE)
             if not reasons:
-                return left
+                break
             at, kept = 0, []
             for outcome, group in zip(left, grouped, strict=True):
                 if reasons[at].get("Code") == "ConditionalCheckFailed":
@@ -413,7 +383,7 @@ class Deliveries:
                     kept.append(outcome)
                 at += len(group)
             left = kept
-        raise WritesLost("attempts could not be recorded: other writes won each transaction")
+        return left
 
     def _recorded(self, subscription: Record, outcome: Outcome) -> list[dict[str, Any]]:
         entry, attempt, then = outcome.entry, outcome.attempt, outcome.next
@@ -432,7 +402,7 @@ class Deliveries:
         if then.given_up is not None:
             sets["reason"] = {"S": then.given_up}
         if ended:
-            sets["expires"] = self._record_expires(now)
+            sets["expires"] = items.seconds(now + self.policy.record_kept)
         if attempt is not None:
             sets |= {"status": {"N": str(attempt.status)}} if attempt.status is not None else {}
             sets |= {"error": {"S": attempt.error}} if attempt.error else {}
@@ -467,11 +437,11 @@ class Deliveries:
 
     def _attempt_item(self, delivery: str, attempt: Attempt, now: datetime) -> dict[str, Any]:
         # It outlasts its delivery's record, which is kept from its end on, by nothing.
-        expires = now + self.policy.expires + timedelta(days=self.policy.record_days)
+        expires = now + self.policy.expires + self.policy.record_kept
         return {
             **items.attempt_key(delivery, attempt.number),
             "attempt": {"B": msgspec.json.encode(attempt)},
-            "expires": {"N": str(int(expires.timestamp()))},
+            "expires": items.seconds(expires),
         }
 
     def _without(self, subscription: str, entry: Entry) -> dict[str, Any]:
@@ -511,9 +481,7 @@ class Deliveries:
                 Key=_body_key(body_key),
                 UpdateExpression="SET expires = :expires",
                 ConditionExpression="attribute_exists(body)",
-                ExpressionAttributeValues={
-                    ":expires": {"N": str(int((now + timedelta(days=self.policy.payload_days)).timestamp()))}
-                },
+                ExpressionAttributeValues={":expires": items.seconds(now + self.policy.payload_kept)},
             )
         except client.exceptions.ConditionalCheckFailedException as error:
             raise PayloadGone(
@@ -554,7 +522,7 @@ class Deliveries:
         if "last" in item:
             last = items.attempt_of(item, "last")
             actions.append({"Put": {"TableName": self.table, "Item": self._attempt_item(delivery, last, now)}})
-        if self._transact(actions):
+        if transact(actions, table=_TABLE):
             raise StillWaiting(f"delivery '{delivery}' was sent again at the same moment")
 
     def erase(self, delivery: str) -> None:
@@ -564,11 +532,11 @@ class Deliveries:
         """
         client = aws.dynamodb()
         item = self.item(delivery)
-        expires = int((self._now() + timedelta(days=self.policy.record_days)).timestamp())
+        expires = items.seconds(self._now() + self.policy.record_kept)
         # The key stays taken: the event, published again, must not bring the body back.
         client.put_item(
             TableName=self.table,
-            Item={**_body_key(item["body_key"]["S"]), "erased": {"BOOL": True}, "expires": {"N": str(expires)}},
+            Item={**_body_key(item["body_key"]["S"]), "erased": {"BOOL": True}, "expires": expires},
         )
         answer = client.query(
             TableName=self.table,
@@ -627,24 +595,6 @@ class Deliveries:
             )
         )
         return [item for page in pages for item in page["Items"]]
-
-    def _record_expires(self, now: datetime) -> dict[str, str]:
-        return {"N": str(int((now + timedelta(days=self.policy.record_days)).timestamp()))}
-
-    def _transact(self, actions: Sequence[Any]) -> Sequence[Any]:
-        """Writes all or nothing; returns why not, action by action."""
-        try:
-            aws.dynamodb().transact_write_items(TransactItems=actions)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "TransactionCanceledException":
-                raise
-            reasons: Sequence[Any] = error.response.get("CancellationReasons", [{}] * len(actions))
-            return reasons
-        return ()
-
-
-class WritesLost(Exception):
-    """Writes that others won again and again; the message it came with is received once more."""
 
 
 def _lease(lease: str, item: items.Item) -> Lease:

@@ -134,6 +134,11 @@ def milliseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
+def seconds(value: datetime) -> dict[str, str]:
+    """A moment as the seconds at which DynamoDB lets an item expire."""
+    return {"N": str(int(value.timestamp()))}
+
+
 def moment(value: int | str) -> datetime:
     """The moment of so many milliseconds since 1970."""
     return _EPOCH + timedelta(milliseconds=int(value))

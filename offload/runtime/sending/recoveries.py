@@ -41,13 +41,13 @@ class Recoveries:
 
     def keep(self, replay: str, kept: Kept) -> None:
         """Keeps what a replay is for."""
-        expires = int((self._now() + _KEPT).timestamp())
+        expires = items.seconds(self._now() + _KEPT)
         aws.dynamodb().put_item(
             TableName=self._table,
             Item={
                 **items.recovery_key(replay),
                 "kept": {"B": msgspec.json.encode(kept)},
-                "expires": {"N": str(expires)},
+                "expires": expires,
             },
         )
 

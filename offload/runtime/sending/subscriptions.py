@@ -7,13 +7,12 @@ read is still so.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
-from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
 from offload.contracts.subscriptions.subscription import SubscriptionState, Why
@@ -22,10 +21,12 @@ from offload.runtime.sending import items
 from offload.runtime.sending.health import EndpointHealth
 from offload.runtime.sending.items import Record
 from offload.runtime.sending.refusals import Contended, IdempotencyConflict, NoSuchSubscription
+from offload.runtime.tables import batch_get, transact
 
 # What became of a deleted one's deliveries can be looked up for as long as those are kept; its name with them.
 _TOMBSTONE: Final = timedelta(days=400)
 _ATTEMPTS: Final = 5
+_TABLE: Final = "table of subscriptions"
 
 Subscriber = tuple[Record, EndpointHealth]
 
@@ -57,17 +58,15 @@ class Subscriptions:
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         endpoint = {"TableName": self.table, "Item": {**items.endpoint_key(record.id), "record": body}}
-        reasons = self._transact([{"Put": put}, {"Put": endpoint}, self._count()])
+        reasons = transact([{"Put": put}, {"Put": endpoint}, self._count()], table=_TABLE)
         if not reasons:
             return record, True
-        if found := reasons[0].get("Item"):
-            there = items.record_of(found)
-            if there.digest != record.digest:
-                raise IdempotencyConflict(
-                    "Idempotency-Key: it was used with other content; take another key for another subscription"
-                )
-            return there, False
-        raise Contended("others changed subscriptions at the same moment, again and again; ask again")
+        there = items.record_of(reasons[0]["Item"])
+        if there.digest != record.digest:
+            raise IdempotencyConflict(
+                "Idempotency-Key: it was used with other content; take another key for another subscription"
+            )
+        return there, False
 
     def get(self, subscription: str) -> Subscriber:
         """A subscription and its endpoint's health; raises NoSuchSubscription."""
@@ -77,7 +76,7 @@ class Subscriptions:
             .get("Item")
         )
         if found is None or "deleted" in found:
-            raise NoSuchSubscription(f"there is no subscription '{subscription}'")
+            raise _none(subscription)
         return items.record_of(found), items.health_of(found)
 
     def all(self) -> tuple[Record, ...]:
@@ -107,7 +106,7 @@ class Subscriptions:
     def delete(self, subscription: str) -> None:
         """Forgets a subscription; what is owed to it is given up by its next sender. Raises NoSuchSubscription."""
         record, _ = self.get(subscription)
-        expires = int((self._now() + _TOMBSTONE).timestamp())
+        expires = items.seconds(self._now() + _TOMBSTONE)
         # Nobody sends by it any more: what it held in secret goes at once.
         left = _encoded(replace(record, sealed=b""))
         bury = {
@@ -117,7 +116,7 @@ class Subscriptions:
             "ConditionExpression": "attribute_exists(pk)",
             "ExpressionAttributeValues": {
                 ":yes": {"BOOL": True},
-                ":expires": {"N": str(expires)},
+                ":expires": expires,
                 ":wake": {"S": items.WAKE},
                 ":now": items.number(self._now()),
                 ":left": left,
@@ -127,32 +126,22 @@ class Subscriptions:
         forget = {"TableName": self.table, "Key": items.record_key(subscription)}
         remember = {
             "TableName": self.table,
-            "Item": {**items.deleted_key(subscription), "record": left, "expires": {"N": str(expires)}},
+            "Item": {**items.deleted_key(subscription), "record": left, "expires": expires},
         }
-        for _ in range(_ATTEMPTS):
-            if not self._transact([{"Delete": forget}, {"Update": bury}, {"Put": remember}, self._count()]):
-                return
-        raise Contended(f"subscription '{subscription}': its sender writes again and again; ask again")
+        actions = [{"Delete": forget}, {"Update": bury}, {"Put": remember}, self._count()]
+        if transact(actions, table=_TABLE):
+            raise _none(subscription)
 
     def healths(self, subscriptions: Iterable[str]) -> dict[str, tuple[EndpointHealth, bool]]:
-        """Of each endpoint its health, and whether its subscription is active; what could not be read is left out."""
-        wanted: list[Any] = [items.endpoint_key(each) for each in subscriptions]
-        found: dict[str, tuple[EndpointHealth, bool]] = {}
-        for start in range(0, len(wanted), 100):
-            answer = aws.dynamodb().batch_get_item(
-                RequestItems={
-                    self.table: {
-                        "Keys": wanted[start : start + 100],
-                        "ProjectionExpression": "pk, health, #record",
-                        "ExpressionAttributeNames": {"#record": "record"},
-                        "ConsistentRead": True,
-                    }
-                }
-            )
-            for item in answer["Responses"].get(self.table, []):
-                record = items.record_of(item)
-                found[record.id] = (items.health_of(item), record.state is SubscriptionState.ACTIVE)
-        return found
+        """Of each endpoint its health, and whether its subscription is active."""
+        found = batch_get(
+            self.table,
+            [items.endpoint_key(each) for each in subscriptions],
+            attributes="pk, health, #record",
+            names={"#record": "record"},
+        )
+        pairs = ((items.record_of(item), items.health_of(item)) for item in found)
+        return {record.id: (health, record.state is SubscriptionState.ACTIVE) for record, health in pairs}
 
     def deleted(self) -> tuple[Record, ...]:
         """Those that were deleted, as long as what became of their deliveries can be looked up."""
@@ -189,7 +178,7 @@ class Subscriptions:
             }
             for key in (items.record_key(before.id), items.endpoint_key(before.id))
         ]
-        return not self._transact([*actions, self._count()])
+        return not transact([*actions, self._count()], table=_TABLE)
 
     def _count(self) -> dict[str, Any]:
         return {
@@ -201,16 +190,9 @@ class Subscriptions:
             }
         }
 
-    def _transact(self, actions: Sequence[Any]) -> Sequence[Any]:
-        """Writes all or nothing; returns why not, action by action."""
-        try:
-            aws.dynamodb().transact_write_items(TransactItems=actions)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "TransactionCanceledException":
-                raise
-            reasons: Sequence[Any] = error.response.get("CancellationReasons", [{}] * len(actions))
-            return reasons
-        return ()
+
+def _none(subscription: str) -> NoSuchSubscription:
+    return NoSuchSubscription(f"there is no subscription '{subscription}'")
 
 
 def _encoded(record: Record) -> dict[str, Any]:
