@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from itertools import islice
 from typing import Final
 
@@ -72,7 +71,7 @@ class Failed:
         owed = DeliveryFilters(
             state=DeliveryState.GIVEN_UP,
             type=UNSET if wanted.type is None else wanted.type,
-            since=wanted.since - timedelta(days=self._policy.payload_days),
+            since=wanted.since - self._policy.payload_kept,
         )
         for each in listing.every(self._deliveries.table, record.id, owed):
             if wanted.since <= each.changed_at and (wanted.until is None or each.changed_at <= wanted.until):

@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
-import msgspec
-
 from offload.contracts.jobs.deliveries import DELIVERY_BATCH, Recovered, Recovery, What
-from offload.contracts.subscriptions.policy import Policy
 from offload.runtime.jobs.run import Permanent, Run, job
-from offload.runtime.sending.deliveries import Deliveries
+from offload.runtime.sending.deployed import SendingSettings, utc_now
 from offload.runtime.sending.recoveries import Recoveries, concerns
-from offload.runtime.sending.subscriptions import Subscriptions
-from offload.runtime.sending.tokens import QueueTokens
-from offload.runtime.settings import Settings
 
 from .failed import Failed
 from .missing import Missing
 from .replay import Replay
 
 
-class BatchSettings(Settings, frozen=True, kw_only=True):
-    """What stacks/shop.py puts into the function's environment."""
+class BatchSettings(SendingSettings, frozen=True, kw_only=True):
+    """And what stacks/shop.py gives this function."""
 
-    offload_subscriptions_table: str
-    offload_sending: str
-    offload_sender_queue_url: str
-    offload_sender_trouble_queue_url: str
     offload_journal_table: str
     offload_archive: str
     offload_archived_bus: str
     offload_planner_rule: str
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 settings = BatchSettings.from_environment()
-policy = msgspec.json.decode(settings.offload_sending, type=Policy)
-subscriptions = Subscriptions(settings.offload_subscriptions_table, _now)
-deliveries = Deliveries(settings.offload_subscriptions_table, policy, _now)
-tokens = QueueTokens(settings.offload_sender_queue_url, settings.offload_sender_trouble_queue_url)
-recoveries = Recoveries(settings.offload_subscriptions_table, _now)
+policy = settings.policy
+subscriptions, deliveries, tokens = settings.subscriptions, settings.deliveries, settings.tokens
+recoveries = Recoveries(settings.offload_subscriptions_table, utc_now)
 
 
 @job(DELIVERY_BATCH)
 def handler(wanted: Recovery, run: Run) -> Recovered:
     """Counts what is to be brought back and, unless it is a dry run, brings it back."""
-    now = _now()
+    now = utc_now()
     if wanted.since > now or (wanted.until is not None and wanted.until <= wanted.since):
         raise Permanent(f"from {wanted.since.isoformat()} to {wanted.until or 'now'}: there is no such period")
     records = [record for record in subscriptions.all() if concerns(wanted, record)]
@@ -58,7 +40,7 @@ def handler(wanted: Recovery, run: Run) -> Recovered:
         return Failed(deliveries, tokens, policy).recover(wanted, records, run)
     if wanted.before_creation and wanted.subscription is None:
         raise Permanent("what is from before a subscription was there is brought to one `subscription`: name it")
-    if wanted.since < now - timedelta(days=policy.record_days):
+    if wanted.since < now - policy.record_kept:
         raise Permanent(
             f"since {wanted.since.isoformat()}: records of deliveries are kept for {policy.record_days} days, "
             "so from before that nobody can say what is missing"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -13,38 +12,15 @@ from offload.contracts.event import Event
 from offload.contracts.subscriptions.catalogue import OUTWARD_TYPES
 from offload.contracts.subscriptions.filters import matches, type_matches
 from offload.contracts.subscriptions.message import message_of
-from offload.contracts.subscriptions.policy import Policy
 from offload.runtime.consumer import Arrival, Effect, consumer_of_arrivals
-from offload.runtime.sending.deliveries import Deliveries, Payload
+from offload.runtime.sending.deliveries import Payload
+from offload.runtime.sending.deployed import SendingSettings, utc_now
 from offload.runtime.sending.items import Record
 from offload.runtime.sending.recoveries import Recoveries, is_owed
-from offload.runtime.sending.subscriptions import Subscriptions
-from offload.runtime.sending.tokens import QueueTokens
-from offload.runtime.settings import Settings
 
-
-class PlannerSettings(Settings, frozen=True, kw_only=True):
-    """What the WebhookSender pattern puts into the function's environment."""
-
-    offload_subscriptions_table: str
-    offload_sending: str
-    offload_sender_queue_url: str
-    offload_sender_trouble_queue_url: str
-
-
-settings = PlannerSettings.from_environment()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-subscriptions = Subscriptions(settings.offload_subscriptions_table, _now)
-deliveries = Deliveries(
-    settings.offload_subscriptions_table, msgspec.json.decode(settings.offload_sending, type=Policy), _now
-)
-recoveries = Recoveries(settings.offload_subscriptions_table, _now)
-tokens = QueueTokens(settings.offload_sender_queue_url, settings.offload_sender_trouble_queue_url)
+settings = SendingSettings.from_environment()
+subscriptions, deliveries, tokens = settings.subscriptions, settings.deliveries, settings.tokens
+recoveries = Recoveries(settings.offload_subscriptions_table, utc_now)
 
 
 @consumer_of_arrivals(*OUTWARD_TYPES)
@@ -60,7 +36,7 @@ def handler(arrivals: Sequence[Arrival]) -> Effect:
         for subscription in deliveries.plan(_payload(arrival.event), wanting):
             owing[subscription] = None
     healths = subscriptions.healths(owing)
-    now = _now()
+    now = utc_now()
     # What waits for a paused or parked endpoint costs no invocation: the timekeeper knows when to look.
     tokens.send_all(
         {

@@ -6,23 +6,18 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from offload.contracts.subscriptions.policy import Policy
 from offload.runtime.http.guard import Guard
 from offload.runtime.lean_aws import services
 from offload.runtime.log import Logger
 from offload.runtime.sending.bus import BusSignals
-from offload.runtime.sending.deliveries import Deliveries
+from offload.runtime.sending.deployed import SendingSettings, utc_now
 from offload.runtime.sending.sender import Sender, Sent
-from offload.runtime.sending.subscriptions import Subscriptions
-from offload.runtime.sending.tokens import QueueTokens, subscription_of
+from offload.runtime.sending.tokens import subscription_of
 from offload.runtime.sending.transport import Transport
 from offload.runtime.sending.vault import Vault
-from offload.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -30,20 +25,16 @@ if TYPE_CHECKING:
 _THREADS: Final = 20
 
 
-class SenderSettings(Settings, frozen=True, kw_only=True):
-    """What the WebhookSender pattern puts into the function's environment."""
+class SenderSettings(SendingSettings, frozen=True, kw_only=True):
+    """And what the sender alone is given."""
 
-    offload_subscriptions_table: str
-    offload_sending: str
-    offload_sender_queue_url: str
-    offload_sender_trouble_queue_url: str
     offload_sealing_secret: str
     offload_bus: str
 
 
 log = Logger("delivery_sender")
 settings = SenderSettings.from_environment()
-policy = msgspec.json.decode(settings.offload_sending, type=Policy)
+policy = settings.policy
 # One loop for the life of the worker: connections that are warm stay so from one invocation to the next.
 loop = asyncio.new_event_loop()
 # Ten senders and their leases call DynamoDB; the pool that asyncio would make has four threads more than processors.
@@ -51,28 +42,24 @@ loop.set_default_executor(ThreadPoolExecutor(max_workers=_THREADS))
 _ends_at = 0.0
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _left() -> timedelta:
     return timedelta(seconds=_ends_at - time.monotonic())
 
 
 sender = Sender(
-    subscriptions=Subscriptions(settings.offload_subscriptions_table, _now),
-    deliveries=Deliveries(settings.offload_subscriptions_table, policy, _now),
+    subscriptions=settings.subscriptions,
+    deliveries=settings.deliveries,
     vault=Vault.of_secret(settings.offload_sealing_secret, services()[2]),
     transport=Transport(
         Guard.from_environment(),
         timeout=policy.timeout,
         connect=timedelta(seconds=policy.connect_seconds),
-        now=_now,
+        now=utc_now,
     ),
-    tokens=QueueTokens(settings.offload_sender_queue_url, settings.offload_sender_trouble_queue_url),
+    tokens=settings.tokens,
     signals=BusSignals(settings.offload_bus),
     policy=policy,
-    now=_now,
+    now=utc_now,
     left=_left,
     log=log,
 )

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from offload.contracts.subscriptions.policy import Policy
 from offload.runtime.log import Logger
-from offload.runtime.sending.deliveries import Deliveries
-from offload.runtime.sending.subscriptions import Subscriptions
-from offload.runtime.sending.tokens import QueueTokens
-from offload.runtime.settings import Settings
+from offload.runtime.sending.deployed import SendingSettings, utc_now
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -26,28 +20,9 @@ _LATE: Final = timedelta(minutes=5)
 _RESERVE: Final = 10_000  # milliseconds
 
 
-class TimekeeperSettings(Settings, frozen=True, kw_only=True):
-    """What the WebhookSender pattern puts into the function's environment."""
-
-    offload_subscriptions_table: str
-    offload_sending: str
-    offload_sender_queue_url: str
-    offload_sender_trouble_queue_url: str
-
-
 log = Logger("delivery_timekeeper")
-settings = TimekeeperSettings.from_environment()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-subscriptions = Subscriptions(settings.offload_subscriptions_table, _now)
-deliveries = Deliveries(
-    settings.offload_subscriptions_table, msgspec.json.decode(settings.offload_sending, type=Policy), _now
-)
-tokens = QueueTokens(settings.offload_sender_queue_url, settings.offload_sender_trouble_queue_url)
+settings = SendingSettings.from_environment()
+subscriptions, deliveries, tokens = settings.subscriptions, settings.deliveries, settings.tokens
 
 
 def handler(_event: dict[str, Any], context: LambdaContext) -> None:
@@ -56,7 +31,7 @@ def handler(_event: dict[str, Any], context: LambdaContext) -> None:
     due = dict(deliveries.to_wake(_AT_ONCE))
     tokens.send_all(due)
     fields: dict[str, Any] = {"woken": len(due)}
-    if _now().minute % _EVERY_MINUTES == 0:
+    if utc_now().minute % _EVERY_MINUTES == 0:
         fields |= _look_for_strays(context)
     log.info(
         "minute", **fields, duration_ms=round((time.monotonic() - began) * 1000), request_id=context.aws_request_id
@@ -67,7 +42,7 @@ def _look_for_strays(context: LambdaContext) -> dict[str, Any]:
     """A token that was lost for good, as by a purge of its queue, would leave its subscription waiting."""
     late = {}
     waits = timedelta(0)
-    now = _now()
+    now = utc_now()
     records = subscriptions.all()
     for record in records:
         if context.get_remaining_time_in_millis() < _RESERVE:

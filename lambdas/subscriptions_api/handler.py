@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -27,57 +27,42 @@ from offload.contracts.subscriptions.api import (
 from offload.contracts.subscriptions.catalogue import OUTWARD, TEST_TYPE
 from offload.contracts.subscriptions.filters import type_matches
 from offload.contracts.subscriptions.message import Message, message_of
-from offload.contracts.subscriptions.policy import Policy
 from offload.contracts.subscriptions.subscription import Delivery, SubscriptionState, Wish
 from offload.runtime.http.guard import Guard
 from offload.runtime.http_api import Answer, HttpApi, Request
 from offload.runtime.lean_aws import services
 from offload.runtime.log import Logger
 from offload.runtime.sending import listing
-from offload.runtime.sending.deliveries import Deliveries as DeliveryStore
+from offload.runtime.sending.deployed import SendingSettings, utc_now
 from offload.runtime.sending.items import Entry, delivery_id, delivery_of
 from offload.runtime.sending.refusals import BadTypes
 from offload.runtime.sending.signing import signed_headers
 from offload.runtime.sending.subscribing import Subscribing
-from offload.runtime.sending.subscriptions import Subscriptions as SubscriptionStore
-from offload.runtime.sending.tokens import QueueTokens
 from offload.runtime.sending.transport import Transport
 from offload.runtime.sending.vault import Vault
-from offload.runtime.settings import Settings
 
 
-class ApiSettings(Settings, frozen=True, kw_only=True):
-    """What the WebhookSender pattern puts into the function's environment."""
+class ApiSettings(SendingSettings, frozen=True, kw_only=True):
+    """And what the API alone is given."""
 
-    offload_subscriptions_table: str
-    offload_sending: str
     offload_sending_destinations: str
-    offload_sender_queue_url: str
-    offload_sender_trouble_queue_url: str
     offload_sealing_secret: str
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 log = Logger(service="subscriptions_api")
 settings = ApiSettings.from_environment()
-policy = msgspec.json.decode(settings.offload_sending, type=Policy)
+policy = settings.policy
 guard = Guard.from_environment()
-store = SubscriptionStore(settings.offload_subscriptions_table, _now)
-owed = DeliveryStore(settings.offload_subscriptions_table, policy, _now)
-tokens = QueueTokens(settings.offload_sender_queue_url, settings.offload_sender_trouble_queue_url)
+store, owed, tokens = settings.subscriptions, settings.deliveries, settings.tokens
 subscribing = Subscribing(
     store,
-    owed,
     Vault.of_secret(settings.offload_sealing_secret, services()[2]),
     guard,
     policy,
-    _now,
+    utc_now,
     destinations=[each for each in settings.offload_sending_destinations.split(",") if each],
 )
-transport = Transport(guard, timeout=policy.timeout, connect=timedelta(seconds=policy.connect_seconds), now=_now)
+transport = Transport(guard, timeout=policy.timeout, connect=timedelta(seconds=policy.connect_seconds), now=utc_now)
 # One loop for the life of the worker, to which the connections of the pool belong.
 loop = asyncio.new_event_loop()
 
@@ -102,7 +87,7 @@ def page(request: Request) -> Answer:
     ]
     shown, more = found[: wanted.limit], len(found) > wanted.limit
     healths = store.healths(record.id for record in shown)
-    now = _now()
+    now = utc_now()
     return Answer(
         200,
         Subscriptions(
@@ -158,7 +143,7 @@ def test(request: Request, subscription: str) -> Answer:
     if wanted.type is not None and wanted.type not in OUTWARD:
         raise BadTypes(f"type: '{wanted.type}' is none of {', '.join(sorted(OUTWARD))}")
     record, holding = subscribing.holding(subscription)
-    now = _now()
+    now = utc_now()
     name = f"test-{now.isoformat(timespec='milliseconds')}"
     body = _example(wanted.type, name, now)
     entry = Entry(

@@ -115,7 +115,7 @@ class SendingBench:
         self.deliveries = Deliveries(self.table, self.policy, self.clock)
         self.tokens = QueueTokens(self.well, self.trouble)
         self.subscribing = Subscribing(
-            self.subscriptions, self.deliveries, self.vault, LOOPBACK, self.policy, self.clock, destinations=()
+            self.subscriptions, self.vault, LOOPBACK, self.policy, self.clock, destinations=()
         )
         self.transport = self.new_transport()
         self.sender = self.new_sender()

@@ -132,7 +132,7 @@ def _function(bench: SendingBench, patch: pytest.MonkeyPatch) -> Any:
     api = importlib.import_module("lambdas.subscriptions_api.handler")
     for part in (api.store, api.owed, api.subscribing, api.transport):
         patch.setattr(part, "_now", bench.clock)
-    patch.setattr(api, "_now", bench.clock)
+    patch.setattr(api, "utc_now", bench.clock)
     # In its own process it has its own stdout.
     silent = SimpleNamespace(info=lambda *_, **__: None, exception=lambda *_, **__: None)
     patch.setattr(api.handler, "_log", silent)

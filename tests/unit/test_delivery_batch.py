@@ -96,7 +96,7 @@ class Batch:
         self.planner = importlib.import_module("lambdas.delivery_planner.handler")
         for part in (self.function.subscriptions, self.function.deliveries, self.planner.deliveries):
             patch.setattr(part, "_now", self.sending.clock)
-        patch.setattr(self.function, "_now", self.sending.clock)
+        patch.setattr(self.function, "utc_now", self.sending.clock)
         # While the job waits, the planner works.
         waiting = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: self.plan())
         for name in ("missing", "replay"):

@@ -28,7 +28,6 @@ from offload.contracts.subscriptions.subscription import (
 from offload.runtime.http.connect import Resolve, addresses_of
 from offload.runtime.http.guard import AddressRefused, Guard
 from offload.runtime.sending import vault as vaults
-from offload.runtime.sending.deliveries import Deliveries
 from offload.runtime.sending.items import Holding, KeptSecret, Record
 from offload.runtime.sending.refusals import (
     BadFilter,
@@ -41,8 +40,6 @@ from offload.runtime.sending.refusals import (
 from offload.runtime.sending.subscriptions import Subscriptions
 from offload.runtime.sending.transport import is_arn
 from offload.runtime.sending.vault import Vault
-
-LONGEST_OVERLAP: Final = timedelta(days=30)
 
 # What the connection, the message's framing and the signature say is not a subscription's to change.
 _NOT_OWN: Final = re.compile(
@@ -58,7 +55,6 @@ class Subscribing:
     def __init__(
         self,
         subscriptions: Subscriptions,
-        deliveries: Deliveries,
         vault: Vault,
         guard: Guard,
         policy: Policy,
@@ -68,7 +64,6 @@ class Subscribing:
         resolve: Resolve = addresses_of,
     ) -> None:
         self._subscriptions = subscriptions
-        self._deliveries = deliveries
         self._vault = vault
         self._guard = guard
         self._policy = policy
@@ -108,8 +103,9 @@ class Subscribing:
             sealed=self._sealed(name, holding),
         )
         kept, new = self._subscriptions.add(record)
-        shown = self.show(kept.id) if not new else self._shown(kept)
-        return Created(subscription=shown, secret=vaults.shown(secret) if new and not wish.secret else None), new
+        return Created(
+            subscription=self.show(kept.id), secret=vaults.shown(secret) if new and not wish.secret else None
+        ), new
 
     def show(self, subscription: str) -> Subscription:
         """A subscription as it stands; raises NoSuchSubscription."""
@@ -141,7 +137,8 @@ class Subscribing:
                 }
             return replace(before, **fields)
 
-        return self._shown(self._subscriptions.change(subscription, changed))
+        self._subscriptions.change(subscription, changed)
+        return self.show(subscription)
 
     def pause(self, subscription: str) -> Subscription:
         """Pauses it: what is owed to it waits."""
@@ -175,8 +172,8 @@ class Subscribing:
                 before, sealed=self._sealed(before.id, replace(holding, secrets=secrets)), secrets=len(secrets)
             )
 
-        record = self._subscriptions.change(subscription, rotated)
-        return Rotated(subscription=self._shown(record), secret=vaults.shown(new), old_until=until)
+        self._subscriptions.change(subscription, rotated)
+        return Rotated(subscription=self.show(subscription), secret=vaults.shown(new), old_until=until)
 
     def delete(self, subscription: str) -> None:
         """Deletes it; what is owed to it is given up with that reason."""
@@ -186,10 +183,6 @@ class Subscribing:
         """A subscription and what it holds in secret, for who sends to it."""
         record, _ = self._subscriptions.get(subscription)
         return record, self._open(record)
-
-    def _shown(self, record: Record) -> Subscription:
-        _, health = self._subscriptions.get(record.id)
-        return record.shown(health, self._now(), self._policy.pause_after)
 
     def _open(self, record: Record) -> Holding:
         return msgspec.json.decode(self._vault.open(record.id, record.sealed), type=Holding)
