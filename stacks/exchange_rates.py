@@ -10,9 +10,9 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from stacks.access import Access
+from stacks.constructs.log_alarm import alarm_on_log
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
-from stacks.environment import Environment
 
 FILES: Final = {
     "RATES_DAILY_URL": "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml",
@@ -44,21 +44,17 @@ class ExchangeRates(Construct):
 
     def alarm_when_stale(self, function: PythonFunction) -> cloudwatch.Alarm:
         """An alarm for when the function that fetches them says that they are too far behind the bank."""
-        metric = logs.MetricFilter(
+        return alarm_on_log(
             self,
             "DaysBehind",
             log_group=function.log_group,
-            filter_pattern=logs.FilterPattern.exists("$.rates_days_behind"),
-            metric_namespace="Offload",
-            metric_name=f"ExchangeRatesDaysBehind-{Environment.of(self).name}",
-            metric_value="$.rates_days_behind",
-        ).metric(statistic="Minimum", period=Duration.hours(6))
-        return metric.create_alarm(
-            self,
-            "StaleAlarm",
-            alarm_description="The exchange rates are working days behind the bank: offload rates show",
+            pattern=logs.FilterPattern.exists("$.rates_days_behind"),
+            metric="ExchangeRatesDaysBehind",
+            value="$.rates_days_behind",
+            alarm="StaleAlarm",
+            says="The exchange rates are working days behind the bank: offload rates show",
             threshold=_STALE_AFTER,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            comparison=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            within=Duration.hours(6),
+            statistic="Minimum",
         )

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from aws_cdk import Duration
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from stacks.access import Access
 from stacks.constructs.each_minute import call_each_minute
+from stacks.constructs.log_alarm import alarm_on_log
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
-from stacks.environment import Environment
 
 _BEHIND = Duration.minutes(30)
 
@@ -40,19 +39,16 @@ class Notices(Construct):
             stopped="The team has not been told of anything for five minutes: offload logs team_notifier",
             failed="What the team should be told of cannot be read: offload logs team_notifier",
         )
-        logs.MetricFilter(
+        alarm_on_log(
             self,
             "OldestNotice",
             log_group=function.log_group,
-            filter_pattern=logs.FilterPattern.exists("$.oldest_seconds"),
-            metric_namespace="Offload",
-            metric_name=f"OldestNotice-{Environment.of(self).name}",
-            metric_value="$.oldest_seconds",
-        ).metric(statistic="Maximum", period=Duration.minutes(1)).create_alarm(
-            self,
-            "BehindAlarm",
-            alarm_description="Slack does not take messages to the team: offload logs team_notifier",
+            pattern=logs.FilterPattern.exists("$.oldest_seconds"),
+            metric="OldestNotice",
+            value="$.oldest_seconds",
+            alarm="BehindAlarm",
+            says="Slack does not take messages to the team: offload logs team_notifier",
             threshold=_BEHIND.to_seconds(),
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            within=Duration.minutes(1),
+            statistic="Maximum",
         )

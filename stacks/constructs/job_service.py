@@ -23,6 +23,7 @@ from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.http_stage import logged_stage
+from stacks.constructs.log_alarm import alarm_on_log
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
 from stacks.environment import Environment
@@ -89,18 +90,8 @@ class JobService(Construct):
 
     def allow_state(self, grantee: iam.IGrantable) -> None:
         """May change jobs, and tell the bus that one has ended."""
-        # Not by the table's own grants: those name `index/*` where there is an index.
-        actions = ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
-        iam.Grant.add_to_principal(
-            grantee=grantee,
-            actions=[f"dynamodb:{action}" for action in actions],
-            resource_arns=[self.table.table_arn],
-        )
-        iam.Grant.add_to_principal(
-            grantee=grantee,
-            actions=["dynamodb:Query"],
-            resource_arns=[f"{self.table.table_arn}/index/{name}" for name in ("due", "types")],
-        )
+        self.table.allow_exactly(grantee, "GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
+        self.table.allow_query(grantee, "due", "types")
         self.bus.bus.grant_put_events_to(grantee)
         self.allow_files(grantee, "results/*", "s3:PutObject")
 
@@ -167,20 +158,16 @@ class JobService(Construct):
 
     def _audit_alarm(self) -> cloudwatch.Alarm:
         """Goes off when the timekeeper's count of accepted jobs is not that of ended and open ones."""
-        metric = logs.MetricFilter(
+        return alarm_on_log(
             self,
             "MissingJobs",
             log_group=self.timekeeper.log_group,
-            filter_pattern=logs.FilterPattern.exists("$.missing_jobs"),
-            metric_namespace="Offload",
-            metric_name=f"MissingJobs-{Environment.of(self).name}",
-            metric_value="$.missing_jobs",
-        ).metric(statistic="Minimum", period=Duration.minutes(5))
-        return metric.create_alarm(
-            self,
-            "MissingJobsAlarm",
-            alarm_description="Accepted jobs are neither ended nor open: offload audit",
+            pattern=logs.FilterPattern.exists("$.missing_jobs"),
+            metric="MissingJobs",
+            value="$.missing_jobs",
+            says="Accepted jobs are neither ended nor open: offload audit",
             threshold=1,
-            evaluation_periods=2,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            within=Duration.minutes(5),
+            statistic="Minimum",
+            periods=2,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aws_cdk import RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
@@ -46,3 +48,17 @@ class Table(dynamodb.Table):
     def allow(self, grantee: iam.IGrantable, *actions: str) -> iam.Grant:
         """Allows the actions (without their `dynamodb:`) on this table alone."""
         return self.grant(grantee, *(f"dynamodb:{action}" for action in actions))
+
+    def allow_exactly(self, grantee: iam.IGrantable, *actions: str) -> None:
+        """Allows the actions on the table's own items alone, where `allow` would name `index/*` for its indexes."""
+        self._allow(grantee, actions, [self.table_arn])
+
+    def allow_query(self, grantee: iam.IGrantable, *indexes: str) -> None:
+        """Allows to query these indexes."""
+        self._allow(grantee, ("Query",), [f"{self.table_arn}/index/{name}" for name in indexes])
+
+    @staticmethod
+    def _allow(grantee: iam.IGrantable, actions: Sequence[str], arns: list[str]) -> None:
+        iam.Grant.add_to_principal(
+            grantee=grantee, actions=[f"dynamodb:{action}" for action in actions], resource_arns=arns
+        )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from aws_cdk import CfnOutput, Duration, Stack
 from aws_cdk import aws_apigatewayv2 as api
 from aws_cdk import aws_apigatewayv2_integrations as integrations
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
@@ -15,6 +13,7 @@ from stacks.constructs.acknowledge import acknowledge, declare_signature_check
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.http_stage import logged_stage
+from stacks.constructs.log_alarm import alarm_on_log
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
 from stacks.environment import Environment
@@ -63,7 +62,7 @@ class WebhookEntry(Construct):
                 "OFFLOAD_REFUSED_PER_MINUTE": str(settings.refused_per_minute),
             },
         )
-        self._allow(self.receiver, self.table.table_arn, "PutItem", "UpdateItem")
+        self.table.allow_exactly(self.receiver.role, "PutItem", "UpdateItem")
         bus.publish_large.grant(self.receiver.role)
         declare_signature_check(self.receiver.function, "the provider's of the path: offload/contracts/webhooks")
         self.relay = PythonFunction(
@@ -73,8 +72,8 @@ class WebhookEntry(Construct):
             timeout=Duration.seconds(50),
             environment={**variables, **bus.publish.variables},
         )
-        self._allow(self.relay, self.table.table_arn, "GetItem", "UpdateItem")
-        self._allow(self.relay, f"{self.table.table_arn}/index/owed", "Query")
+        self.table.allow_exactly(self.relay.role, "GetItem", "UpdateItem")
+        self.table.allow_query(self.relay.role, "owed")
         bus.publish.grant(self.relay.role)
         call_each_minute(
             self,
@@ -118,12 +117,6 @@ class WebhookEntry(Construct):
                     "The function checks the sender's signature on the body, which an authorizer does not see.",
                 )
 
-    def _allow(self, function: PythonFunction, resource: str, *actions: str) -> None:
-        # Not by the table's own grants: those name `index/*` where there is an index.
-        iam.Grant.add_to_principal(
-            grantee=function.role, actions=[f"dynamodb:{action}" for action in actions], resource_arns=[resource]
-        )
-
     def _table(self) -> Table:
         table = Table(self, "Deliveries", time_to_live="expires")
         table.add_global_secondary_index(
@@ -143,19 +136,16 @@ class WebhookEntry(Construct):
         return table
 
     def _behind_alarm(self) -> None:
-        logs.MetricFilter(
+        alarm_on_log(
             self,
             "OldestOwed",
             log_group=self.relay.log_group,
-            filter_pattern=logs.FilterPattern.exists("$.oldest_seconds"),
-            metric_namespace="Offload",
-            metric_name=f"OldestOwedWebhook-{Environment.of(self).name}",
-            metric_value="$.oldest_seconds",
-        ).metric(statistic="Maximum", period=Duration.minutes(1)).create_alarm(
-            self,
-            "BehindAlarm",
-            alarm_description="The bus does not take webhooks' events: offload webhooks providers",
+            pattern=logs.FilterPattern.exists("$.oldest_seconds"),
+            metric="OldestOwedWebhook",
+            value="$.oldest_seconds",
+            alarm="BehindAlarm",
+            says="The bus does not take webhooks' events: offload webhooks providers",
             threshold=_BEHIND.to_seconds(),
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            within=Duration.minutes(1),
+            statistic="Maximum",
         )

@@ -16,6 +16,7 @@ from offload.contracts.webhooks.scheme import Provider
 from offload.contracts.webhooks.stored_secret import secret_variable
 from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.event_bus import EventBus
+from stacks.constructs.log_alarm import alarm_on_log
 from stacks.constructs.webhook_entry import WebhookEntry
 from stacks.environment import Environment
 
@@ -109,20 +110,14 @@ class WebhookReceiver(Construct):
     def _alarm(
         self, name: str, pattern: logs.IFilterPattern, says: str, *, threshold: int, within: Duration
     ) -> cloudwatch.Alarm:
-        metric = logs.MetricFilter(
+        return alarm_on_log(
             self,
             name,
             log_group=self.entry.receiver.log_group,
-            filter_pattern=pattern,
-            metric_namespace="Offload",
-            metric_name=f"Webhooks{name}-{self.provider.name}-{Environment.of(self).name}",
-            metric_value="1",
-        ).metric(statistic="Sum", period=within)
-        return metric.create_alarm(
-            self,
-            f"{name}Alarm",
-            alarm_description=says,
+            pattern=pattern,
+            metric=f"Webhooks{name}-{self.provider.name}",
+            says=says,
             threshold=threshold,
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            within=within,
+            statistic="Sum",
         )

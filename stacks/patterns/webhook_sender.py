@@ -25,6 +25,7 @@ from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.http_stage import logged_stage
+from stacks.constructs.log_alarm import alarm_on_log
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
 from stacks.constructs.work_queue import DeadLetterQueue, WorkQueue
@@ -99,7 +100,9 @@ class WebhookSender(Construct):
             memory_mb=512,
             environment={**self.variables, **outside, **bus.publish.variables},
         )
-        self._allow(self.sender, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem")
+        self.table.allow_exactly(
+            self.sender.role, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"
+        )
         bus.publish.grant(self.sender.role)
         for lane in (self.well, self.trouble):
             self.sender.function.add_event_source(
@@ -113,7 +116,8 @@ class WebhookSender(Construct):
         self.timekeeper = PythonFunction(
             self, "Timekeeper", source="delivery_timekeeper", timeout=Duration.seconds(50), environment=self.variables
         )
-        self._allow(self.timekeeper, "GetItem", "BatchGetItem", "Query", indexes=("wake",))
+        self.table.allow_exactly(self.timekeeper.role, "GetItem", "BatchGetItem", "Query")
+        self.table.allow_query(self.timekeeper.role, "wake")
         self.api_function = PythonFunction(
             self,
             "Api",
@@ -127,16 +131,10 @@ class WebhookSender(Construct):
                 "OFFLOAD_SENDING_DESTINATIONS": ",".join(environment.sending.destinations),
             },
         )
-        self._allow(
-            self.api_function,
-            "GetItem",
-            "BatchGetItem",
-            "Query",
-            "PutItem",
-            "UpdateItem",
-            "DeleteItem",
-            indexes=("listed", "events"),
+        self.table.allow_exactly(
+            self.api_function.role, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"
         )
+        self.table.allow_query(self.api_function.role, "listed", "events")
         for function in (self.sender, self.timekeeper, self.api_function):
             self._send_tokens(function.role)
         for function in (self.sender, self.api_function):
@@ -163,7 +161,7 @@ class WebhookSender(Construct):
         return Access(self._grant_owing, self.variables)
 
     def _grant_owing(self, grantee: iam.IGrantable) -> None:
-        self._grant(grantee, "GetItem", "BatchGetItem", "Query", "PutItem")
+        self.table.allow_exactly(grantee, "GetItem", "BatchGetItem", "Query", "PutItem")
         self._send_tokens(grantee)
 
     @property
@@ -172,24 +170,9 @@ class WebhookSender(Construct):
         return Access(self._grant_sending_again, self.variables)
 
     def _grant_sending_again(self, grantee: iam.IGrantable) -> None:
-        self._grant(grantee, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", indexes=("listed", "events"))
+        self.table.allow_exactly(grantee, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem")
+        self.table.allow_query(grantee, "listed", "events")
         self._send_tokens(grantee)
-
-    def _allow(self, function: PythonFunction, *actions: str, indexes: Sequence[str] = ()) -> None:
-        self._grant(function.role, *actions, indexes=indexes)
-
-    def _grant(self, grantee: iam.IGrantable, *actions: str, indexes: Sequence[str] = ()) -> None:
-        # Not by the table's own grants: those name `index/*` where there is an index.
-        arn = self.table.table_arn
-        iam.Grant.add_to_principal(
-            grantee=grantee, actions=[f"dynamodb:{action}" for action in actions], resource_arns=[arn]
-        )
-        if indexes:
-            iam.Grant.add_to_principal(
-                grantee=grantee,
-                actions=["dynamodb:Query"],
-                resource_arns=[f"{arn}/index/{name}" for name in indexes],
-            )
 
     def _send_tokens(self, grantee: iam.IGrantable) -> None:
         for lane in (self.well, self.trouble):
@@ -308,19 +291,15 @@ class WebhookSender(Construct):
         threshold: float = 1,
         statistic: str = "Sum",
     ) -> None:
-        logs.MetricFilter(
+        alarm_on_log(
             self,
             name,
             log_group=function.log_group,
-            filter_pattern=pattern,
-            metric_namespace="Offload",
-            metric_name=f"Deliveries{name}-{Environment.of(self).name}",
-            metric_value=value,
-        ).metric(statistic=statistic, period=Duration.minutes(5)).create_alarm(
-            self,
-            f"{name}Alarm",
-            alarm_description=says,
+            pattern=pattern,
+            metric=f"Deliveries{name}",
+            value=value,
+            says=says,
             threshold=threshold,
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            within=Duration.minutes(5),
+            statistic=statistic,
         )

@@ -1,0 +1,58 @@
+"""An alarm on what a function's log says."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from stacks.environment import Environment
+
+_AT_LEAST = cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
+
+
+def alarm_on_log(
+    scope: Construct,
+    name: str,
+    *,
+    log_group: logs.LogGroup,
+    pattern: logs.IFilterPattern,
+    metric: str,
+    says: str,
+    threshold: float,
+    within: Duration,
+    statistic: str,
+    value: str = "1",
+    alarm: str | None = None,
+    periods: int = 1,
+    comparison: cloudwatch.ComparisonOperator = _AT_LEAST,
+) -> cloudwatch.Alarm:
+    """Makes a metric of the lines that fit a pattern, and an alarm on it.
+
+    `name` is the metric filter's id, `alarm` the alarm's (`name` and `Alarm`). The metric is called `metric` and the
+    environment's name; its `value` is 1 a line, or a field of the line (`$.oldest_seconds`). The alarm goes off when
+    the `statistic` of it reaches `threshold`, or compares otherwise, in each of so many `periods` of `within`; no line
+    is no trouble. `says` is for who is woken.
+    """
+    return (
+        logs.MetricFilter(
+            scope,
+            name,
+            log_group=log_group,
+            filter_pattern=pattern,
+            metric_namespace="Offload",
+            metric_name=f"{metric}-{Environment.of(scope).name}",
+            metric_value=value,
+        )
+        .metric(statistic=statistic, period=within)
+        .create_alarm(
+            scope,
+            alarm or f"{name}Alarm",
+            alarm_description=says,
+            threshold=threshold,
+            comparison_operator=comparison,
+            evaluation_periods=periods,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+    )
