@@ -114,8 +114,9 @@ class SendingBench:
         self.subscriptions = Subscriptions(self.table, self.clock)
         self.deliveries = Deliveries(self.table, self.policy, self.clock)
         self.tokens = QueueTokens(self.well, self.trouble)
+        self.destinations: set[str] = set()
         self.subscribing = Subscribing(
-            self.subscriptions, self.vault, LOOPBACK, self.policy, self.clock, destinations=()
+            self.subscriptions, self.vault, LOOPBACK, self.policy, self.clock, destinations=self.destinations
         )
         self.transport = self.new_transport()
         self.sender = self.new_sender()

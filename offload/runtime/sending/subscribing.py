@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
@@ -38,7 +38,7 @@ from offload.runtime.sending.refusals import (
     TooManySecrets,
 )
 from offload.runtime.sending.subscriptions import Subscriptions
-from offload.runtime.sending.transport import is_arn
+from offload.runtime.sending.transport import MOST_HEADERS_OF_A_QUEUE, is_arn, is_queue
 from offload.runtime.sending.vault import Vault
 
 # What the connection, the message's framing and the signature say is not a subscription's to change.
@@ -50,7 +50,7 @@ _NOT_OWN: Final = re.compile(
 
 
 class Subscribing:
-    """Creates and changes subscriptions. `destinations` are patterns of ARNs that may be sent to (`*` at the end)."""
+    """Creates and changes subscriptions. `destinations` are the ARNs that may be sent to."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Subscribing:
         policy: Policy,
         now: Callable[[], datetime],
         *,
-        destinations: Sequence[str],
+        destinations: Collection[str],
         resolve: Resolve = addresses_of,
     ) -> None:
         self._subscriptions = subscriptions
@@ -76,7 +76,8 @@ class Subscribing:
 
         Raises a Refusal for what cannot be, and nothing is kept then.
         """
-        self._check(wish.url, wish.types, wish.filter, wish.headers)
+        self._check(wish.url, wish.types, wish.filter)
+        _check_headers(wish.url, wish.headers)
         now = self._now()
         try:
             secret = vaults.brought(wish.secret) if wish.secret else vaults.new_secret()
@@ -119,8 +120,12 @@ class Subscribing:
             _or(wanted.url, record.url),
             _or(wanted.types, record.types),
             record.filter if isinstance(wanted.filter, UnsetType) else wanted.filter,
-            {} if isinstance(wanted.headers, UnsetType) else wanted.headers,
             changed_url=wanted.url is not UNSET,
+        )
+        _check_headers(
+            _or(wanted.url, record.url),
+            # The values of those that stay are sealed, and were checked when they came.
+            dict.fromkeys(record.header_names, "sealed") if isinstance(wanted.headers, UnsetType) else wanted.headers,
         )
 
         def changed(before: Record) -> Record:
@@ -195,7 +200,6 @@ class Subscribing:
         url: str,
         types: Sequence[str],
         wanted: filters.Filter | None,
-        headers: dict[str, str],
         *,
         changed_url: bool = True,
     ) -> None:
@@ -211,15 +215,12 @@ class Subscribing:
                 filters.check(wanted)
             except filters.BadFilter as error:
                 raise BadFilter(str(error)) from error
-        for name in headers:
-            if _NOT_OWN.fullmatch(name):
-                raise BadHeader(f"headers: '{name}' is not the subscription's to set")
 
     def _check_url(self, url: str) -> None:
         if url.startswith("arn:"):
             if not is_arn(url):
                 raise BadUrl(f"url: '{url}' is no ARN of an SQS queue or an EventBridge bus")
-            if not any(_allows(pattern, url) for pattern in self._destinations):
+            if url not in self._destinations:
                 raise BadUrl(
                     f"url: '{url}' is not among this environment's destinations: [sending] destinations in its file"
                 )
@@ -233,8 +234,18 @@ class Subscribing:
             raise BadUrl(f"url: the name '{target.host}' cannot be resolved ({error}): is it spelled right?") from error
 
 
-def _allows(pattern: str, arn: str) -> bool:
-    return arn.startswith(pattern[:-1]) if pattern.endswith("*") else arn == pattern
+def _check_headers(url: str, headers: Mapping[str, str]) -> None:
+    for name in headers:
+        if _NOT_OWN.fullmatch(name):
+            raise BadHeader(f"headers: '{name}' is not the subscription's to set")
+    if not headers or not is_arn(url):
+        return
+    if not is_queue(url):
+        raise BadHeader("headers: an event bus has no place for them: leave them out")
+    if len(headers) > MOST_HEADERS_OF_A_QUEUE:
+        raise BadHeader(f"headers: a queue's message has room for {MOST_HEADERS_OF_A_QUEUE} of one's own")
+    if empty := next((name for name, value in headers.items() if not value), None):
+        raise BadHeader(f"headers: '{empty}' is empty, which a queue's message does not take")
 
 
 def _or(value: Any, otherwise: Any) -> Any:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final
 
 import botocore.session
@@ -28,6 +29,10 @@ from offload.runtime.http.guard import AddressRefused, Guard
 from offload.runtime.sending.items import Entry
 
 USER_AGENT: Final = "Offload"
+
+MOST_HEADERS_OF_A_QUEUE: Final = 7
+"""A subscription's own headers that fit beside Standard Webhooks' three: a message of SQS has at most ten attributes
+(docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html, 2026-11-27)."""
 
 # As many as an invocation may have under way: ten endpoints, each with its largest window.
 _CONNECTIONS: Final = 240
@@ -48,6 +53,11 @@ def is_arn(url: str) -> bool:
     """Whether a subscription's address is the ARN of a queue or a bus."""
     match = _ARN.fullmatch(url)
     return match is not None and (match["service"] == "events") == match["name"].startswith("event-bus/")
+
+
+def is_queue(arn: str) -> bool:
+    """Whether the ARN is a queue's."""
+    return arn.split(":")[2] == "sqs"
 
 
 class Transport:
@@ -150,7 +160,7 @@ class Transport:
             url = client.get_queue_url(QueueName=match["name"], QueueOwnerAWSAccountId=match["account"])["QueueUrl"]
             attributes = {name: {"DataType": "String", "StringValue": value} for name, value in headers.items()}
             answer = client.send_message(
-                QueueUrl=url, MessageBody=body.decode(), MessageAttributes=dict(list(attributes.items())[:10])
+                QueueUrl=url, MessageBody=body.decode(), MessageAttributes=attributes, **_place(match["name"], entry)
             )
         else:
             detail = {**json.loads(body), "delivery": entry.delivery}
@@ -186,6 +196,14 @@ class _Answer:
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     kept: bytes = b""
+
+
+def _place(queue: str, entry: Entry) -> dict[str, str]:
+    """What a FIFO queue wants to know: what is in one order, and what is the same. Sent again on request is not."""
+    if not queue.endswith(".fifo"):
+        return {}
+    subject = sha256(entry.subject.encode()).hexdigest() if entry.subject else entry.delivery
+    return {"MessageGroupId": subject, "MessageDeduplicationId": f"{entry.delivery}-{entry.base}"}
 
 
 async def _read(response: httpcore.Response, answer: _Answer) -> None:
