@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from offload.operate.aws import LOCAL, Aws
 from offload.operate.embedded import PROJECT, STATE_VARIABLE
 from offload.operate.embedded.deploy import synthesize
 from offload.operate.embedded.process import EmbeddedAws, free_port
@@ -47,31 +50,90 @@ def run_offload(arguments: Sequence[str], state: Path) -> subprocess.CompletedPr
 
 
 @pytest.fixture(scope="session")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all processes of this run."""
+    base = tmp_path_factory.getbasetemp()
+    # pytest-xdist gives each of them a folder in a common one.
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def assembly(shared: Path) -> Path:
     """The environment `local`, synthesized once."""
-    folder = tmp_path_factory.mktemp("assembly") / "cdk.out"
-    synthesize(folder)
+    with made_once(shared / "assembly") as folder:
+        if folder is not None:
+            synthesize(folder / "cdk.out")
+    return shared / "assembly" / "cdk.out"
+
+
+@pytest.fixture(scope="session")
+def brought_up(shared: Path, assembly: Path) -> Path:
+    """The folder of an embedded AWS, stopped, to which the app was deployed once."""
+    return bring_up_once(shared / "brought-up", assembly)
+
+
+@pytest.fixture(scope="session")
+def brought_up_with_iam(shared: Path, assembly: Path) -> Path:
+    """The same, deployed over TLS and with IAM enforced."""
+    if shutil.which("openssl", path="/usr/bin:/bin") is None:
+        pytest.skip("the emulator makes its certificate with openssl, which is not installed")
+    return bring_up_once(shared / "brought-up-with-iam", assembly, auth=True)
+
+
+def bring_up_once(folder: Path, assembly: Path, *, auth: bool = False) -> Path:
+    """Deploys an assembly to an embedded AWS in the folder unless that is done, and stops it, its state written."""
+    with made_once(folder) as new:
+        if new is not None:
+            embedded = EmbeddedAws(new, port=free_port(), auth=auth)
+            try:
+                bring_up(embedded, assembly=assembly)
+            finally:
+                stopped = embedded.stop()
+            assert stopped is not None
+            assert stopped.clean, "the embedded AWS did not write its state: nothing to copy"
     return folder
 
 
+@contextmanager
+def made_once(folder: Path) -> Iterator[Path | None]:
+    """Gives the folder to the first process that asks for it, to fill it, and None to those that waited meanwhile."""
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            yield None
+            return
+        draft = folder.with_suffix(".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        yield draft
+        draft.rename(folder)
+
+
 @pytest.fixture(scope="session")
-def deployed(tmp_path_factory: pytest.TempPathFactory, assembly: Path) -> Iterator[Copy]:
+def deployed(tmp_path_factory: pytest.TempPathFactory, brought_up: Path) -> Iterator[Copy]:
     """The app on an embedded AWS, shared by the tests of a session."""
-    yield from a_copy(tmp_path_factory.mktemp("embedded"), assembly)
+    yield from a_copy(tmp_path_factory.mktemp("embedded"), brought_up)
 
 
 @pytest.fixture(scope="session")
-def deployed_with_iam(tmp_path_factory: pytest.TempPathFactory, assembly: Path) -> Iterator[Copy]:
+def deployed_with_iam(tmp_path_factory: pytest.TempPathFactory, brought_up_with_iam: Path) -> Iterator[Copy]:
     """The app on an embedded AWS that speaks TLS and enforces every function's role."""
-    yield from a_copy(tmp_path_factory.mktemp("embedded-iam"), assembly, auth=True)
+    yield from a_copy(tmp_path_factory.mktemp("embedded-iam"), brought_up_with_iam, auth=True)
 
 
-def a_copy(root: Path, assembly: Path, *, auth: bool = False, persist: bool = False) -> Iterator[Copy]:
-    """Brings up a copy from an assembly, hands it over, and stops it with all of its workers whatever happens."""
-    if auth and shutil.which("openssl", path="/usr/bin:/bin") is None:
-        pytest.skip("the emulator makes its certificate with openssl, which is not installed")
-    embedded = EmbeddedAws(root, port=free_port(), auth=auth, persist=persist)
+@pytest.fixture
+def copy(tmp_path: Path, brought_up: Path) -> Iterator[Copy]:
+    """The app on an embedded AWS of this test's own, with empty tables."""
+    yield from a_copy(tmp_path / "embedded", brought_up)
+
+
+def a_copy(root: Path, brought_up: Path, *, auth: bool = False) -> Iterator[Copy]:
+    """Starts an embedded AWS with a copy of what was brought up, and stops it with all of its workers in the end."""
+    shutil.copytree(brought_up, root, symlinks=True, dirs_exist_ok=True)
+    embedded = EmbeddedAws(root, port=free_port(), auth=auth)
     try:
-        yield Copy(embedded, bring_up(embedded, assembly=assembly))
+        instance = embedded.start()
+        embedded.await_durable_runner(instance)
+        yield Copy(embedded, Deployment(Aws(LOCAL, instance)))
     finally:
         embedded.stop()

@@ -55,9 +55,9 @@ class Signed(AuthBase):
 
 
 @pytest.fixture(scope="module")
-def fuzzed(tmp_path_factory: pytest.TempPathFactory, assembly: Path) -> Iterator[Copy]:
+def fuzzed(tmp_path_factory: pytest.TempPathFactory, brought_up: Path) -> Iterator[Copy]:
     """The app on an embedded AWS of these tests' own: the jobs that they start are in nobody's way."""
-    yield from a_copy(tmp_path_factory.mktemp("fuzzed"), assembly)
+    yield from a_copy(tmp_path_factory.mktemp("fuzzed"), brought_up)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -27,16 +26,10 @@ from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, ORDER_IMPORT, SALES_R
 from offload.operate.jobs import jobs_of
 from offload.operate.jobs_audit import JobAccount, draw_up
 from offload.shop.orders import SHIPPED_DAY
-from tests.local.conftest import Copy, a_copy
+from tests.local.conftest import Copy
 from tests.local.test_order_events import settled, until, workers_killed_all_along
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
-
-
-@pytest.fixture
-def copy(tmp_path: Path, assembly: Path) -> Iterator[Copy]:
-    """The app on an embedded AWS of this test's own."""
-    yield from a_copy(tmp_path / "embedded", assembly)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +19,11 @@ from offload.contracts.jobs.shop import ORDER_IMPORT, Imported, OrdersFile
 from offload.operate.embedded.up import bring_up
 from offload.operate.jobs import jobs_of
 from offload.shop.orders import SHIPPED_DAY
-from tests.local.conftest import Copy, a_copy
+from tests.local.conftest import Copy
 from tests.local.test_order_events import expected, settled, until
 from tests.month import MONTH
 
+WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 DAYS: Final = 8
 """The shipped day's orders, so often under new numbers: 24,864 rows, 13 chunks."""
 KILLS: Final = 5
@@ -31,16 +31,10 @@ INVOICES_OF_A_CHUNK: Final = 150
 """At the most, of 2,000 rows in both files."""
 
 
-@pytest.fixture
-def copy(tmp_path: Path, assembly: Path) -> Iterator[Copy]:
-    """The app on an embedded AWS of this test's own, which keeps its state through a stop."""
-    yield from a_copy(tmp_path / "embedded", assembly, persist=True)
-
-
 @pytest.fixture(scope="session")
 def orders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """December 2010 where it is there, otherwise a day of it again and again."""
-    if MONTH.exists():
+    """December 2010 where it is there and the whole is asked for, otherwise a day of it again and again."""
+    if WHOLE and MONTH.exists():
         return MONTH
     file = tmp_path_factory.mktemp("orders") / "days.csv.gz"
     with gzip.open(SHIPPED_DAY, "rt", encoding="utf-8", newline="") as day:

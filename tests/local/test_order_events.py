@@ -34,15 +34,9 @@ WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 
 
 @pytest.fixture
-def copy(tmp_path: Path, assembly: Path) -> Iterator[Copy]:
-    """The app on an embedded AWS of this test's own, with empty tables."""
-    yield from a_copy(tmp_path / "embedded", assembly)
-
-
-@pytest.fixture
-def copy_with_iam(tmp_path: Path, assembly: Path) -> Iterator[Copy]:
+def copy_with_iam(tmp_path: Path, brought_up_with_iam: Path) -> Iterator[Copy]:
     """The same over TLS and with IAM enforced, so that every call needs its role's permission."""
-    yield from a_copy(tmp_path / "embedded", assembly, auth=True)
+    yield from a_copy(tmp_path / "embedded", brought_up_with_iam, auth=True)
 
 
 @pytest.fixture
