@@ -8,15 +8,16 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
 
 from offload.client.publisher import Publisher
 from offload.contracts.stock import StockLow
-from tests.local.conftest import Copy, a_copy
+from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers
 from tests.local.test_order_events import workers_killed_all_along
+from tests.misbehaving_certificates import Tls
 from tests.misbehaving_server import (
     Answer,
     Gone,
@@ -60,18 +61,16 @@ SCRIPTS: Final[tuple[list[Step], ...]] = (
     [Answer(503), Answer(404), Answer(301)],
     [Answer(200, after=3.0)],
 )
+# Whoever connects meets a certificate that is none, until its owner changes the address.
+BAD_TLS: Final[dict[str, Tls]] = {"p34": "expired", "p35": "wrong-host", "p36": "self-signed"}
+# Ports that bear two connections: what comes beyond is refused, reset, or let in and left alone.
+NARROW: Final[dict[str, Literal["refuse", "reset", "backlog"]]] = {"p37": "refuse", "p38": "reset", "p39": "backlog"}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MisbehavingServer]:
     with MisbehavingServer() as running:
         yield running
-
-
-@pytest.fixture
-def copy(tmp_path: Any, assembly: Any) -> Iterator[Copy]:
-    """The app on an embedded AWS of this test's own."""
-    yield from a_copy(tmp_path / "embedded", assembly)
 
 
 def low(product: str, number: int) -> Any:
@@ -99,7 +98,9 @@ def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both
     ids: dict[str, str] = {}
     for name, (steps, then) in scripts.items():
         server.script(name, steps, then=then)
-        wish = subscribers.subscribe(server.url(name), ["stock.low"], filter={"product": [name]})
+        url = server.own_port(name, limit=2, over=NARROW[name]) if name in NARROW else server.url(name)
+        url = server.url(name, tls=BAD_TLS[name]) if name in BAD_TLS else url
+        wish = subscribers.subscribe(url, ["stock.low"], filter={"product": [name]})
         ids[wish["subscription"]["id"]] = name
     publisher = Publisher(copy.deployment.bus, events=copy.deployment.aws.events)
     with workers_killed_all_along(copy, every=1.0, seed=6) as killed:
@@ -109,6 +110,9 @@ def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both
         killing_ends = time.monotonic() + (120 if WHOLE else 8)
         subscribers.until(lambda: time.monotonic() > killing_ends, "the killing to end")
     assert len(killed) >= 5
+    for subscription, name in ids.items():
+        if name in BAD_TLS:
+            give_good_address(subscribers, server, subscription, name)
     gone = next(name for name, endpoint in ids.items() if endpoint == "p49")
 
     def open_ones() -> int:
@@ -129,6 +133,20 @@ def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both
     agree(server, ids, deliveries)
     account = json.loads(copy.offload("audit", "--json").stdout)
     assert account["adds_up"], account
+
+
+def give_good_address(subscribers: Subscribers, server: MisbehavingServer, subscription: str, name: str) -> None:
+    """Waits until the endpoint's bad certificate was met, sees what was kept of that, and changes the address."""
+
+    def tried() -> list[dict[str, Any]]:
+        waiting = subscribers.deliveries(f"&subscription={subscription}&state=waiting")
+        return [each for each in waiting if each.get("error")]
+
+    subscribers.until(lambda: bool(tried()), f"an attempt at {name}")
+    assert "certificate" in tried()[0]["error"].lower()
+    assert server.failed_handshakes(BAD_TLS[name]) > 0
+    assert not server.received(name)
+    assert subscribers.call("PATCH", f"/subscriptions/{subscription}", {"url": server.url(name)})[0] == 200
 
 
 def agree(server: MisbehavingServer, ids: dict[str, str], deliveries: list[dict[str, Any]]) -> None:
