@@ -7,6 +7,10 @@ from typing import Annotated, Final
 
 import msgspec
 
+CREDENTIALS_NOT_SET: Final = "unset"
+"""The key that is in a third party's secret until a person puts the credentials there."""
+
+_VARIABLE: Final = "OFFLOAD_CALLS_"
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # One in a quarter of an hour, as long as a function lives; a hundred times what the shared rate was tested at.
 _SLOWEST: Final = 0.001
@@ -43,4 +47,11 @@ def is_name(third_party: str) -> bool:
 
 def variable_of(third_party: str) -> str:
     """The variable with the CallSettings of a third party (`exchange-rates`) as JSON."""
-    return f"OFFLOAD_CALLS_{third_party.upper().replace('-', '_')}"
+    return _VARIABLE + third_party.upper().replace("-", "_")
+
+
+def third_party_of(variable: str) -> str | None:
+    """The third party whose CallSettings are in a variable; None for a variable of something else."""
+    if not variable.startswith(_VARIABLE):
+        return None
+    return variable.removeprefix(_VARIABLE).lower().replace("_", "-")

@@ -21,6 +21,7 @@ SUB_COMMANDS: dict[str, str] = {
     "jobs": "offload.operate.jobs_commands",
     "change-log": "offload.operate.change_log_commands",
     "rates": "offload.operate.rates_commands",
+    "integrations": "offload.operate.integrations_commands",
     "webhooks": "offload.operate.webhooks_commands",
     "subscriptions": "offload.operate.subscriptions_commands",
     "deliveries": "offload.operate.deliveries_commands",

@@ -6,9 +6,12 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
+
+from offload.operate.failure import Failure
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +20,8 @@ EnvironmentOption: TypeAlias = Annotated[
     str, typer.Option("--environment", "-e", help="The environment: local, or one that is deployed to AWS.")
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+_STDIN = "-"
 
 
 def console() -> Console:
@@ -52,3 +57,21 @@ def print_facts(facts: dict[str, object]) -> None:
 def utc(moment: datetime | None) -> str:
     """A moment for people, to the second; empty for None."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}" if moment else ""
+
+
+def read_text(file: str, option: str) -> str:
+    """The text of a file that an option names, or of stdin (`-`); raises Failure when there is none."""
+    try:
+        return read_bytes(file, option).decode()
+    except UnicodeDecodeError:
+        raise Failure(f"{option}: {file} is not UTF-8 text") from None
+
+
+def read_bytes(file: str, option: str) -> bytes:
+    """The content of a file that an option names, or of stdin (`-`); raises Failure when it cannot be read."""
+    if file == _STDIN:
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise Failure(f"{option}: {file}: {error.strerror or error}") from error

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from offload.operate.failure import Failure
-from offload.operate.options import EnvironmentOption, JsonOption, console, print_columns, print_json
+from offload.operate.options import (
+    EnvironmentOption,
+    JsonOption,
+    console,
+    print_columns,
+    print_json,
+    read_bytes,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from offload.operate.resources import Deployment
@@ -24,7 +31,6 @@ ProviderArgument: TypeAlias = Annotated[
 ]
 
 _SHOWN = 20
-_STDIN = "-"
 # offload/runtime/webhooks/secret_cache.py: how long functions use what they have read.
 _RETIRED = "is retired: warm functions forget it within 30 s, or 15 minutes while Secrets Manager does not answer"
 
@@ -125,7 +131,7 @@ def rotate(
     from offload.operate import webhook_secrets
 
     kept = _overlap(overlap, revoke=revoke)
-    given = None if secret_file is None else _read(secret_file, "--secret-file").rstrip("\r\n")
+    given = None if secret_file is None else read_text(secret_file, "--secret-file").rstrip("\r\n")
     deployment = _deployment(environment)
     done = webhook_secrets.rotate(deployment, provider, overlap=kept, given=given, revoke=revoke)
     old = [{"key_id": key_id, "until": _time(until)} for key_id, until in done.old]
@@ -160,7 +166,7 @@ def send(
     """Sign and send a webhook as the provider would; exit code 1 when it is not answered 2xx."""
     from offload.operate import webhook_sending
 
-    body = None if payload is None else _read_bytes(payload, "--payload")
+    body = None if payload is None else read_bytes(payload, "--payload")
     done = webhook_sending.send(_deployment(environment), provider, event=event, payload=body, endpoint=endpoint)
     if as_json:
         print_json(vars(done))
@@ -193,7 +199,7 @@ def missing(
     """Compare a sender's list of deliveries with what we have; exit code 1 when one is missing."""
     from offload.operate import webhooks
 
-    listed = webhooks.read_listed(_read(deliveries, "--deliveries"))
+    listed = webhooks.read_listed(read_text(deliveries, "--deliveries"))
     deployment = _deployment(environment)
     found = webhooks.missing(deployment, provider, listed)
     how = webhooks.provider_of(deployment, provider).sent_again
@@ -223,22 +229,6 @@ def _overlap(text: str | None, *, revoke: bool) -> timedelta:
     if revoke and text is not None and duration(text):
         raise Failure(f"--revoke retires the old secrets at once, --overlap {text} keeps them: give one of the two")
     return duration("0s" if revoke else text or "24h")
-
-
-def _read(file: str, option: str) -> str:
-    try:
-        return _read_bytes(file, option).decode()
-    except UnicodeDecodeError:
-        raise Failure(f"{option}: {file} is not UTF-8 text") from None
-
-
-def _read_bytes(file: str, option: str) -> bytes:
-    if file == _STDIN:
-        return sys.stdin.buffer.read()
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise Failure(f"{option}: {file}: {error.strerror or error}") from error
 
 
 # -- printing

@@ -11,7 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from offload.contracts.calls import CallSettings, is_name, variable_of
+from offload.contracts.calls import CREDENTIALS_NOT_SET, CallSettings, is_name, variable_of
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.table import Table
@@ -20,7 +20,6 @@ from stacks.environment import Environment
 _TABLE_ID: Final = "Calls"
 # CloudFormation generates a secret anew when what generates it changes: both stay as they are.
 _NO_CREDENTIALS: Final = "{}"
-_GENERATED: Final = "unset"
 
 
 class UnusableIntegration(Exception):
@@ -95,9 +94,9 @@ class Integration(Construct):
         made = secretsmanager.Secret(
             self,
             "Secret",
-            description=f"The credentials for {third_party}, put in by a person: aws secretsmanager put-secret-value",
+            description=f"The credentials for {third_party}, put in by: offload integrations credentials {third_party}",
             generate_secret_string=secretsmanager.SecretStringGenerator(
-                secret_string_template=_NO_CREDENTIALS, generate_string_key=_GENERATED
+                secret_string_template=_NO_CREDENTIALS, generate_string_key=CREDENTIALS_NOT_SET
             ),
             removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
         )

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,6 +129,43 @@ def test_a_job_that_fails_is_told_at_once_and_one_that_succeeds_is_not(deployed:
         until(lambda: bool(slack.received), "the message", 30)
         assert bad.id in "".join(texts(slack))
         assert good.id not in "".join(texts(slack))
+
+
+def test_an_operator_sees_third_parties_and_sets_their_credentials(
+    deployed: Copy, slack: Loopback, tmp_path: Path
+) -> None:
+    def listed(name: str) -> dict[str, Any]:
+        shown = deployed.offload("integrations", "list", "--json")
+        assert shown.returncode == 0, shown.stderr
+        return next(each for each in json.loads(shown.stdout)["third_parties"] if each["third_party"] == name)
+
+    secrets, dynamodb = deployed.deployment.aws.secrets_manager, deployed.deployment.aws.dynamodb
+    secret = deployed.deployment.one("TeamChannel", "AWS::SecretsManager::Secret").physical_id
+    # What CloudFormation generated in the beginning.
+    secrets.put_secret_value(SecretId=secret, SecretString='{"unset": "generated"}')
+    assert listed("slack")["credentials"] == "missing"
+    assert listed("ecb") | {"open_until": None} == {
+        "third_party": "ecb",
+        "per_second": 1.0,
+        "credentials": "none",
+        "circuit": "closed",
+        "open_until": None,
+        "functions": ["exchange_rates"],
+    }
+    file = tmp_path / "hook.txt"
+    file.write_text(slack.url("/services/T0/B0/token") + "\n")
+    done = deployed.offload("integrations", "credentials", "slack", "--file", str(file))
+    assert done.returncode == 0, done.stderr
+    assert secrets.get_secret_value(SecretId=secret)["SecretString"] == slack.url("/services/T0/B0/token")
+    assert listed("slack")["credentials"] == "set"
+    table, key = deployed.deployment.table("Calls"), {"pk": {"S": "breaker#slack"}}
+    dynamodb.put_item(TableName=table, Item={**key, "until": {"N": str(time.time() + 60)}})
+    assert listed("slack")["circuit"] == "open"
+    dynamodb.delete_item(TableName=table, Key=key)
+    for third_party, says in (("ecb", "needs no credentials"), ("ebc", "ecb, slack")):
+        refused = deployed.offload("integrations", "credentials", third_party, "--file", str(file))
+        assert refused.returncode == 1
+        assert says in refused.stderr
 
 
 def test_the_job_fetches_the_bank_s_day_and_the_ledger_can_be_shown_by_it(deployed: Copy) -> None:

@@ -125,11 +125,11 @@ class Breaker:
 
     def _look(self) -> None:
         try:
-            item = self._dynamodb().get_item(TableName=self._table, Key=self._key()).get("Item")
+            known = _look(self._dynamodb(), self._table, self._name)
         except (BotoCoreError, ClientError) as error:
             self._fail_open(error)
             return
-        self._learn(_read(item), LOOK_SECONDS)
+        self._learn(known, LOOK_SECONDS)
 
     def _learn(self, known: _Known, for_seconds: float) -> None:
         now = self._now()
@@ -147,7 +147,7 @@ class Breaker:
         try:
             self._dynamodb().update_item(
                 TableName=self._table,
-                Key=self._key(),
+                Key=_key_of(self._name),
                 UpdateExpression="SET #until = :until, #expires = :expires",
                 # Who counts the same failures as others does not open it a second time, nor over their probe.
                 ConditionExpression="attribute_not_exists(pk)",
@@ -168,7 +168,7 @@ class Breaker:
         try:
             self._dynamodb().update_item(
                 TableName=self._table,
-                Key=self._key(),
+                Key=_key_of(self._name),
                 UpdateExpression="SET #probe = :probe, #probe_until = :probe_until, #expires = :expires",
                 ConditionExpression=(
                     "attribute_exists(pk) AND #until <= :now"
@@ -204,7 +204,7 @@ class Breaker:
         """Writes what the probe found; False when it was no longer the probe, or the table cannot be reached."""
         request: dict[str, Any] = {
             "TableName": self._table,
-            "Key": self._key(),
+            "Key": _key_of(self._name),
             "ConditionExpression": "#probe = :probe",
             "ExpressionAttributeNames": {"#probe": "probe"},
             "ExpressionAttributeValues": {":probe": {"S": token}},
@@ -242,8 +242,19 @@ class Breaker:
             f"{self._name} has failed too often lately; nothing is sent to it until {_shown(until)}", moment
         )
 
-    def _key(self) -> dict[str, Any]:
-        return {"pk": {"S": f"breaker#{self._name}"}}
+
+def open_until(dynamodb: DynamoDBClient, table: str, name: str) -> datetime | None:
+    """Until when nothing is sent to a third party, or its probe is awaited; None while its circuit is closed."""
+    known = _look(dynamodb, table, name)
+    return datetime.fromtimestamp(max(known.until, known.probe_until), UTC) if known.is_open else None
+
+
+def _look(dynamodb: DynamoDBClient, table: str, name: str) -> _Known:
+    return _read(dynamodb.get_item(TableName=table, Key=_key_of(name)).get("Item"))
+
+
+def _key_of(name: str) -> dict[str, Any]:
+    return {"pk": {"S": f"breaker#{name}"}}
 
 
 def _read(item: Any) -> _Known:
