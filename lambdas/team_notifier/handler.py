@@ -17,7 +17,7 @@ from offload.contracts.event import Event
 from offload.runtime import aws, invocation
 from offload.runtime.consumer import Effect, transactional_consumer
 from offload.runtime.http.client import Client
-from offload.runtime.http.failures import CallFailed
+from offload.runtime.http.failures import CallFailed, CredentialsMissing
 from offload.runtime.log import Logger
 from offload.runtime.settings import Settings
 
@@ -64,6 +64,8 @@ class _Hook:
     def _read(self, *, fresh: bool) -> str | None:
         try:
             value = slack.secret(fresh=fresh).strip()
+        except CredentialsMissing:
+            return None
         except ClientError as error:
             if error.response["Error"]["Code"] != "ResourceNotFoundException":
                 raise

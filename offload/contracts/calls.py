@@ -50,6 +50,15 @@ def variable_of(third_party: str) -> str:
     return _VARIABLE + third_party.upper().replace("-", "_")
 
 
+def credentials_are_set(secret: str) -> bool:
+    """Whether a third party's secret has what a person put there, and not what CloudFormation generated."""
+    try:
+        content = msgspec.json.decode(secret)
+    except msgspec.DecodeError:
+        return True
+    return not (isinstance(content, dict) and set(content) == {CREDENTIALS_NOT_SET})
+
+
 def third_party_of(variable: str) -> str | None:
     """The third party whose CallSettings are in a variable; None for a variable of something else."""
     if not variable.startswith(_VARIABLE):

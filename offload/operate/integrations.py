@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from offload.contracts.calls import CREDENTIALS_NOT_SET, CallSettings, third_party_of
+from offload.contracts.calls import CallSettings, credentials_are_set, third_party_of
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
 from offload.runtime.http.breaker import open_until
@@ -71,8 +71,7 @@ def _agreed(deployment: Deployment) -> dict[str, tuple[CallSettings, tuple[str, 
 
 
 def _are_set(deployment: Deployment, secret: str) -> bool:
-    value = deployment.aws.secrets_manager.get_secret_value(SecretId=secret)["SecretString"]
-    return f'"{CREDENTIALS_NOT_SET}"' not in value
+    return credentials_are_set(deployment.aws.secrets_manager.get_secret_value(SecretId=secret)["SecretString"])
 
 
 def document_of(each: ThirdParty) -> dict[str, object]:

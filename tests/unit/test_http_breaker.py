@@ -18,7 +18,7 @@ from offload.contracts.egress import networks
 from offload.runtime.http.breaker import LOOK_SECONDS, Breaker, Permit
 from offload.runtime.http.client import Client
 from offload.runtime.http.connect import pool
-from offload.runtime.http.failures import CircuitOpen, NotAnswered, RateLimited
+from offload.runtime.http.failures import CircuitOpen, CredentialsMissing, NotAnswered, RateLimited
 from offload.runtime.http.guard import Guard
 from offload.runtime.http.rate import Bucket
 from tests.conftest import new_table
@@ -343,3 +343,17 @@ def test_a_client_is_made_of_its_variable_and_reads_its_secret_seldom(
     secrets.put_secret_value(SecretId=arn, SecretString="second")
     assert made.secret() == "first"
     assert made.secret(fresh=True) == "second"
+
+
+def test_credentials_that_nobody_has_put_there_are_not_sent_and_are_looked_for_again(table: str, clock: Clock) -> None:
+    secrets: SecretsManagerClient = boto3.client("secretsmanager")
+    # As CloudFormation generates it (stacks/patterns/integration.py).
+    arn = secrets.create_secret(Name=f"third-{uuid4().hex[:8]}", SecretString='{"unset":"Zx!7"}')["ARN"]
+    made = Client("third-party", Guard.from_environment({}), secret=arn, monotonic=clock)
+    with pytest.raises(CredentialsMissing, match="offload integrations credentials third-party"):
+        made.secret()
+    secrets.put_secret_value(SecretId=arn, SecretString='{"user": "shop", "token": "unset"}')
+    with pytest.raises(CredentialsMissing):
+        made.secret()
+    clock.now += 21
+    assert json.loads(made.secret())["user"] == "shop"

@@ -598,7 +598,7 @@ def test_a_message_that_slack_cannot_take_is_told_without_its_lines(notifier: No
     assert notifier.bodies()[-1]["text"] == "Stock is low: 1. C: 7 left, fewer than 100"
 
 
-@pytest.mark.parametrize("value", ["-", "", " ", "xoxb-not-a-url", '{"url": "x"}'])
+@pytest.mark.parametrize("value", ["-", "", " ", "xoxb-not-a-url", '{"url": "x"}', '{"unset":"!x"}'])
 def test_without_a_url_everything_is_kept_and_the_log_says_so_without_a_storm(notifier: Notifier, value: str) -> None:
     notifier.set_url(value or " ")
     reads: list[str] = []

@@ -22,13 +22,14 @@ from urllib.parse import urljoin
 import httpcore
 import msgspec
 
-from offload.contracts.calls import CallSettings, variable_of
+from offload.contracts.calls import CallSettings, credentials_are_set, variable_of
 from offload.runtime import aws, invocation
 from offload.runtime.http.breaker import Breaker
 from offload.runtime.http.connect import Deadline, pool
 from offload.runtime.http.failures import (
     CallFailed,
     CircuitOpen,
+    CredentialsMissing,
     NotAnswered,
     OutOfTime,
     RateLimited,
@@ -69,6 +70,8 @@ RESERVE_SECONDS: Final = 1.0
 # Most servers take 8 KiB of headers in a request; a response with 64 is broken or an attack.
 _LONGEST_HEADERS: Final = 64 * 1024
 _SECRET_SECONDS: Final = 300.0
+# Whoever puts them there waits for it; a function that is called all the time must not look each time.
+_MISSING_SECRET_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -240,14 +243,21 @@ class Client:
     def secret(self, *, fresh: bool = False) -> str:
         """The third party's credentials, of the Integration's secret; kept for 5 minutes, unless `fresh`.
 
-        Raises MissingSetting where the Integration has none, and botocore's errors.
+        Raises MissingSetting where the Integration has none, CredentialsMissing until somebody has put them there, and
+        botocore's errors.
         """
         if self._secret_arn is None:
             raise MissingSetting(f"{self._name} has no secret: write Integration(…, secret=True)")
         if fresh or self._secret is None or self._monotonic() >= self._secret[0]:
             value = aws.secrets().get_secret_value(SecretId=self._secret_arn)["SecretString"]
-            self._secret = (self._monotonic() + _SECRET_SECONDS, value)
-        return self._secret[1]
+            kept = _SECRET_SECONDS if credentials_are_set(value) else _MISSING_SECRET_SECONDS
+            self._secret = (self._monotonic() + kept, value)
+        value = self._secret[1]
+        if not credentials_are_set(value):
+            raise CredentialsMissing(
+                f"{self._name}: its credentials are missing: offload integrations credentials {self._name} --file FILE"
+            )
+        return value
 
     def _time(self) -> float:
         """Seconds that a call may take now."""

@@ -58,3 +58,7 @@ class CircuitOpen(CallFailed):
 
 class OutOfTime(CallFailed):
     """There was no time for a first attempt; nothing was sent."""
+
+
+class CredentialsMissing(CallFailed):
+    """Nobody has put the third party's credentials into its secret yet."""
