@@ -298,6 +298,20 @@ def test_a_receiver_ends_a_delivery_by_its_header(bench: SendingBench, server: M
     assert bench.subscribing.show(record.id).state is SubscriptionState.ACTIVE
 
 
+def test_a_receiver_that_refuses_each_delivery_for_good_is_asked_about_the_next_at_once(
+    bench: SendingBench, server: MisbehavingServer
+) -> None:
+    name = new_name()
+    server.script(name, then=Answer(422, headers={"webhook-retry": "no"}))
+    record = bench.subscribe(server.url(name))
+    events = [bench.owe(record) for _ in range(20)]
+    bench.work(record)
+    assert {bench.delivery(record, event).reason for event in events} == {Why.RECEIVER_SAID_NO}
+    assert len(server.received(name)) == 20
+    health = bench.subscribing.show(record.id).health
+    assert (health.failing_since, health.parked_until) == (None, None)
+
+
 def test_who_asks_to_slow_down_is_left_alone_for_so_long_with_all_that_is_owed(
     bench: SendingBench, server: MisbehavingServer
 ) -> None:

@@ -60,7 +60,10 @@ class Signal(Struct, frozen=True, kw_only=True):
 
 
 class Round(Struct, frozen=True, kw_only=True):
-    """What one round of attempts at an endpoint showed: outcomes in order, the longest time, who asked to wait."""
+    """What one round of attempts at an endpoint showed.
+
+    `outcomes` say in order whether each was answered as by an endpoint that is well, `slowest` is the longest time.
+    """
 
     outcomes: tuple[bool, ...]
     slowest: timedelta
