@@ -137,3 +137,5 @@ def a_copy(root: Path, brought_up: Path, *, auth: bool = False) -> Iterator[Copy
         yield Copy(embedded, Deployment(Aws(LOCAL, instance)))
     finally:
         embedded.stop()
+        # Its logs stay; a hundred megabytes a copy do not.
+        embedded.clear()
