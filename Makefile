@@ -11,7 +11,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain up down test test-fast check synth diff deploy bench prove lock schemas clean
+.PHONY: help toolchain up down test test-fast check check-types check-templates synth diff deploy bench prove lock schemas clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,8 +66,13 @@ test-fast: toolchain ## unit and template tests alone, without the slow ones
 check: toolchain ## ruff, mypy strict, import-linter, cfn-lint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory --jobs 2 check-types check-templates
+
+check-types: toolchain
+	@$(BIN)/mypy
+
+check-templates: toolchain
 	@$(BIN)/python -m stacks.lint
 
 synth: toolchain ## synthesize ENV=local|dev|staging|prod into cdk.out
