@@ -14,6 +14,7 @@ import pytest
 
 from offload.client.publisher import Publisher
 from offload.contracts.stock import StockLow
+from offload.operate.status import depths
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers
 from tests.local.test_order_events import workers_killed_all_along
@@ -41,6 +42,7 @@ from tests.standard_webhooks_verifiers import Verifiers, installed
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 ENDPOINTS: Final = 50
+PLANNER: Final = "WebhooksOut/Planner"
 # What the first requests to an endpoint meet; all that come later are answered.
 SCRIPTS: Final[tuple[list[Step], ...]] = (
     [Hang(20)],
@@ -122,6 +124,16 @@ def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both
     def planned() -> int:
         return sum(states(subscribers).values())
 
+    def given_up_on() -> int:
+        return next(queues.dead for queues in depths(copy.deployment) if queues.consumer == PLANNER)
+
+    # Killed with an event five times over, the planner has it as a dead letter, and an operator sends it again.
+    subscribers.until(
+        lambda: planned() + given_up_on() >= count, "every event to be planned or a dead letter", within=400
+    )
+    if given_up_on():
+        redriven = copy.offload("dead-letters", "redrive", "--consumer", PLANNER)
+        assert redriven.returncode == 0, redriven.stderr
     subscribers.until(lambda: planned() == count, "every event to be planned", within=400)
     subscribers.until(lambda: open_ones() == 0, "every delivery to end", within=900 if WHOLE else 300)
     # What waits for the one that is gone would expire in days: its owner deletes the subscription.
