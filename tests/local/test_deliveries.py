@@ -96,6 +96,8 @@ def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both
         f"p{number}": (list(SCRIPTS[number % len(SCRIPTS)]) if number < 34 else [], Answer(204))
         for number in range(ENDPOINTS - 2)
     }
+    # A worker that nobody calls keeps its connections: whoever has room for two closes them.
+    scripts |= {name: ([], Answer(204, close=True)) for name in NARROW}
     scripts |= {"p48": ([], no), "p49": ([Answer(204)], Gone())}
     ids: dict[str, str] = {}
     for name, (steps, then) in scripts.items():
@@ -174,7 +176,7 @@ def agree(server: MisbehavingServer, ids: dict[str, str], deliveries: list[dict[
         requests = came[delivery]
         assert len({each.body for each in requests}) <= 1
         # Of other steps the sender may not have had the whole answer.
-        taken = [each for each in requests if each.answered and each.step == Answer(204)]
+        taken = [each for each in requests if each.answered and each.step in (Answer(204), Answer(204, close=True))]
         # What came here and is no attempt of ours died with its sender, and the answer with it.
         lost = max(0, len(requests) - record.get("attempts", 0))
         name = ids[record["subscription"]]
