@@ -1,4 +1,4 @@
-"""The third parties that functions call: what was agreed, whether the credentials are there, whether the circuit is."""
+"""The third parties that functions call: what was agreed, whether the credentials are there and the circuit is open."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ class ThirdParty:
     credentials: bool | None
     open_until: datetime | None
     functions: tuple[str, ...]
-    secret: str | None
 
 
 def third_parties(deployment: Deployment) -> tuple[ThirdParty, ...]:
@@ -38,14 +37,13 @@ def third_parties(deployment: Deployment) -> tuple[ThirdParty, ...]:
             credentials=None if settings.secret is None else _are_set(deployment, settings.secret),
             open_until=open_until(deployment.aws.dynamodb, settings.table, name),
             functions=functions,
-            secret=settings.secret,
         )
         for name, (settings, functions) in sorted(_agreed(deployment).items())
     )
 
 
-def set_credentials(deployment: Deployment, third_party: str, value: str) -> ThirdParty:
-    """Puts a third party's credentials into its secret; raises Failure where none is wanted."""
+def set_credentials(deployment: Deployment, third_party: str, value: str) -> tuple[str, ...]:
+    """Puts a third party's credentials into its secret; returns who reads them. Raises Failure where none is wanted."""
     agreed = _agreed(deployment)
     if third_party not in agreed:
         raise Failure(f"no function calls '{third_party}': {', '.join(sorted(agreed)) or 'there is no Integration'}")
@@ -55,7 +53,7 @@ def set_credentials(deployment: Deployment, third_party: str, value: str) -> Thi
     if not value or len(value.encode()) > _LONGEST_SECRET:
         raise Failure(f"credentials are 1 to {_LONGEST_SECRET} bytes, and these are {len(value.encode())}")
     deployment.aws.secrets_manager.put_secret_value(SecretId=settings.secret, SecretString=value)
-    return ThirdParty(third_party, settings.per_second, True, None, functions, settings.secret)
+    return functions
 
 
 def _agreed(deployment: Deployment) -> dict[str, tuple[CallSettings, tuple[str, ...]]]:

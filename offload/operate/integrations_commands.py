@@ -58,7 +58,7 @@ def credentials(
     from offload.operate.integrations import set_credentials
     from offload.operate.resources import Deployment
 
-    done = set_credentials(Deployment.of(environment), third_party, read_text(file, "--file").rstrip("\r\n"))
+    functions = set_credentials(Deployment.of(environment), third_party, read_text(file, "--file").rstrip("\r\n"))
     console().print(
-        f"the credentials of {done.name} are set: {', '.join(done.functions)} read them within 5 minutes", markup=False
+        f"the credentials of {third_party} are set: {', '.join(functions)} read them within 5 minutes", markup=False
     )
