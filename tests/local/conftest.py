@@ -7,8 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,63 +49,56 @@ def run_offload(arguments: Sequence[str], state: Path) -> subprocess.CompletedPr
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of all processes of this run."""
+def folder_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run share."""
     base = tmp_path_factory.getbasetemp()
     # pytest-xdist gives each of them a folder in a common one.
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
-def assembly(shared: Path) -> Path:
+def assembly(folder_of_the_run: Path) -> Path:
     """The environment `local`, synthesized once."""
-    with made_once(shared / "assembly") as folder:
-        if folder is not None:
-            synthesize(folder / "cdk.out")
-    return shared / "assembly" / "cdk.out"
+    return made_once(folder_of_the_run / "cdk.out", synthesize)
 
 
 @pytest.fixture(scope="session")
-def brought_up(shared: Path, assembly: Path) -> Path:
+def brought_up(folder_of_the_run: Path, assembly: Path) -> Path:
     """The folder of an embedded AWS, stopped, to which the app was deployed once."""
-    return bring_up_once(shared / "brought-up", assembly)
+    return made_once(folder_of_the_run / "brought-up", lambda folder: bring_up_and_stop(folder, assembly))
 
 
 @pytest.fixture(scope="session")
-def brought_up_with_iam(shared: Path, assembly: Path) -> Path:
+def brought_up_with_iam(folder_of_the_run: Path, assembly: Path) -> Path:
     """The same, deployed over TLS and with IAM enforced."""
     if shutil.which("openssl", path="/usr/bin:/bin") is None:
         pytest.skip("the emulator makes its certificate with openssl, which is not installed")
-    return bring_up_once(shared / "brought-up-with-iam", assembly, auth=True)
+    folder = folder_of_the_run / "brought-up-with-iam"
+    return made_once(folder, lambda folder: bring_up_and_stop(folder, assembly, auth=True))
 
 
-def bring_up_once(folder: Path, assembly: Path, *, auth: bool = False) -> Path:
-    """Deploys an assembly to an embedded AWS in the folder unless that is done, and stops it, its state written."""
-    with made_once(folder) as new:
-        if new is not None:
-            embedded = EmbeddedAws(new, port=free_port(), auth=auth)
-            try:
-                bring_up(embedded, assembly=assembly)
-            finally:
-                stopped = embedded.stop()
-            assert stopped is not None
-            assert stopped.clean, "the embedded AWS did not write its state: nothing to copy"
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """The folder, made by the first process that asks for it, for which the others wait."""
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            draft = folder.with_suffix(".draft")
+            # Of a process that asked before and failed.
+            shutil.rmtree(draft, ignore_errors=True)
+            make(draft)
+            draft.rename(folder)
     return folder
 
 
-@contextmanager
-def made_once(folder: Path) -> Iterator[Path | None]:
-    """Gives the folder to the first process that asks for it, to fill it, and None to those that waited meanwhile."""
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists():
-            yield None
-            return
-        draft = folder.with_suffix(".draft")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        yield draft
-        draft.rename(folder)
+def bring_up_and_stop(folder: Path, assembly: Path, *, auth: bool = False) -> None:
+    """Deploys an assembly to an embedded AWS in the folder, and stops it, its state written."""
+    embedded = EmbeddedAws(folder, port=free_port(), auth=auth)
+    try:
+        bring_up(embedded, assembly=assembly)
+    finally:
+        stopped = embedded.stop()
+    assert stopped is not None
+    assert stopped.clean, "the embedded AWS did not write its state: nothing to copy"
 
 
 @pytest.fixture(scope="session")

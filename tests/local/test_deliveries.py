@@ -174,9 +174,9 @@ def agree(server: MisbehavingServer, ids: dict[str, str], deliveries: list[dict[
     assert set(came) <= set(ours)
     for delivery, record in ours.items():
         requests = came[delivery]
-        # Of a sender that was killed only a beginning may have come.
+        # Of a sender that was killed the headers alone may have come: of half a body the server keeps nothing.
         whole = max((each.body for each in requests), key=len, default=b"")
-        assert all(each.body == whole or (not each.answered and whole.startswith(each.body)) for each in requests)
+        assert all(each.body == whole or (not each.answered and not each.body) for each in requests)
         # Of other steps the sender may not have had the whole answer.
         taken = [each for each in requests if each.answered and each.step in (Answer(204), Answer(204, close=True))]
         # What came here and is no attempt of ours died with its sender, and the answer with it.

@@ -191,13 +191,18 @@ class SendingBench:
 
     def take_tokens(self) -> list[str]:
         """The subscriptions that tokens in the queues name; those tokens are gone then."""
-        names: list[str] = []
-        for queue in (self.well, self.trouble):
-            while messages := self.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
-                for message in messages:
-                    names.append(subscription_of(message["Body"]))
-                    self.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-        return names
+        return [subscription_of(each["Body"]) for queue in (self.well, self.trouble) for each in self.taken(queue)]
+
+    def taken(self, queue: str) -> list[Any]:
+        """What is in a queue, with all attributes; afterwards it is empty."""
+        found: list[Any] = []
+        while messages := self.sqs.receive_message(
+            QueueUrl=queue, MaxNumberOfMessages=10, MessageAttributeNames=["All"], AttributeNames=["All"]
+        ).get("Messages"):
+            found += messages
+            for message in messages:
+                self.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return found
 
     def run_until(self, until: datetime, *, step: timedelta) -> None:
         """Lets time pass in steps; at each, what is due is worked off."""

@@ -35,18 +35,6 @@ def a_queue(bench: SendingBench, name: str) -> tuple[str, str]:
     return url, arn
 
 
-def taken(bench: SendingBench, url: str) -> list[Any]:
-    """What is in a queue; afterwards it is empty."""
-    found: list[Any] = []
-    while messages := bench.sqs.receive_message(
-        QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], AttributeNames=["All"]
-    ).get("Messages"):
-        found += messages
-        for message in messages:
-            bench.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    return found
-
-
 def headers_of(message: Any) -> dict[str, str]:
     return {name: each["StringValue"] for name, each in message["MessageAttributes"].items()}
 
@@ -59,7 +47,7 @@ def test_a_queue_gets_what_an_endpoint_would_signature_and_own_headers_with_it(b
     body = json.dumps({"type": "order.placed", "data": {"customer": "Zoë"}}, ensure_ascii=False).encode()
     event = bench.owe(record, body=body)
     bench.work(record)
-    [message] = taken(bench, url)
+    [message] = bench.taken(url)
     headers = headers_of(message)
     assert message["Body"].encode() == body
     assert created.secret
@@ -77,14 +65,14 @@ def test_a_fifo_queue_keeps_the_order_of_a_subject_and_takes_what_is_sent_again(
         events.append(bench.owe(record, subject=SUBJECT))
         bench.clock.passes(seconds=1)
     bench.work(record)
-    messages = taken(bench, url)
+    messages = bench.taken(url)
     assert [json.loads(each["Body"])["id"] for each in messages] == events
     assert len({each["Attributes"]["MessageGroupId"] for each in messages}) == 1
     # Within the five minutes in which a FIFO queue drops what it had before.
     again = delivery_id(record.id, "test", events[0])
     bench.deliveries.send_again(again, ordered=True)
     bench.work(record)
-    assert [headers_of(each)["webhook-id"] for each in taken(bench, url)] == [again]
+    assert [headers_of(each)["webhook-id"] for each in bench.taken(url)] == [again]
 
 
 def test_a_bus_gets_an_event_of_the_same_source_and_type_that_names_its_delivery(bench: SendingBench) -> None:
@@ -97,7 +85,7 @@ def test_a_bus_gets_an_event_of_the_same_source_and_type_that_names_its_delivery
     record = bench.subscribe(arn)
     event = bench.owe(record)
     bench.work(record)
-    [message] = taken(bench, url)
+    [message] = bench.taken(url)
     came = json.loads(message["Body"])
     assert (came["source"], came["detail-type"]) == ("test", "thing.happened")
     assert came["detail"]["id"] == event
@@ -119,7 +107,7 @@ def test_a_queue_that_is_gone_is_a_failed_attempt_that_says_so_and_is_tried_agai
     again, _ = a_queue(bench, "not-for-long")
     bench.clock.passes(minutes=1)
     bench.work(record)
-    assert len(taken(bench, again)) == 1
+    assert len(bench.taken(again)) == 1
     assert bench.delivery(record, event).state is DeliveryState.DELIVERED
 
 
