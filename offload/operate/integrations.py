@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
@@ -19,11 +20,11 @@ _LONGEST_SECRET = 65_536
 
 @dataclass(frozen=True)
 class ThirdParty:
-    """One third party. `credentials` is None when it needs none; `open_until` is None while calls are let through."""
+    """One third party. `open_until` is None while calls are let through."""
 
     name: str
     per_second: float | None
-    credentials: bool | None
+    credentials: Literal["none", "set", "missing"]
     open_until: datetime | None
     functions: tuple[str, ...]
 
@@ -34,7 +35,7 @@ def third_parties(deployment: Deployment) -> tuple[ThirdParty, ...]:
         ThirdParty(
             name=name,
             per_second=settings.per_second,
-            credentials=None if settings.secret is None else _are_set(deployment, settings.secret),
+            credentials=_credentials(deployment, settings.secret),
             open_until=open_until(deployment.aws.dynamodb, settings.table, name),
             functions=functions,
         )
@@ -68,8 +69,11 @@ def _agreed(deployment: Deployment) -> dict[str, tuple[CallSettings, tuple[str, 
     return {name: (settings, tuple(sorted(set(callers[name])))) for name, settings in found.items()}
 
 
-def _are_set(deployment: Deployment, secret: str) -> bool:
-    return credentials_are_set(deployment.aws.secrets_manager.get_secret_value(SecretId=secret)["SecretString"])
+def _credentials(deployment: Deployment, secret: str | None) -> Literal["none", "set", "missing"]:
+    if secret is None:
+        return "none"
+    value = deployment.aws.secrets_manager.get_secret_value(SecretId=secret)["SecretString"]
+    return "set" if credentials_are_set(value) else "missing"
 
 
 def document_of(each: ThirdParty) -> dict[str, object]:
@@ -77,7 +81,7 @@ def document_of(each: ThirdParty) -> dict[str, object]:
     return {
         "third_party": each.name,
         "per_second": each.per_second,
-        "credentials": {None: "none", True: "set", False: "missing"}[each.credentials],
+        "credentials": each.credentials,
         "circuit": "closed" if each.open_until is None else "open",
         "open_until": each.open_until and each.open_until.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "functions": list(each.functions),

@@ -31,12 +31,12 @@ def list_them(environment: EnvironmentOption = "local", as_json: JsonOption = Fa
             (
                 each.name,
                 "any" if each.per_second is None else f"{each.per_second:g}",
-                str(document_of(each)["credentials"]),
+                each.credentials,
                 _circuit(each.open_until),
                 ", ".join(each.functions),
             )
         )
-    warnings = [None, *("red" if each.credentials is False or each.open_until else None for each in found)]
+    warnings = [None, *("red" if each.credentials == "missing" or each.open_until else None for each in found)]
     print_columns(rows, warnings)
 
 

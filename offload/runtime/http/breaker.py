@@ -125,7 +125,7 @@ class Breaker:
 
     def _look(self) -> None:
         try:
-            known = _look(self._dynamodb(), self._table, self._name)
+            known = _known_of(self._dynamodb(), self._table, self._name)
         except (BotoCoreError, ClientError) as error:
             self._fail_open(error)
             return
@@ -245,11 +245,11 @@ class Breaker:
 
 def open_until(dynamodb: DynamoDBClient, table: str, name: str) -> datetime | None:
     """Until when nothing is sent to a third party, or its probe is awaited; None while its circuit is closed."""
-    known = _look(dynamodb, table, name)
+    known = _known_of(dynamodb, table, name)
     return datetime.fromtimestamp(max(known.until, known.probe_until), UTC) if known.is_open else None
 
 
-def _look(dynamodb: DynamoDBClient, table: str, name: str) -> _Known:
+def _known_of(dynamodb: DynamoDBClient, table: str, name: str) -> _Known:
     return _read(dynamodb.get_item(TableName=table, Key=_key_of(name)).get("Item"))
 
 

@@ -146,7 +146,8 @@ class Client:
         self._monotonic = monotonic
         self._sleep = sleep
         self._uniform = uniform
-        self._secret: tuple[float, str] | None = None
+        # Until when it is kept; None in place of the credentials while nobody has put them there.
+        self._secret: tuple[float, str | None] | None = None
 
     @classmethod
     def from_environment(cls, name: str, *, log: Logger | None = None) -> Client:
@@ -250,14 +251,16 @@ class Client:
             raise MissingSetting(f"{self._name} has no secret: write Integration(…, secret=True)")
         if fresh or self._secret is None or self._monotonic() >= self._secret[0]:
             value = aws.secrets().get_secret_value(SecretId=self._secret_arn)["SecretString"]
-            kept = _SECRET_SECONDS if credentials_are_set(value) else _MISSING_SECRET_SECONDS
-            self._secret = (self._monotonic() + kept, value)
-        value = self._secret[1]
-        if not credentials_are_set(value):
+            if credentials_are_set(value):
+                self._secret = (self._monotonic() + _SECRET_SECONDS, value)
+            else:
+                self._secret = (self._monotonic() + _MISSING_SECRET_SECONDS, None)
+        credentials = self._secret[1]
+        if credentials is None:
             raise CredentialsMissing(
                 f"{self._name}: its credentials are missing: offload integrations credentials {self._name} --file FILE"
             )
-        return value
+        return credentials
 
     def _time(self) -> float:
         """Seconds that a call may take now."""

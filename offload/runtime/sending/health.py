@@ -62,7 +62,8 @@ class Signal(Struct, frozen=True, kw_only=True):
 class Round(Struct, frozen=True, kw_only=True):
     """What one round of attempts at an endpoint showed.
 
-    `outcomes` say in order whether each was answered as by an endpoint that is well, `slowest` is the longest time.
+    `outcomes` say in order whether each was answered as by an endpoint that is well, `slowest` is the longest time,
+    `waits_until` what it asked for.
     """
 
     outcomes: tuple[bool, ...]

@@ -35,6 +35,11 @@ class Next(Struct, frozen=True, kw_only=True):
     pause: Why | None = None
     endpoint_waits_until: datetime | None = None
 
+    @property
+    def endpoint_is_well(self) -> bool:
+        """Whether it was answered as by an endpoint that is well: taken, or refused for good, which is a decision."""
+        return self.delivered or self.given_up is Why.RECEIVER_SAID_NO
+
 
 def after(
     attempt: Attempt,

@@ -218,11 +218,7 @@ class Sender:
         ]
         await self._record(lease, outcomes, sent)
         seen = Round(
-            # Who refuses a delivery for good has decided on it, and gets the next one as before.
-            outcomes=tuple(
-                attempt.succeeded or then.given_up is Why.RECEIVER_SAID_NO
-                for attempt, then in zip(attempts, nexts, strict=True)
-            ),
+            outcomes=tuple(then.endpoint_is_well for then in nexts),
             slowest=timedelta(milliseconds=max(attempt.duration_ms for attempt in attempts)),
             waits_until=max((then.endpoint_waits_until for then in nexts if then.endpoint_waits_until), default=None),
         )

@@ -76,8 +76,7 @@ class Subscribing:
 
         Raises a Refusal for what cannot be, and nothing is kept then.
         """
-        self._check(wish.url, wish.types, wish.filter)
-        _check_headers(wish.url, wish.headers)
+        self._check(wish.url, wish.types, wish.filter, wish.headers)
         now = self._now()
         try:
             secret = vaults.brought(wish.secret) if wish.secret else vaults.new_secret()
@@ -120,12 +119,9 @@ class Subscribing:
             _or(wanted.url, record.url),
             _or(wanted.types, record.types),
             record.filter if isinstance(wanted.filter, UnsetType) else wanted.filter,
-            changed_url=wanted.url is not UNSET,
-        )
-        _check_headers(
-            _or(wanted.url, record.url),
             # The values of those that stay are sealed, and were checked when they came.
             dict.fromkeys(record.header_names, "sealed") if isinstance(wanted.headers, UnsetType) else wanted.headers,
+            changed_url=wanted.url is not UNSET,
         )
 
         def changed(before: Record) -> Record:
@@ -200,6 +196,7 @@ class Subscribing:
         url: str,
         types: Sequence[str],
         wanted: filters.Filter | None,
+        headers: Mapping[str, str],
         *,
         changed_url: bool = True,
     ) -> None:
@@ -215,6 +212,7 @@ class Subscribing:
                 filters.check(wanted)
             except filters.BadFilter as error:
                 raise BadFilter(str(error)) from error
+        _check_headers(url, headers)
 
     def _check_url(self, url: str) -> None:
         if url.startswith("arn:"):
