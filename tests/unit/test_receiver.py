@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -325,7 +325,9 @@ def test_the_command_prints_lines_of_json_and_takes_secrets_from_its_environment
 def test_the_command_ends_when_nobody_reads_any_more(more: list[str]) -> None:
     with command(*more, said_on="stderr" if more else "stdout") as running:
         running.stdout.close()
-        assert httpx.post(running.url, content=BODY, headers=signed(SECRET)).status_code == 204
+        # The command ends while it answers: the sender may get 204 or nothing, and would then send it again.
+        with suppress(httpx.TransportError):
+            httpx.post(running.url, content=BODY, headers=signed(SECRET))
         assert running.process.wait(20) == 0
         assert running.stderr.read() == ""
 
