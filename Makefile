@@ -2,7 +2,8 @@
 PYTHON ?= python3
 ENV ?=
 BIN := .venv/bin
-PARALLEL := --numprocesses 2 --dist worksteal
+# One more than the cores of a small machine: many tests wait for a queue or a timeout.
+PARALLEL := --numprocesses 3 --dist worksteal
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # jsii would otherwise greet every synth with the machine's own, maybe outdated, Node.
 export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := 1
@@ -36,18 +37,19 @@ node_modules/.ready: package.json package-lock.json .venv/.ready
 	@$(BIN)/npm ci --silent --no-audit --no-fund
 	@touch $@
 
+# Neither writes bytecode later: without it each cold start of a function would compile the emulator's packages anew.
 .offload/embedded/.ready: requirements/embedded.txt .venv/.ready
 	@echo "Installing the embedded AWS into .offload/embedded"
 	@mkdir -p .offload && rm -rf .offload/embedded
 	@$(BIN)/uv venv --quiet --python $(BIN)/python .offload/embedded
-	@$(BIN)/uv pip sync --quiet --python .offload/embedded/bin/python --require-hashes requirements/embedded.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python .offload/embedded/bin/python --require-hashes requirements/embedded.txt
 	@touch $@
 
 .offload/durable/.ready: requirements/durable.txt .venv/.ready
 	@echo "Installing the runner of durable functions into .offload/durable"
 	@mkdir -p .offload && rm -rf .offload/durable
 	@$(BIN)/uv venv --quiet --python $(BIN)/python .offload/durable
-	@$(BIN)/uv pip sync --quiet --python .offload/durable/bin/python --require-hashes requirements/durable.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python .offload/durable/bin/python --require-hashes requirements/durable.txt
 	@touch $@
 
 up: toolchain ## start the embedded AWS, deploy `local` to it, publish a day of real orders and show the ledger
@@ -56,8 +58,8 @@ up: toolchain ## start the embedded AWS, deploy `local` to it, publish a day of 
 down: ## stop the embedded AWS; its state stays in .offload
 	@if [ -x $(BIN)/offload ]; then $(BIN)/offload down; fi
 
-test: toolchain check test-fast ## everything that is not a benchmark: checks, unit, snapshots, the embedded AWS
-	@$(BIN)/python -m pytest $(PARALLEL) -m slow tests/unit tests/snapshots
+test: toolchain check ## everything that is not a benchmark: checks, unit, snapshots, the embedded AWS
+	@$(BIN)/python -m pytest $(PARALLEL) tests/unit tests/snapshots
 	@$(BIN)/python -m pytest $(PARALLEL) tests/local
 
 test-fast: toolchain ## unit and template tests alone, without the slow ones
