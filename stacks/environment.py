@@ -98,16 +98,22 @@ class Egress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Sending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Webhooks out.
 
-    `concurrency` is how many senders run at once in each of the two lanes. `destinations` are ARNs of queues and buses
-    of other accounts that subscriptions may name; they must let this account's senders in. `policy` is the promise.
+    `concurrency` is how many senders run at once in each of the two lanes, or "any", which Lambda then chooses and
+    polls idle queues less for. `destinations` are ARNs of queues and buses of other accounts that subscriptions may
+    name; they must let this account's senders in. `policy` is the promise.
     """
 
-    concurrency: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 50
+    concurrency: Annotated[int, msgspec.Meta(ge=2, le=1000)] | Literal["any"] = 50
     destinations: tuple[
         Annotated[str, msgspec.Meta(pattern=r"^arn:aws[a-z-]*:(sqs|events):[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_./-]+$")],
         ...,
     ] = ()
     policy: Policy = Policy()
+
+    @property
+    def maximum_concurrency(self) -> int | None:
+        """Of an event source mapping; None has none."""
+        return None if self.concurrency == "any" else self.concurrency
 
 
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

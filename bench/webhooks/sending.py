@@ -313,28 +313,34 @@ def ratio(found: dict[str, Any]) -> float:
     return share
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=100)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+@contextlib.contextmanager
+def embedded_aws() -> Iterator[None]:
+    """An embedded AWS that this process's clients find."""
     with tempfile.TemporaryDirectory() as folder:
         embedded = EmbeddedAws(Path(folder), port=free_port(), persist=False)
         try:
-            instance = embedded.start()
             os.environ.update(
                 {
-                    "AWS_ENDPOINT_URL": instance.endpoint,
+                    "AWS_ENDPOINT_URL": embedded.start().endpoint,
                     "AWS_ACCESS_KEY_ID": "000000000000",
                     "AWS_SECRET_ACCESS_KEY": "test",
                     "AWS_REGION": "us-east-1",
                     "AWS_DEFAULT_REGION": "us-east-1",
                 }
             )
-            found = measure(arguments.events)
+            yield
         finally:
             embedded.stop()
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=100)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with embedded_aws():
+        found = measure(arguments.events)
     if arguments.json:
         print(json.dumps(found, indent=1, default=lambda value: value.__dict__))
     else:

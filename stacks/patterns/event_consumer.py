@@ -32,7 +32,8 @@ class EventConsumer(Construct):
 
     `source` is the function's folder in lambdas/; `events` are the types it takes, none for every event of the bus.
     `grants` is what it may touch. `timeout` is for a batch of `batch_size` events; `attempts` is how often an event is
-    tried before it is a dead letter; `concurrency` how many batches run at once. `variables` are its own settings.
+    tried before it is a dead letter; `concurrency` how many batches run at once, as many as Lambda likes where it is
+    None, which a guardrail refuses unless it is acknowledged. `variables` are its own settings.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class EventConsumer(Construct):
         timeout: Duration = _TIMEOUT,
         batch_size: int = _BATCH_SIZE,
         attempts: int = _ATTEMPTS,
-        concurrency: int = _CONCURRENCY,
+        concurrency: int | None = _CONCURRENCY,
     ) -> None:
         super().__init__(scope, construct_id)
         self.dead_letter_queue = DeadLetterQueue(self, "DeadLetterQueue")

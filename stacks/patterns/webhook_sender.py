@@ -12,6 +12,7 @@ from aws_cdk import aws_apigatewayv2_integrations as integrations
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -36,6 +37,7 @@ from stacks.patterns.event_consumer import EventConsumer
 _SENDER_TIMEOUT = Duration.seconds(45)
 _TOKENS_AT_ONCE = 10
 _TOKEN_ATTEMPTS = 5
+_PLANNERS = 5
 _LATE = Duration.minutes(15)
 _GIVEN_UP = 10
 _STRING, _NUMBER = dynamodb.AttributeType.STRING, dynamodb.AttributeType.NUMBER
@@ -62,7 +64,7 @@ class WebhookSender(Construct):
     """Bus → planner → table of deliveries → tokens in two lanes → sender → the subscribers' endpoints.
 
     `events` are what third parties can subscribe to. Subscriptions are made by the API, an HTTP API signed with IAM,
-    or by `offload subscriptions`. There is no cost but of storage and alarms while nothing is sent.
+    or by `offload subscriptions`. What it costs while nothing is sent is in docs/performance.md.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class WebhookSender(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         environment = Environment.of(self)
+        maximum = environment.sending.maximum_concurrency
         self.table = self._table()
         self.sealing_key = self._sealing_key()
         self.token_dead_letters = DeadLetterQueue(self, "TokenDeadLetters")
@@ -91,6 +94,7 @@ class WebhookSender(Construct):
             events=events,
             bus=bus,
             grants=(self.owe,),
+            concurrency=maximum and _PLANNERS,
         )
         self.sender = PythonFunction(
             self,
@@ -110,9 +114,12 @@ class WebhookSender(Construct):
                     lane,
                     batch_size=_TOKENS_AT_ONCE,
                     report_batch_item_failures=True,
-                    max_concurrency=environment.sending.concurrency,
+                    max_concurrency=maximum,
                 )
             )
+        if maximum is None:
+            for function in (self.planner.function, self.sender):
+                _let_lambda_choose(function)
         self.timekeeper = PythonFunction(
             self, "Timekeeper", source="delivery_timekeeper", timeout=Duration.seconds(50), environment=self.variables
         )
@@ -303,3 +310,14 @@ class WebhookSender(Construct):
             within=Duration.minutes(5),
             statistic=statistic,
         )
+
+
+def _let_lambda_choose(function: PythonFunction) -> None:
+    for mapping in function.function.node.children:
+        if isinstance(mapping, lambda_.EventSourceMapping):
+            acknowledge(
+                mapping,
+                "offload::unbounded-concurrency",
+                "[sending] concurrency is any: at most one sender is at one endpoint, and each takes ten, so there are"
+                " no more than endpoints. Without a maximum an idle queue has two pollers in place of five.",
+            )

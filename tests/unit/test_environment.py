@@ -116,6 +116,8 @@ def test_a_path_is_no_environment(folder: Path) -> None:
         ("[bus]", "[egress]\nports = [65536]\n[bus]", ("egress.ports", "<= 65535")),
         ("[bus]", '[egress]\nports = "all"\n[bus]', ("egress.ports", "all")),
         ("[bus]", "[egress]\nports = []\n[bus]", ("egress.ports", ">= 1")),
+        ("[bus]", "[sending]\nconcurrency = 1\n[bus]", ("sending.concurrency", ">= 2")),
+        ("[bus]", '[sending]\nconcurrency = "all"\n[bus]', ("sending.concurrency", "all")),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_the_file_and_the_key(

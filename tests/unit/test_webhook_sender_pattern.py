@@ -26,13 +26,13 @@ QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
 BUS = "arn:aws:events:eu-west-1:111122223333:event-bus/orders"
 
 
-def template_of(folder: Path, *, destinations: tuple[str, ...] = ()) -> dict[str, Any]:
+def template_of(folder: Path, **sending: Any) -> dict[str, Any]:
     for name in FUNCTIONS:
         (folder / "lambdas" / name).mkdir(parents=True)
     app = App(outdir=str(folder / "out"), context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)})
     guard(app)
     environment = Environment.load("dev")
-    replace(environment, sending=replace(environment.sending, destinations=destinations)).attach(app)
+    replace(environment, sending=replace(environment.sending, **sending)).attach(app)
     stack = Stack(app, "Shop")
     WebhookSender(stack, "Out", events=(StockLow,), bus=EventBus(stack, "Events"))
     found: dict[str, Any] = app.synth().get_stack_by_name("Shop").template["Resources"]
@@ -41,7 +41,7 @@ def template_of(folder: Path, *, destinations: tuple[str, ...] = ()) -> dict[str
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return template_of(tmp_path_factory.mktemp("sender"), destinations=(QUEUE, BUS))
+    return template_of(tmp_path_factory.mktemp("sender"), destinations=(QUEUE, BUS), concurrency=7)
 
 
 def of_type(template: dict[str, Any], kind: str, part: str = "") -> dict[str, Any]:
@@ -70,7 +70,13 @@ def test_both_lanes_are_worked_off_in_batches_with_partial_failures_and_a_limit(
     for mapping in mappings.values():
         assert mapping["BatchSize"] == 10
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-        assert mapping["ScalingConfig"] == {"MaximumConcurrency": Environment.load("dev").sending.concurrency}
+        assert mapping["ScalingConfig"] == {"MaximumConcurrency": 7}
+
+
+def test_where_lambda_chooses_no_queue_has_a_maximum_for_which_it_would_poll_more(tmp_path: Path) -> None:
+    mappings = of_type(template_of(tmp_path, concurrency="any"), "AWS::Lambda::EventSourceMapping")
+    assert len(mappings) == 3
+    assert all("ScalingConfig" not in mapping for mapping in mappings.values())
 
 
 def test_every_route_is_signed_with_iam(template: dict[str, Any]) -> None:
