@@ -4,14 +4,15 @@ The app is deployed to an embedded AWS as `offload up` does it. Each of 50 subsc
 are published at a steady pace; 48 endpoints answer 204 after 50 ms. In the runs "without", the two others get no
 events; in the runs "with" they get theirs, and from the run's begin they answer nothing until the sender gives up,
 after 15 s. Until then all 50 were well, so they begin to hang where it can hurt: among those that are sent to together.
-The two kinds of run take turns, the first one another each round. A delivery's latency is from the call that publishes
-its event to the arrival of its first request, by this machine's clock.
+The two kinds of run take turns, the first one another each round. A run is a minute, so that each has once in it what
+the app does each minute: on two cores its functions delay the deliveries beside them. A delivery's latency is from the
+call that publishes its event to the arrival of its first request, by this machine's clock.
 
 The plain design is in the same run: one queue for the same 50 endpoints, and one function, five at once as ours, that
 posts one delivery a message (plain_sender.py) and waits 15 s as well. It has no planner: the benchmark puts its
 messages into the queue itself, which makes it that much faster.
 
-    .venv/bin/python bench/webhooks/isolation.py [--rounds 3] [--seconds 30] [--rate 10] [--plot FILE.svg] [--json]
+    .venv/bin/python bench/webhooks/isolation.py [--rounds 3] [--seconds 60] [--rate 10] [--plot FILE.svg] [--json]
 
 Answers: p50 and p99 of the healthy endpoints' deliveries, what the two cost in attempts and in occupied invocations,
 and a plot of the distributions. Leaves with 1 when the p99 with the two is more than 1.2 times the one without, or when
@@ -67,7 +68,7 @@ CONCURRENCY: Final = 5
 # So long that it can only have been one of the two that hang.
 OCCUPIED: Final = 10.0
 WARMING: Final = 3
-WARM_SECONDS: Final = 10.0
+WARM_SECONDS: Final = 60.0
 PUBLISHERS: Final = 4
 # How long what was published may take to arrive, after the last one.
 PATIENCE: Final = 30.0
@@ -172,7 +173,7 @@ class Bench:
         self._plain = PlainDesign(copy)
 
     def warm(self) -> None:
-        """A short run that does not count: imports, files and caches."""
+        """A run that does not count: imports, files, caches, and the first call of what is called each minute."""
         self._run([], self._publish, WARM_SECONDS, with_two=False)
 
     def ours(self, *, with_two: bool) -> Run:
@@ -416,7 +417,7 @@ def main() -> None:
     """Measures, prints and draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=10.0, help="events a second, to all 50")
     parser.add_argument("--plot", type=Path, default=PLOT)
     parser.add_argument("--json", action="store_true")
