@@ -32,9 +32,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, TypeAlias
 
-from tests.misbehaving_certificates import Certificates, Tls
+from tests.certificates import Authority
 
 HOST: Final = "127.0.0.1"
+Tls: TypeAlias = Literal["good", "expired", "wrong-host", "self-signed"]
 Headers: TypeAlias = Mapping[str, str] | tuple[tuple[str, str], ...]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
@@ -43,6 +44,7 @@ _LONGEST_HEAD: Final = 256 * 1024
 _CHUNK: Final = 64 * 1024
 # The waiting clients of a door that limits none.
 _BACKLOG: Final = 1024
+_HOSTS: Final = ("localhost", HOST, "::1")
 
 
 # -- what an endpoint may do
@@ -336,8 +338,14 @@ class MisbehavingServer:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="misbehaving-")
-        self._certificates = Certificates.made(Path(self._folder.name))
-        self.cafile = self._certificates.cafile
+        authority = Authority(Path(self._folder.name))
+        self.cafile = authority.cafile
+        self._contexts: dict[Tls, ssl.SSLContext] = {
+            "good": authority.server(*_HOSTS),
+            "expired": authority.server(*_HOSTS, expired=True),
+            "wrong-host": authority.server("other.example.com"),
+            "self-signed": authority.server(*_HOSTS, self_signed=True),
+        }
         self._changed = threading.Condition()
         self._endpoints: defaultdict[str, _Endpoint] = defaultdict(_Endpoint)
         self._strays: list[str] = []
@@ -478,7 +486,7 @@ class MisbehavingServer:
 
     async def _open_doors(self) -> None:
         await self._open("plain", _listening(_BACKLOG))
-        for tls, context in self._certificates.contexts().items():
+        for tls, context in self._contexts.items():
             await self._open(tls, _listening(_BACKLOG), tls=context)
 
     async def _open(self, name: str, listener: socket.socket, **how: Any) -> None:

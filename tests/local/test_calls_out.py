@@ -21,7 +21,7 @@ from offload.operate.jobs import jobs_of
 from offload.shop.ecb import last_published
 from tests.local.conftest import Copy
 from tests.local.test_order_events import until
-from tests.loopback import Loopback, answers, loopback
+from tests.odd_server import OddServer, answer, odd_server
 from tests.rates_files import daily_file, history_file
 
 
@@ -39,11 +39,11 @@ def variables_set(copy: Copy, folder: str, changes: Mapping[str, str]) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def channel(deployed: Copy) -> Iterator[Loopback]:
+def channel(deployed: Copy) -> Iterator[OddServer]:
     """A receiver for what the team is told; its address is in the secret."""
     secrets = deployed.deployment.aws.secrets_manager
     secret = deployed.deployment.one("TeamChannel", "AWS::SecretsManager::Secret").physical_id
-    with loopback(answers(200, b"ok")) as receiver:
+    with odd_server(answer(200, b"ok")) as receiver:
         secrets.put_secret_value(SecretId=secret, SecretString=receiver.url("/services/T0/B0/token"))
         # Begun anew by it: one that other tests have used may have looked for the address a moment ago.
         with variables_set(deployed, "team_notifier", {"BEGUN_ANEW": "yes"}):
@@ -52,7 +52,7 @@ def channel(deployed: Copy) -> Iterator[Loopback]:
 
 
 @pytest.fixture
-def slack(channel: Loopback) -> Loopback:
+def slack(channel: OddServer) -> OddServer:
     """The receiver, with nothing received."""
     channel.received.clear()
     return channel
@@ -89,11 +89,11 @@ def call_each_minute(copy: Copy) -> None:
     assert "FunctionError" not in answer, answer["Payload"].read()
 
 
-def texts(slack: Loopback) -> list[str]:
+def texts(slack: OddServer) -> list[str]:
     return [json.loads(request.body)["text"] for request in slack.received]
 
 
-def test_low_stock_that_comes_within_a_minute_is_one_message(deployed: Copy, slack: Loopback) -> None:
+def test_low_stock_that_comes_within_a_minute_is_one_message(deployed: Copy, slack: OddServer) -> None:
     begin(deployed, StockLow.TYPE, told_just_now=True)
     cause, at = uuid.uuid4().hex, datetime.now(UTC)
     events = [
@@ -120,7 +120,7 @@ def test_low_stock_that_comes_within_a_minute_is_one_message(deployed: Copy, sla
     assert "may have been told" not in json.dumps(message)
 
 
-def test_a_job_that_fails_is_told_at_once_and_one_that_succeeds_is_not(deployed: Copy, slack: Loopback) -> None:
+def test_a_job_that_fails_is_told_at_once_and_one_that_succeeds_is_not(deployed: Copy, slack: OddServer) -> None:
     begin(deployed, "job.finished")
     with jobs_of(deployed.deployment) as jobs:
         good = jobs.submit(SALES_REPORT, Period())
@@ -132,7 +132,7 @@ def test_a_job_that_fails_is_told_at_once_and_one_that_succeeds_is_not(deployed:
 
 
 def test_an_operator_sees_third_parties_and_sets_their_credentials(
-    deployed: Copy, slack: Loopback, tmp_path: Path
+    deployed: Copy, slack: OddServer, tmp_path: Path
 ) -> None:
     def listed(name: str) -> dict[str, Any]:
         shown = deployed.offload("integrations", "list", "--json")
@@ -170,9 +170,9 @@ def test_an_operator_sees_third_parties_and_sets_their_credentials(
 
 def test_the_job_fetches_the_bank_s_day_and_the_ledger_can_be_shown_by_it(deployed: Copy) -> None:
     day = last_published(datetime.now(UTC))
-    with loopback(answers(200, daily_file(day))) as bank:
+    with odd_server(answer(200, daily_file(day))) as bank:
         # The first time the history is fetched too.
-        bank.script += [answers(200, daily_file(day)), answers(200, history_file({day: {"GBP": "0.84638"}}))]
+        bank.script += [answer(200, daily_file(day)), answer(200, history_file({day: {"GBP": "0.84638"}}))]
         changes = {"RATES_DAILY_URL": bank.url("/daily.xml"), "RATES_HISTORY_URL": bank.url("/hist-90d.xml")}
         with variables_set(deployed, "exchange_rates", changes), jobs_of(deployed.deployment) as jobs:
             first = jobs.submit(EXCHANGE_RATES, RatesWanted()).result(60)

@@ -18,7 +18,6 @@ from offload.operate.status import depths
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers
 from tests.local.test_order_events import workers_killed_all_along
-from tests.misbehaving_certificates import Tls
 from tests.misbehaving_server import (
     Answer,
     Gone,
@@ -36,6 +35,7 @@ from tests.misbehaving_server import (
     ResetIn,
     SlowBytes,
     Step,
+    Tls,
     WrongLength,
 )
 from tests.standard_webhooks_verifiers import Verifiers, installed

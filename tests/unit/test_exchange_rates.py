@@ -24,7 +24,7 @@ from offload.runtime.jobs.schedules import next_fires
 from offload.shop.ecb import DayRates, last_published, last_working_day, read_rates, today
 from offload.shop.rates import STALE_AFTER, RatesTable
 from tests.conftest import new_table
-from tests.loopback import Act, Loopback, answers, floods, hangs, loopback, resets, talks_nonsense
+from tests.odd_server import Behaviour, OddServer, answer, flood, hang, odd_server, raw, reset
 from tests.rates_files import DAILY, daily_file, history_file
 from tests.unit.shop_jobs import ShopJobs
 
@@ -118,14 +118,14 @@ class Bank:
     """The job with a bank of its own."""
 
     jobs: ShopJobs
-    daily: Loopback
-    history: Loopback
+    daily: OddServer
+    history: OddServer
     table: RatesTable
     capture: Any
 
     def publish(self, day: date, **units: str) -> None:
         """What the bank has from now on."""
-        self.daily.otherwise = answers(200, daily_file(day, units or USUAL), {"Content-Type": "text/xml"})
+        self.daily.otherwise = answer(200, daily_file(day, units or USUAL), {"Content-Type": "text/xml"})
 
     def result(self, *, history: bool = False) -> RatesKept:
         return self.jobs.result(EXCHANGE_RATES, RatesWanted(history=history))
@@ -161,7 +161,7 @@ def bank(
         total_seconds=2,
         longest_body=500_000,
     )
-    with loopback(answers(503)) as daily, loopback(answers(503)) as history:
+    with odd_server(answer(503)) as daily, odd_server(answer(503)) as history:
         for variable, value in {
             "RATES_TABLE": table,
             "RATES_DAILY_URL": daily.url("/stats/eurofxref/eurofxref-daily.xml"),
@@ -180,7 +180,7 @@ def bank(
 def test_the_recorded_file_is_stored_whole_and_the_same_day_again_is_the_same(bank: Bank, newest: date) -> None:
     day, before = working_days_up_to(newest, 2)
     bank.store(rates(before, **USUAL))
-    bank.daily.otherwise = answers(200, daily_file(day))
+    bank.daily.otherwise = answer(200, daily_file(day))
     assert bank.result() == RatesKept(newest=day, working_days_behind=0, added=1, differing=0)
     assert bank.result() == RatesKept(newest=day, working_days_behind=0, added=0, differing=0)
     stored = bank.table.newest()
@@ -193,22 +193,22 @@ def test_the_recorded_file_is_stored_whole_and_the_same_day_again_is_the_same(ba
 def test_days_that_were_missed_come_from_the_history(bank: Bank, newest: date) -> None:
     days = working_days_up_to(newest, 6)
     bank.store(rates(days[5], **USUAL))
-    bank.history.otherwise = answers(200, history_file(dict.fromkeys(days[1:], USUAL)))
+    bank.history.otherwise = answer(200, history_file(dict.fromkeys(days[1:], USUAL)))
     assert bank.result() == RatesKept(newest=newest, working_days_behind=0, added=5, differing=0)
     assert [each.day for each in bank.table.between(days[5], newest)] == days[::-1]
 
 
 def test_the_first_time_the_history_is_fetched_and_when_it_is_asked_for(bank: Bank, newest: date) -> None:
     days = working_days_up_to(newest, 4)
-    bank.history.otherwise = answers(200, history_file(dict.fromkeys(days[:3], USUAL)))
+    bank.history.otherwise = answer(200, history_file(dict.fromkeys(days[:3], USUAL)))
     assert bank.result().added == 3
-    bank.history.otherwise = answers(200, history_file(dict.fromkeys(days, USUAL)))
+    bank.history.otherwise = answer(200, history_file(dict.fromkeys(days, USUAL)))
     assert bank.result().added == 0
     assert bank.result(history=True).added == 1
 
 
-@pytest.mark.parametrize("act", [answers(503), answers(200, b"<html/>"), hangs(), floods, resets])
-def test_without_the_history_the_day_is_stored_all_the_same(bank: Bank, act: Act, newest: date) -> None:
+@pytest.mark.parametrize("act", [answer(503), answer(200, b"<html/>"), hang(), flood(), reset()])
+def test_without_the_history_the_day_is_stored_all_the_same(bank: Bank, act: Behaviour, newest: date) -> None:
     bank.history.otherwise = act
     assert bank.result() == RatesKept(newest=newest, working_days_behind=0, added=1, differing=0)
     assert bank.logged("history")[0]["outcome"] == "failed"
@@ -259,29 +259,31 @@ TODAYS = daily_file(last_published(datetime.now(UTC)))
 @pytest.mark.parametrize(
     ("act", "says"),
     [
-        (hangs(), "NotAnswered: ecb: GET 127.0.0.1: "),
-        (resets, "NotAnswered: ecb: GET 127.0.0.1: "),
-        (talks_nonsense, "NotAnswered: ecb: GET 127.0.0.1: a broken response"),
-        (floods, "TooLarge: ecb: GET 127.0.0.1: its body is longer than 500000 bytes"),
-        (answers(200, b"x" * 600_000), "TooLarge: ecb: GET 127.0.0.1: its body has 600000 bytes"),
-        (answers(200, TODAYS[:900], length=len(TODAYS)), "NotAnswered: ecb: GET 127.0.0.1: "),
-        (answers(200, TODAYS[:900]), "BadRates: not XML: "),
-        (answers(200, b""), "BadRates: not XML: no element found"),
-        (answers(200, b"<!DOCTYPE html><html>Down for maintenance</html>"), "BadRates: line 1: it declares a document"),
-        (answers(200, b"<html>Down for maintenance</html>"), "BadRates: line 1: 'html' does not belong there"),
-        (answers(200, BOMB), "BadRates: line 1: it declares a document type"),
-        (answers(200, TODAYS.replace(b"'1.0705'", b"'1,0705'")), "BadRates: line 9: rate: '1,0705' of USD is no"),
-        (answers(200, daily_file(last_working_day(today() + timedelta(days=12)))), "Implausible: rates of "),
-        (answers(500), "Unsuccessful: ecb: GET 127.0.0.1: status 500"),
-        (answers(404), "Unsuccessful: ecb: GET 127.0.0.1: status 404"),
+        (hang(), "NotAnswered: ecb: GET 127.0.0.1: "),
+        (reset(), "NotAnswered: ecb: GET 127.0.0.1: "),
+        (raw(b"220 mail.example ESMTP ready\r\n"), "NotAnswered: ecb: GET 127.0.0.1: a broken response"),
+        (flood(), "TooLarge: ecb: GET 127.0.0.1: its body is longer than 500000 bytes"),
+        (answer(200, b"x" * 600_000), "TooLarge: ecb: GET 127.0.0.1: its body has 600000 bytes"),
+        (answer(200, TODAYS[:900], length=len(TODAYS)), "NotAnswered: ecb: GET 127.0.0.1: "),
+        (answer(200, TODAYS[:900]), "BadRates: not XML: "),
+        (answer(200, b""), "BadRates: not XML: no element found"),
+        (answer(200, b"<!DOCTYPE html><html>Down for maintenance</html>"), "BadRates: line 1: it declares a document"),
+        (answer(200, b"<html>Down for maintenance</html>"), "BadRates: line 1: 'html' does not belong there"),
+        (answer(200, BOMB), "BadRates: line 1: it declares a document type"),
+        (answer(200, TODAYS.replace(b"'1.0705'", b"'1,0705'")), "BadRates: line 9: rate: '1,0705' of USD is no"),
+        (answer(200, daily_file(last_working_day(today() + timedelta(days=12)))), "Implausible: rates of "),
+        (answer(500), "Unsuccessful: ecb: GET 127.0.0.1: status 500"),
+        (answer(404), "Unsuccessful: ecb: GET 127.0.0.1: status 404"),
         (
-            answers(429, b"", {"Retry-After": "60"}),
+            answer(429, b"", {"Retry-After": "60"}),
             "RateLimited: ecb: GET 127.0.0.1: status 429, and asks to wait 60 s",
         ),
-        (answers(302, b"", {"Location": "http://169.254.169.254/latest/"}), "AddressRefused: "),
+        (answer(302, b"", {"Location": "http://169.254.169.254/latest/"}), "AddressRefused: "),
     ],
 )
-def test_whatever_else_the_server_does_fails_the_attempt_and_stores_nothing(bank: Bank, act: Act, says: str) -> None:
+def test_whatever_else_the_server_does_fails_the_attempt_and_stores_nothing(
+    bank: Bank, act: Behaviour, says: str
+) -> None:
     bank.daily.otherwise = act
     job = bank.attempt()
     assert job.state is State.WAITING, "it is tried again"
@@ -291,7 +293,7 @@ def test_whatever_else_the_server_does_fails_the_attempt_and_stores_nothing(bank
 
 def test_an_attempt_that_failed_says_how_old_the_stored_rates_are(bank: Bank, newest: date) -> None:
     bank.store(rates(working_days_up_to(newest, 6)[-1], **USUAL))
-    bank.daily.otherwise = answers(503)
+    bank.daily.otherwise = answer(503)
     bank.attempt()
     (line,) = bank.logged("rates")
     assert (line["level"], line["rates_days_behind"]) == ("WARNING", 5)
@@ -313,6 +315,6 @@ def test_a_file_older_than_what_is_stored_is_not_taken(bank: Bank, newest: date)
 
 
 def test_the_job_succeeds_once_the_server_is_well_again(bank: Bank, newest: date) -> None:
-    bank.daily.script.append(answers(500))
+    bank.daily.script.append(answer(500))
     assert bank.attempt().state is State.WAITING
     assert bank.result().newest == newest

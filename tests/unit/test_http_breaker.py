@@ -22,7 +22,7 @@ from offload.runtime.http.failures import CircuitOpen, CredentialsMissing, NotAn
 from offload.runtime.http.guard import Guard
 from offload.runtime.http.rate import Bucket
 from tests.conftest import new_table
-from tests.unit.odd_server import OddServer, answer, odd_server, raw
+from tests.odd_server import OddServer, answer, odd_server, raw
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -290,10 +290,10 @@ def test_a_client_stops_calling_what_does_not_answer_and_finds_out_when_it_does_
         with pytest.raises(NotAnswered):
             calling.get(url)
     # Three attempts and two: the fifth opened it.
-    assert len(server.requests) == 5
+    assert len(server.received) == 5
     with pytest.raises(CircuitOpen):
         calling.get(url)
-    assert len(server.requests) == 5
+    assert len(server.received) == 5
     clock.now += 30
     server.on("/", answer(200))
     assert calling.get(url).status == 200

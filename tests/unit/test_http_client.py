@@ -29,8 +29,8 @@ from offload.runtime.http.failures import (
 )
 from offload.runtime.http.guard import AddressRefused, Guard
 from offload.runtime.settings import MissingSetting
-from tests.unit.certificates import Authority
-from tests.unit.odd_server import OddServer, answer, cut, drip, flood, hang, odd_server, raw, reset
+from tests.certificates import Authority
+from tests.odd_server import OddServer, answer, cut, drip, flood, hang, odd_server, raw, reset
 
 GUARD = Guard(private=networks(["127.0.0.0/8"]), schemes=frozenset({"http", "https"}), ports=None)
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
@@ -60,7 +60,7 @@ class Bench:
         )
 
     def sent(self) -> int:
-        return len(self.server.requests)
+        return len(self.server.received)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_an_answer_has_lower_case_headers_and_its_body(bench: Bench, capsys: pyt
     got = bench.client().get(bench.url("/rates?key=hidden"), headers={"X-Api-Key": "hidden-too"})
     assert (got.status, got.body, got.attempts) == (200, b"<xml/>", 1)
     assert got.headers["x-day"] == "Friday"
-    [request] = bench.server.requests
+    [request] = bench.server.received
     assert request.path == "/rates?key=hidden"
     assert request.headers["host"] == f"third.example:{bench.server.port}"
     assert request.headers["x-api-key"] == "hidden-too"
@@ -117,7 +117,7 @@ def test_a_connection_is_used_again(bench: Bench) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 def test_what_may_be_sent_twice_is_sent_three_times_to_a_server_that_hangs(bench: Bench, method: str) -> None:
-    bench.server.on("/", hang(bench.server))
+    bench.server.on("/", hang())
     with pytest.raises(NotAnswered) as failed:
         bench.client(read_seconds=0.05).request(method, bench.url("/"))
     assert failed.value.unknown_outcome
@@ -127,7 +127,7 @@ def test_what_may_be_sent_twice_is_sent_three_times_to_a_server_that_hangs(bench
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_what_acts_each_time_is_sent_once_to_a_server_that_hangs(bench: Bench, method: str) -> None:
-    bench.server.on("/", hang(bench.server))
+    bench.server.on("/", hang())
     with pytest.raises(NotAnswered, match="it may have been acted on") as failed:
         bench.client(read_seconds=0.05).request(method, bench.url("/"), b"{}")
     assert failed.value.unknown_outcome
@@ -135,11 +135,11 @@ def test_what_acts_each_time_is_sent_once_to_a_server_that_hangs(bench: Bench, m
 
 
 def test_a_key_makes_a_post_repeatable_and_is_the_same_each_time(bench: Bench) -> None:
-    bench.server.on("/", hang(bench.server), reset(), answer(201))
+    bench.server.on("/", hang(), reset(), answer(201))
     got = bench.client(read_seconds=0.05).post(bench.url("/"), b"{}", idempotency_key="order-1")
     assert (got.status, got.attempts) == (201, 3)
-    assert [request.headers["idempotency-key"] for request in bench.server.requests] == ["order-1"] * 3
-    assert {request.body for request in bench.server.requests} == {b"{}"}
+    assert [request.headers["idempotency-key"] for request in bench.server.received] == ["order-1"] * 3
+    assert {request.body for request in bench.server.received} == {b"{}"}
 
 
 def test_a_post_is_tried_again_when_no_connection_came_about(bench: Bench) -> None:
@@ -277,11 +277,9 @@ def test_what_is_too_large_is_neither_read_nor_asked_for_again(bench: Bench, scr
 
 
 def test_an_endless_body_is_left_after_what_may_be_read(bench: Bench) -> None:
-    sent: list[int] = []
-    bench.server.on("/", flood(OK + b"\r\n", b"a" * 65536, sent))
+    bench.server.on("/", flood())
     with pytest.raises(TooLarge):
         bench.client(longest_body=100_000).get(bench.url("/"))
-    bench.server.over.wait(0)
     bench.server.on("/", answer(200, b"a" * 100_000))
     assert len(bench.client(longest_body=100_000).get(bench.url("/")).body) == 100_000
 
@@ -366,8 +364,8 @@ def test_a_redirect_of_a_get_is_followed_and_takes_no_attempt(bench: Bench) -> N
     bench.server.on("/c", answer(200, b"there"))
     got = bench.client().get(bench.url("/a"), headers={"Authorization": "Bearer a"})
     assert (got.body, got.attempts) == (b"there", 1)
-    assert [request.path for request in bench.server.requests] == ["/a", "/b?c=d", "/c"]
-    assert all(request.headers["authorization"] == "Bearer a" for request in bench.server.requests)
+    assert [request.path for request in bench.server.received] == ["/a", "/b?c=d", "/c"]
+    assert all(request.headers["authorization"] == "Bearer a" for request in bench.server.received)
 
 
 def test_no_header_of_the_caller_goes_to_another_origin_nor_back(bench: Bench) -> None:
@@ -376,7 +374,7 @@ def test_no_header_of_the_caller_goes_to_another_origin_nor_back(bench: Bench) -
     bench.server.on("/c", answer(200))
     sent = {"Authorization": "Bearer a", "Cookie": "b", "X-Api-Key": "c", "Accept": "text/xml"}
     bench.client().get(bench.url("/a"), headers=sent)
-    first, other, back = bench.server.requests
+    first, other, back = bench.server.received
     assert {"authorization", "cookie", "x-api-key"} <= first.headers.keys()
     for request in (other, back):
         assert not {"authorization", "cookie", "x-api-key"} & request.headers.keys()
@@ -406,7 +404,7 @@ def test_the_time_of_a_call_is_less_than_what_the_function_has_left(bench: Bench
             return self.left
 
     context = Context()
-    bench.server.on("/", hang(bench.server))
+    bench.server.on("/", hang())
     client = bench.client(read_seconds=600.0, total_seconds=900.0)
     with invocation.running(context):
         # The server hangs for ever: that this returns is the proof.
@@ -427,7 +425,7 @@ def test_the_trace_of_what_is_worked_on_is_passed_on(bench: Bench) -> None:
         client.get(bench.url("/"))
         client.get(bench.url("/"), headers={"Traceparent": "own"})
     client.get(bench.url("/"))
-    assert [request.headers.get("traceparent") for request in bench.server.requests] == [trace, "own", None]
+    assert [request.headers.get("traceparent") for request in bench.server.received] == [trace, "own", None]
 
 
 @pytest.mark.parametrize(
@@ -488,7 +486,7 @@ def secure(bench: Bench, authority: Authority) -> Client:
 
 
 def test_tls_is_for_the_host_as_written_on_the_address_that_was_checked(authority: Authority) -> None:
-    with odd_server(authority.server("third.example")) as server:
+    with odd_server(context=authority.server("third.example")) as server:
         bench = Bench(server)
         server.on("/", answer(200, b"well"))
         assert secure(bench, authority).get(f"https://third.example:{server.port}/").body == b"well"
@@ -513,7 +511,7 @@ BAD: dict[str, tuple[Callable[[Authority], Any], str]] = {
 @pytest.mark.parametrize("bad", BAD, ids=list(BAD))
 def test_a_certificate_that_is_wrong_is_no_connection_and_nothing_is_sent(authority: Authority, bad: str) -> None:
     make, says = BAD[bad]
-    with odd_server(make(authority)) as server:
+    with odd_server(context=make(authority)) as server:
         server.on("/", answer(200, b"well"))
         with pytest.raises(NotAnswered, match=says) as failed:
             secure(Bench(server), authority).post(f"https://third.example:{server.port}/", b"secret")
@@ -526,14 +524,14 @@ def test_a_certificate_that_is_wrong_is_no_connection_and_nothing_is_sent(author
 
         with pytest.raises(httpcore.ConnectError):
             asyncio.run(asked())
-        assert server.requests == []
+        assert server.received == []
 
 
 def test_the_certificates_of_the_system_do_not_trust_a_stranger(authority: Authority) -> None:
-    with odd_server(authority.server("third.example")) as server:
+    with odd_server(context=authority.server("third.example")) as server:
         with pytest.raises(NotAnswered, match="certificate verify failed"):
             Bench(server).client().get(f"https://third.example:{server.port}/")
-        assert server.requests == []
+        assert server.received == []
 
 
 def test_a_handshake_that_never_comes_is_no_connection(bench: Bench, authority: Authority) -> None:
@@ -548,7 +546,7 @@ def test_a_handshake_that_never_comes_is_no_connection(bench: Bench, authority: 
 
 
 def test_a_redirect_away_from_tls_is_refused(authority: Authority) -> None:
-    with odd_server(authority.server("third.example")) as server, odd_server() as plain:
+    with odd_server(context=authority.server("third.example")) as server, odd_server() as plain:
         server.on("/", answer(302, headers={"Location": f"http://third.example:{plain.port}/"}))
         with pytest.raises(AddressRefused, match="rule downgrade"):
             secure(Bench(server), authority).get(f"https://third.example:{server.port}/")
@@ -582,7 +580,7 @@ def test_the_file_of_the_variable_is_trusted(
     tls.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", authority.cafile)
     try:
-        with odd_server(authority.server("third.example")) as server:
+        with odd_server(context=authority.server("third.example")) as server:
             server.on("/", answer(200, b"well"))
             assert Bench(server).client().get(f"https://third.example:{server.port}/").body == b"well"
     finally:

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.misbehaving_certificates import KINDS, Tls
 from tests.misbehaving_server import (
     Answer,
     Gone,
@@ -35,6 +34,7 @@ from tests.misbehaving_server import (
     ResetIn,
     SlowBytes,
     Step,
+    Tls,
     WrongLength,
     busiest,
     retry_after_forms,
@@ -520,4 +520,3 @@ def test_a_server_leaves_no_thread_and_no_port(tmp_path: object) -> None:
     for each in (url, plain):
         with pytest.raises(ConnectionRefusedError):
             Client(each)
-    assert set(KINDS) == {"good", "expired", "wrong-host", "self-signed"}

@@ -56,7 +56,7 @@ from offload.runtime.http.failures import (
 )
 from offload.runtime.http.guard import AddressRefused
 from tests.conftest import new_table
-from tests.loopback import Act, Loopback, answers, floods, hangs, loopback, resets, talks_nonsense
+from tests.odd_server import Behaviour, OddServer, answer, flood, hang, odd_server, raw, reset
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -395,7 +395,7 @@ class Notifier:
     module: Any
     table: str
     secret: str
-    slack: Loopback
+    slack: OddServer
     clock: Clock
     capture: Any
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -468,7 +468,7 @@ def a_notifier(
     patch.delitem(sys.modules, "lambdas.team_notifier.handler", raising=False)
     module = importlib.import_module("lambdas.team_notifier.handler")
     patch.setattr(module, "Groups", lambda name, client: Groups(name, client, clock=clock))
-    with loopback(answers(200, b"ok", {"Content-Type": "text/html"})) as slack:
+    with odd_server(answer(200, b"ok", {"Content-Type": "text/html"})) as slack:
         found = Notifier(module, table, secret, slack, clock, capture)
         found.set_url(slack.url(PATH))
         yield found
@@ -518,7 +518,7 @@ def test_an_event_that_comes_again_is_told_once(notifier: Notifier) -> None:
 
 
 def test_no_line_of_the_log_has_the_hook_s_address_or_what_an_event_says(notifier: Notifier) -> None:
-    notifier.slack.script += [answers(200), answers(500), resets, answers(404, b"no_service")]
+    notifier.slack.script += [answer(200), answer(500), reset(), answer(404, b"no_service")]
     for number in range(5):
         notifier.queue(finished(f"job-{number}", error="the customer's name"))
         notifier.minute(LONGEST_WAIT)
@@ -532,25 +532,25 @@ def test_no_line_of_the_log_has_the_hook_s_address_or_what_an_event_says(notifie
 @pytest.mark.parametrize(
     ("act", "outcome", "wait", "doubtful"),
     [
-        (hangs(), "unknown", 60, 1),
-        (resets, "unknown", 60, 1),
-        (talks_nonsense, "unknown", 60, 1),
-        (floods, "unknown", 60, 1),
-        (answers(200, b"o", length=100), "unknown", 60, 1),
-        (answers(500, b"rollup_error"), "unknown", 60, 1),
-        (answers(503, b""), "unknown", 60, 1),
-        (answers(429, b"rate_limited", {"Retry-After": "30"}), "rate-limited", 60, 0),
-        (answers(429, b"rate_limited", {"Retry-After": "300"}), "rate-limited", 300, 0),
-        (answers(429, b"rate_limited", {"Retry-After": "soon"}), "rate-limited", 60, 0),
-        (answers(429, b"rate_limited"), "rate-limited", 60, 0),
-        (answers(403, b"action_prohibited"), "refused", 900, 0),
-        (answers(404, b"channel_not_found"), "refused", 900, 0),
-        (answers(410, b"channel_is_archived"), "refused", 900, 0),
-        (answers(302, b"", {"Location": "http://127.0.0.1:1/other"}), "refused", 900, 0),
+        (hang(), "unknown", 60, 1),
+        (reset(), "unknown", 60, 1),
+        (raw(b"220 mail.example ESMTP ready\r\n"), "unknown", 60, 1),
+        (flood(), "unknown", 60, 1),
+        (answer(200, b"o", length=100), "unknown", 60, 1),
+        (answer(500, b"rollup_error"), "unknown", 60, 1),
+        (answer(503, b""), "unknown", 60, 1),
+        (answer(429, b"rate_limited", {"Retry-After": "30"}), "rate-limited", 60, 0),
+        (answer(429, b"rate_limited", {"Retry-After": "300"}), "rate-limited", 300, 0),
+        (answer(429, b"rate_limited", {"Retry-After": "soon"}), "rate-limited", 60, 0),
+        (answer(429, b"rate_limited"), "rate-limited", 60, 0),
+        (answer(403, b"action_prohibited"), "refused", 900, 0),
+        (answer(404, b"channel_not_found"), "refused", 900, 0),
+        (answer(410, b"channel_is_archived"), "refused", 900, 0),
+        (answer(302, b"", {"Location": "http://127.0.0.1:1/other"}), "refused", 900, 0),
     ],
 )
 def test_whatever_slack_does_the_group_is_told_later_whole_and_it_says_what_is_doubtful(
-    notifier: Notifier, act: Act, outcome: str, wait: float, doubtful: int
+    notifier: Notifier, act: Behaviour, outcome: str, wait: float, doubtful: int
 ) -> None:
     notifier.slack.script.append(act)
     assert notifier.queue(low("A")) == {"batchItemFailures": []}
@@ -584,7 +584,7 @@ def test_a_slack_that_is_down_gets_one_message_when_it_is_back(notifier: Notifie
 
 
 def test_a_message_that_slack_cannot_take_is_told_without_its_lines(notifier: Notifier) -> None:
-    notifier.slack.script += [answers(400, b"invalid_payload"), answers(400, b"invalid_payload")]
+    notifier.slack.script += [answer(400, b"invalid_payload"), answer(400, b"invalid_payload")]
     notifier.queue(low("A"), low("B"))
     notifier.minute(60)
     notifier.minute(LONGEST_WAIT)
@@ -624,7 +624,7 @@ def test_without_a_url_everything_is_kept_and_the_log_says_so_without_a_storm(no
 
 
 def test_a_url_that_was_replaced_serves_at_the_next_try(notifier: Notifier) -> None:
-    notifier.slack.script.append(answers(404, b"no_service"))
+    notifier.slack.script.append(answer(404, b"no_service"))
     notifier.queue(low("A"))
     boto3.client("secretsmanager").put_secret_value(SecretId=notifier.secret, SecretString=notifier.slack.url("/new"))
     notifier.minute(LONGEST_WAIT)
@@ -644,7 +644,7 @@ def test_each_minute_it_says_what_waits_and_for_how_long(notifier: Notifier) -> 
     notifier.minute()
     assert notifier.logged("waiting")[-1]["events"] == {}
     assert notifier.logged("waiting")[-1]["oldest_seconds"] == 0
-    notifier.slack.script.append(answers(404, b"no_service"))
+    notifier.slack.script.append(answer(404, b"no_service"))
     notifier.queue(low("A"))
     notifier.minute()
     assert notifier.logged("waiting")[-1]["events"] == {LOW: 1}
@@ -725,8 +725,8 @@ def test_through_a_slack_that_does_anything_each_event_is_told_and_never_twice_w
     notifier: Notifier, seed: int
 ) -> None:
     choice = random.Random(seed)
-    troubles = [answers(429, b"", {"Retry-After": "120"}), answers(500), resets, answers(200, b"o", length=9)]
-    troubles += [answers(404), answers(400)]
+    troubles = [answer(429, b"", {"Retry-After": "120"}), answer(500), reset(), answer(200, b"o", length=9)]
+    troubles += [answer(404), answer(400)]
     times: list[float] = []
 
     def note() -> None:

@@ -1,4 +1,4 @@
-"""An HTTP(S) server on loopback that behaves as badly as it is told, by path, and keeps what it received."""
+"""An HTTP(S) server on loopback that does to its connections what it is told, and keeps what it received."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
+from typing import Final
+
+_HANG_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,24 @@ Behaviour = Callable[[socket.socket, Received], bool]
 
 @dataclass
 class OddServer:
-    """`on` says what is done with the first, second … request of a path; the last behaviour stays."""
+    """Takes what is next of the path's own script; else what is next in `script`, and when that is used up `otherwise`.
+
+    Of a path's own script the last behaviour stays.
+    """
 
     port: int
-    requests: list[Received] = field(default_factory=list)
+    otherwise: Behaviour | None = None
+    script: list[Behaviour] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
     connections: int = 0
     names: list[str | None] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     at_once: Callable[[socket.socket], None] | None = None
     _scripts: dict[str, list[Behaviour]] = field(default_factory=dict)
+
+    def url(self, path: str = "/") -> str:
+        """The address of a path, in the clear."""
+        return f"http://127.0.0.1:{self.port}{path}"
 
     def on(self, path: str, *behaviours: Behaviour) -> None:
         """Sets the behaviours of a path (without query)."""
@@ -50,11 +62,18 @@ class OddServer:
                 return
             with connection.makefile("rb") as incoming:
                 while (request := _request(incoming)) is not None:
-                    self.requests.append(request)
-                    script = self._scripts[request.path.partition("?")[0]]
-                    behaviour = script.pop(0) if len(script) > 1 else script[0]
-                    if not behaviour(connection, request):
+                    self.received.append(request)
+                    if not self._next(request)(connection, request):
                         return
+
+    def _next(self, request: Received) -> Behaviour:
+        own = self._scripts.get(request.path.partition("?")[0])
+        if own:
+            return own.pop(0) if len(own) > 1 else own[0]
+        if self.script:
+            return self.script.pop(0)
+        assert self.otherwise is not None, f"nothing is said of {request.path}"
+        return self.otherwise
 
 
 def _request(incoming: BufferedReader) -> Received | None:
@@ -73,10 +92,10 @@ def _request(incoming: BufferedReader) -> Received | None:
 
 
 @contextmanager
-def odd_server(context: ssl.SSLContext | None = None) -> Iterator[OddServer]:
+def odd_server(otherwise: Behaviour | None = None, *, context: ssl.SSLContext | None = None) -> Iterator[OddServer]:
     """A server of its own port, over TLS with a `context`; its connections end with it."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-    server = OddServer(listening.getsockname()[1])
+    server = OddServer(listening.getsockname()[1], otherwise)
     if context is not None:
         context.sni_callback = lambda _, name, __: server.names.append(name)
     open_ones: list[socket.socket] = []
@@ -114,16 +133,21 @@ def odd_server(context: ssl.SSLContext | None = None) -> Iterator[OddServer]:
 
 
 def answer(
-    status: int = 200, body: bytes = b"", headers: dict[str, str] | None = None, version: str = "1.1"
+    status: int = 200,
+    body: bytes = b"",
+    headers: dict[str, str] | None = None,
+    *,
+    version: str = "1.1",
+    length: int | None = None,
 ) -> Behaviour:
-    """A response as it should be."""
+    """A response as it should be, but for the `length` that it may be told to say; then it ends the connection."""
 
     def behave(connection: socket.socket, request: Received) -> bool:
-        lines = [f"HTTP/{version} {status} Whatever", f"Content-Length: {len(body)}"]
+        lines = [f"HTTP/{version} {status} Whatever", f"Content-Length: {len(body) if length is None else length}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         head = "\r\n".join([*lines, "", ""]).encode()
         connection.sendall(head if request.method == "HEAD" else head + body)
-        return version == "1.1"
+        return version == "1.1" and length is None
 
     return behave
 
@@ -157,13 +181,15 @@ def cut(connection: socket.socket) -> None:
     connection.close()
 
 
-def hang(server: OddServer, *parts: bytes) -> Behaviour:
-    """These bytes, and then nothing for as long as the server lives."""
+def hang(*parts: bytes) -> Behaviour:
+    """These bytes, and then nothing until the other side goes."""
 
     def behave(connection: socket.socket, _: Received) -> bool:
         for part in parts:
             connection.sendall(part)
-        server.over.wait()
+        connection.settimeout(_HANG_SECONDS)
+        while connection.recv(1024):
+            pass
         return False
 
     return behave
@@ -181,17 +207,12 @@ def drip(server: OddServer, first: bytes, each: bytes, seconds: float) -> Behavi
     return behave
 
 
-def flood(first: bytes, each: bytes, sent: list[int]) -> Behaviour:
-    """`first`, and `each` without an end; `sent` gets the number of bytes that were taken."""
+def flood(first: bytes = b"HTTP/1.1 200 OK\r\n\r\n", each: bytes = b"x" * 65_536) -> Behaviour:
+    """`first`, and `each` without an end."""
 
     def behave(connection: socket.socket, _: Received) -> bool:
-        count = 0
-        try:
-            connection.sendall(first)
-            while True:
-                connection.sendall(each)
-                count += len(each)
-        finally:
-            sent.append(count)
+        connection.sendall(first)
+        while True:
+            connection.sendall(each)
 
     return behave
