@@ -1,4 +1,4 @@
-"""What tests of several kinds share: one embedded AWS, with nothing deployed to it."""
+"""What tests of several kinds share: an embedded AWS with nothing deployed to it, a server that misbehaves."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from tests.month import MONTH
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
+
+    from tests.misbehaving_server import MisbehavingServer
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +76,15 @@ def dynamodb(aws_environment: None) -> DynamoDBClient:
 def sqs(aws_environment: None) -> SQSClient:
     """A client for the emulator's SQS."""
     return boto3.client("sqs")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MisbehavingServer]:
+    """A server that misbehaves by script, for all tests of a module: each has endpoints of its own."""
+    from tests.misbehaving_server import MisbehavingServer
+
+    with MisbehavingServer() as running:
+        yield running
 
 
 @pytest.fixture

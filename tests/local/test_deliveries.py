@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -67,12 +66,6 @@ SCRIPTS: Final[tuple[list[Step], ...]] = (
 BAD_TLS: Final[dict[str, Tls]] = {"p34": "expired", "p35": "wrong-host", "p36": "self-signed"}
 # Ports that bear two connections: what comes beyond is refused, reset, or let in and left alone.
 NARROW: Final[dict[str, Literal["refuse", "reset", "backlog"]]] = {"p37": "refuse", "p38": "reset", "p39": "backlog"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[MisbehavingServer]:
-    with MisbehavingServer() as running:
-        yield running
 
 
 def low(product: str, number: int) -> Any:

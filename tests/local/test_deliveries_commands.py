@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-
-import pytest
 
 from offload.client.publisher import Publisher
 from offload.contracts.stock import StockLow
@@ -15,12 +12,6 @@ from offload.runtime.sending.items import delivery_key
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers
 from tests.misbehaving_server import Answer, MisbehavingServer
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[MisbehavingServer]:
-    with MisbehavingServer() as running:
-        yield running
 
 
 def said(copy: Copy, *arguments: str) -> Any:

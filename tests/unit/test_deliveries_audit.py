@@ -24,12 +24,6 @@ RUNNER = CliRunner()
 _names = iter(range(10_000))
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MisbehavingServer]:
-    with MisbehavingServer() as running:
-        yield running
-
-
 @pytest.fixture
 def bench(aws_of_module: None) -> Iterator[SendingBench]:
     made = SendingBench(policy=Policy(timeout_seconds=1, connect_seconds=1))

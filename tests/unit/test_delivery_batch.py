@@ -40,12 +40,6 @@ NO = Answer(500, {"webhook-retry": "no"})
 _names = iter(range(10_000))
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MisbehavingServer]:
-    with MisbehavingServer() as running:
-        yield running
-
-
 class Batch:
     """The function with a job service, a sender, and a bus with its archive, whose rule leads to the planner."""
 

@@ -7,7 +7,6 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -41,18 +40,6 @@ from tests.misbehaving_server import (
 )
 
 BODY = b'{"type":"order.placed"}'
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[MisbehavingServer]:
-    with MisbehavingServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: MisbehavingServer) -> MisbehavingServer:
-    """One for all tests: each has endpoints of its own."""
-    return running
 
 
 class Client:

@@ -65,12 +65,6 @@ QUICK = Policy(timeout_seconds=1, connect_seconds=1)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MisbehavingServer]:
-    with MisbehavingServer() as running:
-        yield running
-
-
 @pytest.fixture
 def bench(aws_of_module: None) -> Iterator[SendingBench]:
     made = SendingBench(policy=QUICK)

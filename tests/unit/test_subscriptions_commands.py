@@ -29,12 +29,6 @@ BROUGHT = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
 _names = iter(range(10_000))
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MisbehavingServer]:
-    with MisbehavingServer() as running:
-        yield running
-
-
 @pytest.fixture
 def endpoint(server: MisbehavingServer) -> str:
     """An endpoint that nobody has used before, which answers 200."""
