@@ -48,13 +48,12 @@ POLLERS_WITH_MAXIMUM: Final = 5
 SCHEDULER_CALL: Final = 1.00e-6
 SECRET_MONTH: Final = 0.40
 ALARM_MONTH: Final = 0.10
-# What an account has free each month. Lambda: 2026-09-19; SQS: 2024-07; Scheduler: 2024-10; CloudWatch: 2024-07.
+# What an account has free each month. Lambda: 2026-09-19; SQS: 2024-07; Scheduler: 2024-10; logs: 2024-07.
 FREE_REQUESTS: Final = 1_000_000
 FREE_GB_SECONDS: Final = 400_000
 FREE_SQS_REQUESTS: Final = 1_000_000
 FREE_SCHEDULER_CALLS: Final = 14_000_000
 FREE_LOGS_GB: Final = 5
-FREE_ALARMS: Final = 10
 # START, END and REPORT.
 _LAMBDA_LINES: Final = 300
 _SWEEPS: Final = 200

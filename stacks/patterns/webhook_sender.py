@@ -318,6 +318,6 @@ def _let_lambda_choose(function: PythonFunction) -> None:
             acknowledge(
                 mapping,
                 "offload::unbounded-concurrency",
-                "[sending] concurrency is any: at most one sender is at one endpoint, and each takes ten, so there are"
-                " no more than endpoints. Without a maximum an idle queue has two pollers in place of five.",
+                "[sending] concurrency is any, so that an idle queue has two pollers in place of five. At most one"
+                " sender is at one endpoint, so there are no more than endpoints; the planner calls nothing but AWS.",
             )

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import socket
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from offload.operate.aws import Aws
 from offload.operate.embedded import PROJECT, STATE_VARIABLE
-from offload.operate.embedded.process import EmbeddedAws, Instance, NotRunning, free_port
+from offload.operate.embedded.process import EmbeddedAws, NotRunning, free_port
 from offload.operate.failure import Failure
 
 
@@ -80,23 +76,6 @@ def test_nothing_of_the_shell_reaches_the_emulator(embedded: EmbeddedAws, monkey
         pytest.skip("no /proc on this system")
     assert "production" not in environ.read_text()
     assert "A_SECRET_OF_MINE" not in environ.read_text()
-
-
-def test_a_function_has_botocore_when_it_asks_for_it_and_not_before(emulator: Instance) -> None:
-    aws = Aws("local", emulator)
-    role = aws.iam.create_role(RoleName="asking", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    code = io.BytesIO()
-    with zipfile.ZipFile(code, "w") as archive:
-        archive.writestr(
-            "asking.py",
-            "import sys\nbefore = 'botocore' in sys.modules\nimport botocore.handlers\n"
-            "def handler(event, context): return [before, botocore.handlers.__name__]\n",
-        )
-    aws.lambda_.create_function(
-        FunctionName="asking", Role=role, Runtime="python3.13", Handler="asking.handler",
-        Code={"ZipFile": code.getvalue()},
-    )  # fmt: skip
-    assert json.load(aws.lambda_.invoke(FunctionName="asking")["Payload"]) == [False, "botocore.handlers"]
 
 
 def test_a_stop_leaves_no_process_and_a_second_one_does_nothing(embedded: EmbeddedAws) -> None:

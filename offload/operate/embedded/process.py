@@ -354,7 +354,6 @@ class EmbeddedAws:
             "STATE_DIR": str(self.root / "state"),
             "S3_DATA_DIR": str(self.root / "s3"),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONPATH": str(Path(__file__).with_name("worker")),
             # To functions, Lambda is the runner of durable functions; it passes on what is not for it.
             "AWS_ENDPOINT_URL_LAMBDA": f"http://{HOST}:{durable_port}",
         }
