@@ -58,7 +58,7 @@ class _Hook:
             self._looked = time.monotonic()
             url = self._read(fresh=True)
             if url is None:
-                log.warning("no hook", outcome="kept: put the URL of an incoming webhook into the secret of Slack")
+                log.warning("no hook", outcome="kept: put its URL there by `offload integrations credentials slack`")
         return url
 
     def _read(self, *, fresh: bool) -> str | None:

@@ -1,4 +1,4 @@
-"""An alarm on what a function's log says."""
+"""Metrics of what a function's log says, and alarms on them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,31 @@ from constructs import Construct
 from stacks.environment import Environment
 
 _AT_LEAST = cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
+
+
+def metric_of_log(
+    scope: Construct,
+    name: str,
+    *,
+    log_group: logs.LogGroup,
+    pattern: logs.IFilterPattern,
+    metric: str,
+    value: str = "1",
+) -> logs.MetricFilter:
+    """Makes a metric of the lines that fit a pattern.
+
+    `name` is the metric filter's id. The metric is called `metric` and the environment's name, in the namespace
+    Offload; its `value` is 1 a line, or a field of the line (`$.oldest_seconds`).
+    """
+    return logs.MetricFilter(
+        scope,
+        name,
+        log_group=log_group,
+        filter_pattern=pattern,
+        metric_namespace="Offload",
+        metric_name=f"{metric}-{Environment.of(scope).name}",
+        metric_value=value,
+    )
 
 
 def alarm_on_log(
@@ -28,23 +53,13 @@ def alarm_on_log(
     periods: int = 1,
     comparison: cloudwatch.ComparisonOperator = _AT_LEAST,
 ) -> cloudwatch.Alarm:
-    """Makes a metric of the lines that fit a pattern, and an alarm on it.
+    """Makes a metric of the lines that fit a pattern, as `metric_of_log` does, and an alarm on it.
 
-    `name` is the metric filter's id, `alarm` the alarm's (`name` and `Alarm`). The metric is called `metric` and the
-    environment's name; its `value` is 1 a line, or a field of the line (`$.oldest_seconds`). The alarm goes off when
-    the `statistic` of it reaches `threshold`, or compares otherwise, in each of so many `periods` of `within`; no line
-    is no trouble. `says` is for who is woken.
+    `alarm` is the alarm's id (`name` and `Alarm`). It goes off when the `statistic` of the metric reaches `threshold`,
+    or compares otherwise, in each of so many `periods` of `within`; no line is no trouble. `says` is for who is woken.
     """
     return (
-        logs.MetricFilter(
-            scope,
-            name,
-            log_group=log_group,
-            filter_pattern=pattern,
-            metric_namespace="Offload",
-            metric_name=f"{metric}-{Environment.of(scope).name}",
-            metric_value=value,
-        )
+        metric_of_log(scope, name, log_group=log_group, pattern=pattern, metric=metric, value=value)
         .metric(statistic=statistic, period=within)
         .create_alarm(
             scope,

@@ -26,7 +26,7 @@ from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.http_stage import logged_stage
-from stacks.constructs.log_alarm import alarm_on_log
+from stacks.constructs.log_alarm import alarm_on_log, metric_of_log
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
 from stacks.constructs.work_queue import DeadLetterQueue, WorkQueue
@@ -159,6 +159,7 @@ class WebhookSender(Construct):
             failed="The senders of webhooks cannot be woken: offload logs delivery_timekeeper",
         )
         self.http_api = self._http_api()
+        self._metrics()
         self._alarms()
         CfnOutput(self, "Url", value=self.http_api.api_endpoint, description="The API of subscriptions")
 
@@ -252,6 +253,16 @@ class WebhookSender(Construct):
             http_api.add_routes(path=route.path, methods=[api.HttpMethod[route.method]], integration=integration)
         logged_stage(self, http_api)
         return http_api
+
+    def _metrics(self) -> None:
+        for name, message in (("Failing", "subscription failing"), ("Recovered", "subscription recovered")):
+            metric_of_log(
+                self,
+                name,
+                log_group=self.sender.log_group,
+                pattern=logs.FilterPattern.string_value("$.message", "=", message),
+                metric=f"Deliveries{name}",
+            )
 
     def _alarms(self) -> None:
         self._alarm(

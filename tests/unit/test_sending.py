@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -349,7 +350,7 @@ def test_a_parked_endpoint_is_tried_with_one_delivery_and_then_gets_the_rest(
 
 
 def test_an_endpoint_that_fails_for_days_is_paused_probed_and_resumed_by_itself(
-    bench: SendingBench, server: MisbehavingServer
+    bench: SendingBench, server: MisbehavingServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = new_name()
     server.script(name, then=Answer(500))
@@ -382,6 +383,16 @@ def test_an_endpoint_that_fails_for_days_is_paused_probed_and_resumed_by_itself(
     ended = {event: bench.delivery(record, event) for event in events}
     assert all(delivery.state is not DeliveryState.WAITING for delivery in ended.values())
     assert sum(delivery.state is DeliveryState.DELIVERED for delivery in ended.values()) >= 30
+    # Of these lines metrics are made.
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [(line["message"], line.get("percent")) for line in lines if line["message"].startswith("subscription ")]
+    assert told == [
+        ("subscription failing", 50),
+        ("subscription failing", 70),
+        ("subscription failing", 90),
+        ("subscription paused", None),
+        ("subscription recovered", None),
+    ]
 
 
 def test_what_piled_up_comes_at_the_subscription_s_rate_the_oldest_first(

@@ -614,6 +614,7 @@ def test_without_a_url_everything_is_kept_and_the_log_says_so_without_a_storm(no
     assert reads.count("fresh") == 1
     (warned,) = notifier.logged("no hook")
     assert warned["level"] == "WARNING"
+    assert "offload integrations credentials slack" in warned["outcome"]
     assert notifier.slack.received == []
     assert notifier.waiting().events == 20
     notifier.minute()

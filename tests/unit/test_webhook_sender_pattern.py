@@ -129,6 +129,15 @@ def test_the_functions_know_the_promise_and_where_they_may_call(template: dict[s
     assert sender["Timeout"] >= Policy().timeout_seconds + 20
 
 
+def test_warnings_pauses_and_recoveries_are_metrics(template: dict[str, Any]) -> None:
+    metrics = {
+        each["MetricTransformations"][0]["MetricName"]: each["FilterPattern"]
+        for each in of_type(template, "AWS::Logs::MetricFilter").values()
+    }
+    for name in ("failing", "paused", "recovered"):
+        assert metrics[f"Deliveries{name.capitalize()}-dev"] == f'{{ $.message = "subscription {name}" }}'
+
+
 def test_alarms_say_what_to_look_at(template: dict[str, Any]) -> None:
     said = {each["AlarmDescription"] for each in of_type(template, "AWS::CloudWatch::Alarm", "Out").values()}
     for what in ("is paused", "given up", "are due", "fails again and again"):

@@ -343,7 +343,17 @@ class Sender:
         except Exception as error:  # noqa: BLE001 -- whatever the bus said, the signals stay with the endpoint
             self._log.warning("signals not published", subscription=lease.record.id, error=str(error))
             return
+        for signal in lease.signals:
+            self._count(lease.record, signal)
         lease.signals = ()
+
+    def _count(self, record: Record, signal: Signal) -> None:
+        """The line of which a metric is made; a pause has its own when it begins, whatever the bus says."""
+        about = {"subscription": record.id, "tenant": record.tenant, "since": signal.failing_since}
+        if signal.kind == "failing":
+            self._log.warning("subscription failing", **about, percent=signal.percent)
+        elif signal.kind == "recovered":
+            self._log.info("subscription recovered", **about)
 
 
 def _hopeless(entry: Entry, bodies: Mapping[str, bytes], now: datetime) -> Outcome | None:
