@@ -22,6 +22,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
+from bench import prices
 from bench.jobs import cost, offload_jobs, peers
 
 GOAL: Final = 6.0
@@ -95,9 +96,9 @@ def print_tables(found: dict[str, Any], rounds: int) -> bool:
     for works in WORKS:
         dollars = sum(cost.per_million(job, works=works).values())
         jobs = cost.break_even(job, works=works)
-        busy = jobs * works / (cost.HOURS * 3600)
+        busy = jobs * works / (prices.HOURS * 3600)
         print(f"  {jobs:12,.0f} jobs a month of {works:g} s ({dollars:.2f} $ a million; {busy:.2f} at once on average)")
-    print(f"a thousand operations of a long job: {cost.DURABLE_OPERATIONS / 1000:.3f} $ on top")
+    print(f"a thousand operations of a long job: {prices.DURABLE_OPERATIONS / 1000:.3f} $ on top")
     return calls <= GOAL
 
 

@@ -32,6 +32,7 @@ from typing import Any, Final, TypeVar
 import boto3
 import msgspec
 
+from offload.operate.aws import shell_settings
 from offload.operate.embedded.process import EmbeddedAws
 from offload.shop.orders import SHIPPED_DAY
 from tests.month import MONTH
@@ -143,13 +144,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         embedded = EmbeddedAws(Path(folder) / "aws", persist=False)
         try:
-            os.environ |= {
-                "AWS_ENDPOINT_URL": embedded.start().endpoint,
-                "AWS_ACCESS_KEY_ID": "000000000000",
-                "AWS_SECRET_ACCESS_KEY": "bench",
-                "AWS_REGION": "us-east-1",
-                "AWS_DEFAULT_REGION": "us-east-1",
-            }
+            os.environ.update(shell_settings(embedded.start()))
             s3, bucket = boto3.client("s3"), "order-import"
             s3.create_bucket(Bucket=bucket)
             boto3.client("events").create_event_bus(Name="orders")

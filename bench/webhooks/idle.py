@@ -26,16 +26,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-PROJECT: Final = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(PROJECT))
-
-from bench.webhooks import sending  # noqa: E402 -- the project is not installed
-from stacks.environment import Environment  # noqa: E402 -- as above
-from tests.snapshots.test_templates import UNBUNDLED, synthesized  # noqa: E402 -- as above
+from bench import prices
+from bench.webhooks import sending
+from stacks.environment import Environment
+from tests.snapshots.test_templates import UNBUNDLED, synthesized
 
 PATTERN: Final = "WebhooksOut"
-HOURS: Final = 730
-"""Hours of a month, as AWS's calculator counts them."""
 LONG_POLL: Final = 20
 """Assumed: seconds that a poller of Lambda's waits at an empty queue for each request, the longest that SQS knows
 (best-practices-setting-up-long-polling.html, read 2026-11-27). AWS does not say what its pollers ask for."""
@@ -44,16 +40,6 @@ POLLERS: Final = 2
 POLLERS_WITH_MAXIMUM: Final = 5
 """Of an idle queue with a maximum concurrency, for which AWS does not reduce them (the same page)."""
 
-# Dollars, us-east-1. Scheduler: 2026-03; Secrets Manager and CloudWatch: 2024-07.
-SCHEDULER_CALL: Final = 1.00e-6
-SECRET_MONTH: Final = 0.40
-ALARM_MONTH: Final = 0.10
-# What an account has free each month. Lambda: 2026-09-19; SQS: 2024-07; Scheduler: 2024-10; logs: 2024-07.
-FREE_REQUESTS: Final = 1_000_000
-FREE_GB_SECONDS: Final = 400_000
-FREE_SQS_REQUESTS: Final = 1_000_000
-FREE_SCHEDULER_CALLS: Final = 14_000_000
-FREE_LOGS_GB: Final = 5
 # START, END and REPORT.
 _LAMBDA_LINES: Final = 300
 _SWEEPS: Final = 200
@@ -86,19 +72,19 @@ def bill(concurrency: int | str, resources: Mapping[str, Any], sweep: Sweep) -> 
     queues = [each for each in resources.values() if each["Type"] == "AWS::Lambda::EventSourceMapping"]
     for each in queues:
         pollers = POLLERS_WITH_MAXIMUM if "ScalingConfig" in each["Properties"] else POLLERS
-        polls += pollers * HOURS * 3600 / LONG_POLL
-    minutes = kinds.count("AWS::Scheduler::Schedule") * HOURS * 60
+        polls += pollers * prices.HOURS * 3600 / LONG_POLL
+    minutes = kinds.count("AWS::Scheduler::Schedule") * prices.HOURS * 60
     (memory,) = (
         each["Properties"]["MemorySize"] / 1024
         for name, each in resources.items()
         if each["Type"] == "AWS::Lambda::Function" and "Timekeeper" in name
     )
     used = {
-        "SQS": (polls, FREE_SQS_REQUESTS, sending.SQS_REQUEST),
-        "Lambda, requests": (minutes, FREE_REQUESTS, sending.REQUEST),
-        "Lambda, time": (minutes * sweep.seconds * memory, FREE_GB_SECONDS, sending.GB_SECOND),
-        "Scheduler": (minutes, FREE_SCHEDULER_CALLS, SCHEDULER_CALL),
-        "logs": (minutes * sweep.log_bytes / 1e9, FREE_LOGS_GB, sending.LOGS_GB),
+        "SQS": (polls, prices.SQS_FREE_REQUESTS, prices.SQS / prices.MILLION),
+        "Lambda, requests": (minutes, prices.LAMBDA_FREE_REQUESTS, prices.LAMBDA_REQUESTS / prices.MILLION),
+        "Lambda, time": (minutes * sweep.seconds * memory, prices.LAMBDA_FREE_GB_SECONDS, prices.LAMBDA_GB_SECOND),
+        "Scheduler": (minutes, prices.SCHEDULER_FREE, prices.SCHEDULER / prices.MILLION),
+        "logs": (minutes * sweep.log_bytes / 1e9, prices.LOGS_FREE_GB, prices.LOGS_GB),
     }
     return Bill(
         concurrency=concurrency,
@@ -107,8 +93,8 @@ def bill(concurrency: int | str, resources: Mapping[str, Any], sweep: Sweep) -> 
         listed={what: amount * price for what, (amount, _, price) in used.items()},
         to_pay={what: max(0.0, amount - free) * price for what, (amount, free, price) in used.items()},
         storage_and_alarms={
-            "secrets": kinds.count("AWS::SecretsManager::Secret") * SECRET_MONTH,
-            "alarms": kinds.count("AWS::CloudWatch::Alarm") * ALARM_MONTH,
+            "secrets": kinds.count("AWS::SecretsManager::Secret") * prices.SECRET,
+            "alarms": kinds.count("AWS::CloudWatch::Alarm") * prices.ALARM,
         },
     )
 

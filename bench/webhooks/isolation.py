@@ -42,20 +42,18 @@ from typing import Any, Final
 
 import uv
 
+from bench.webhooks import plain_sender
+from offload.client.publisher import Publisher
+from offload.contracts.event import Event
+from offload.contracts.stock import StockLow
+from offload.operate.embedded.process import ACCOUNT, EmbeddedAws, free_port
+from offload.operate.embedded.up import bring_up
+from tests.local.conftest import Copy
+from tests.local.subscribers import Subscribers
+from tests.misbehaving_server import Answer, Hang, MisbehavingServer
+from tests.unit.sending_bench import sending_table
+
 PROJECT: Final = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(PROJECT))
-
-from bench.webhooks import plain_sender  # noqa: E402 -- the project is not installed
-from offload.client.publisher import Publisher  # noqa: E402 -- as above
-from offload.contracts.event import Event  # noqa: E402 -- as above
-from offload.contracts.stock import StockLow  # noqa: E402 -- as above
-from offload.operate.embedded.process import ACCOUNT, EmbeddedAws, free_port  # noqa: E402 -- as above
-from offload.operate.embedded.up import bring_up  # noqa: E402 -- as above
-from tests.local.conftest import Copy  # noqa: E402 -- as above
-from tests.local.subscribers import Subscribers  # noqa: E402 -- as above
-from tests.misbehaving_server import Answer, Hang, MisbehavingServer  # noqa: E402 -- as above
-from tests.unit.sending_bench import sending_table  # noqa: E402 -- as above
-
 GOAL: Final = 1.2
 WITHOUT, WITH = "ours, without", "ours, with"
 PLAIN_WITHOUT, PLAIN_WITH = "plain, without", "plain, with"

@@ -35,33 +35,23 @@ from typing import Any, Final
 import boto3
 import msgspec
 
+from bench import prices
+from bench.webhooks import plain_sender
 from offload.contracts.event import Event
 from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.policy import Policy
 from offload.contracts.subscriptions.subscription import Wish
+from offload.operate.aws import shell_settings
 from offload.operate.embedded.process import EmbeddedAws, free_port
 from offload.runtime import aws
-
-PROJECT: Final = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(PROJECT))
-
-from bench.webhooks import plain_sender  # noqa: E402 -- the project is not installed
-from tests.unit.sending_bench import sending_table  # noqa: E402 -- as above
+from tests.unit.sending_bench import sending_table
 
 DELAYS: Final = (0.02, 0.1, 0.5)
 SUBSCRIBERS: Final = 10
 GOAL: Final = 1 / 3
 OURS, PLAIN, ALONE = "sender", "plain design", "sender, alone"
 
-# Dollars, us-east-1, on demand. Lambda: price list of 2026-09-19; SQS: 2024-07; DynamoDB: 2026-07-31; logs: 2024-07.
-GB_SECOND: Final = 0.0000133334
-REQUEST: Final = 0.20e-6
-SQS_REQUEST: Final = 0.40e-6
-WRITE_UNIT: Final = 0.625e-6
-READ_UNIT: Final = 0.125e-6
-LOGS_GB: Final = 0.50
 MEMORY_GB: Final = {OURS: 0.5, ALONE: 0.5, PLAIN: 0.25}
-MILLION: Final = 1_000_000
 
 
 @dataclass
@@ -80,14 +70,14 @@ class Used:
 
     def dollars(self, memory: float) -> dict[str, float]:
         """Of a million deliveries, by what they are for."""
-        each = MILLION / self.deliveries
-        return {
-            "Lambda, time": self.seconds * memory * GB_SECOND * each,
-            "Lambda, requests": self.invocations * REQUEST * each,
-            "SQS": self.queue_calls * SQS_REQUEST * each,
-            "DynamoDB": (self.write_units * WRITE_UNIT + self.read_units * READ_UNIT) * each,
-            "logs": self.log_bytes / 1e9 * LOGS_GB * each,
+        million = {
+            "Lambda, time": self.seconds * memory * prices.LAMBDA_GB_SECOND * prices.MILLION,
+            "Lambda, requests": self.invocations * prices.LAMBDA_REQUESTS,
+            "SQS": self.queue_calls * prices.SQS,
+            "DynamoDB": self.write_units * prices.WRITE_UNITS + self.read_units * prices.READ_UNITS,
+            "logs": self.log_bytes / 1e9 * prices.LOGS_GB * prices.MILLION,
         }
+        return {what: dollars / self.deliveries for what, dollars in million.items()}
 
 
 class Meter:
@@ -319,15 +309,7 @@ def embedded_aws() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         embedded = EmbeddedAws(Path(folder), port=free_port(), persist=False)
         try:
-            os.environ.update(
-                {
-                    "AWS_ENDPOINT_URL": embedded.start().endpoint,
-                    "AWS_ACCESS_KEY_ID": "000000000000",
-                    "AWS_SECRET_ACCESS_KEY": "test",
-                    "AWS_REGION": "us-east-1",
-                    "AWS_DEFAULT_REGION": "us-east-1",
-                }
-            )
+            os.environ.update(shell_settings(embedded.start()))
             yield
         finally:
             embedded.stop()
