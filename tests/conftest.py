@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from offload.operate.aws import shell_settings
 from offload.operate.embedded.process import EmbeddedAws, Instance, free_port
 from tests.month import MONTH
 
@@ -36,15 +37,8 @@ def aws_at(emulator: Instance) -> Iterator[None]:
     """The environment variables under which boto3 and the functions' own clients find the emulator."""
     from offload.runtime import aws
 
-    variables = {
-        "AWS_ENDPOINT_URL": emulator.endpoint,
-        "AWS_ACCESS_KEY_ID": "000000000000",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
+        for name, value in shell_settings(emulator).items():
             patch.setenv(name, value)
         # The session stays: it holds the services' models, which take longer to read than most tests, and no endpoint.
         aws._client.cache_clear()

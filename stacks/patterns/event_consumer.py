@@ -22,7 +22,8 @@ from stacks.constructs.work_queue import DeadLetterQueue, WorkQueue
 _TIMEOUT = Duration.seconds(10)
 _BATCH_SIZE = 10
 _ATTEMPTS = 5
-_CONCURRENCY = 5
+CONCURRENCY = 5
+"""Batches of one consumer at once, unless it says otherwise."""
 # Older than this and the consumer does not keep up, or does not run.
 _TOO_OLD = Duration.minutes(15)
 
@@ -49,7 +50,7 @@ class EventConsumer(Construct):
         timeout: Duration = _TIMEOUT,
         batch_size: int = _BATCH_SIZE,
         attempts: int = _ATTEMPTS,
-        concurrency: int | None = _CONCURRENCY,
+        concurrency: int | None = CONCURRENCY,
     ) -> None:
         super().__init__(scope, construct_id)
         self.dead_letter_queue = DeadLetterQueue(self, "DeadLetterQueue")

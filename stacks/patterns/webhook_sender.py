@@ -31,13 +31,12 @@ from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
 from stacks.constructs.work_queue import DeadLetterQueue, WorkQueue
 from stacks.environment import Environment
-from stacks.patterns.event_consumer import EventConsumer
+from stacks.patterns.event_consumer import CONCURRENCY, EventConsumer
 
 # An attempt (20 s at the most, offload/contracts/subscriptions/policy.py), its record, and rounds before it.
 _SENDER_TIMEOUT = Duration.seconds(45)
 _TOKENS_AT_ONCE = 10
 _TOKEN_ATTEMPTS = 5
-_PLANNERS = 5
 _LATE = Duration.minutes(15)
 _GIVEN_UP = 10
 _STRING, _NUMBER = dynamodb.AttributeType.STRING, dynamodb.AttributeType.NUMBER
@@ -94,7 +93,7 @@ class WebhookSender(Construct):
             events=events,
             bus=bus,
             grants=(self.owe,),
-            concurrency=maximum and _PLANNERS,
+            concurrency=None if maximum is None else CONCURRENCY,
         )
         self.sender = PythonFunction(
             self,
