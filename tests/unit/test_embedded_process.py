@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -76,6 +77,21 @@ def test_nothing_of_the_shell_reaches_the_emulator(embedded: EmbeddedAws, monkey
         pytest.skip("no /proc on this system")
     assert "production" not in environ.read_text()
     assert "A_SECRET_OF_MINE" not in environ.read_text()
+
+
+@pytest.mark.parametrize("written", [None, "", "-----BEGIN CERTIFICATE-----\n"])
+def test_one_whose_certificate_is_not_written_yet_does_not_answer_yet(
+    embedded: EmbeddedAws, tmp_path: Path, written: str | None
+) -> None:
+    embedded.start()
+    certificate, remembered = tmp_path / "server.crt", embedded.root / "embedded.json"
+    if written is not None:
+        certificate.write_text(written, encoding="utf-8")
+    before = remembered.read_text(encoding="utf-8")
+    remembered.write_text(json.dumps(json.loads(before) | {"certificate": str(certificate)}), encoding="utf-8")
+    assert embedded.running() is None
+    remembered.write_text(before, encoding="utf-8")
+    assert embedded.running() is not None
 
 
 def test_a_stop_leaves_no_process_and_a_second_one_does_nothing(embedded: EmbeddedAws) -> None:

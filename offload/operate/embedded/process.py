@@ -465,14 +465,12 @@ class EmbeddedAws:
 
 
 def _answers(instance: Instance, timeout: float) -> bool:
-    context = None
-    if instance.certificate is not None:
-        if not Path(instance.certificate).exists():
-            return False
-        context = ssl.create_default_context(cafile=instance.certificate)
-    # Loopback is never reached through a proxy.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
+        # While it starts, its certificate is not there yet, or there by half.
+        context = ssl.create_default_context(cafile=instance.certificate) if instance.certificate else None
+        https = urllib.request.HTTPSHandler(context=context)
+        # Loopback is never reached through a proxy.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https)
         with opener.open(f"{instance.endpoint}/_ministack/ready", timeout=timeout) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
