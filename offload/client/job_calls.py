@@ -295,8 +295,7 @@ class Calls:
                 return job
             left = None if ends is None else ends - self.clock()
             if left is not None and left <= 0:
-                hint = ": a person has to decide on it" if job.state is State.HELD else ""
-                raise TimedOut(job, f"job {job_id} ({job.type}) is {job.state} after {timeout:g} s{hint}")
+                raise TimedOut(job, f"job {job_id} ({job.type}) is {job.state} after {timeout:g} s{_where(job)}")
             yield Pause(pause if left is None else min(pause, left))
             pause = min(_LOOK_EVERY, pause * 1.5)
 
@@ -497,3 +496,12 @@ def _read(answer: Answer, kind: type[T]) -> T:
         return msgspec.json.decode(answer.body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Unreachable(f"what answers is not the job service, or another version of it: {error}") from error
+
+
+def _where(job: Job) -> str:
+    """What a job that has not ended is at, or waits for, as the end of a sentence; empty when that is not known."""
+    if job.state is State.HELD:
+        return ": a person has to decide on it"
+    if job.question is not None:
+        return f": it asks a person '{job.question.text}'"
+    return f", in its step '{job.progress.step}'" if job.progress is not None and job.progress.step else ""

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from offload.operate.embedded.up import bring_up
 from offload.operate.resources import Deployment
 
 _COMMAND_WITHIN = 300  # seconds
+_LOG_LINES_SHOWN = 60
+_running: list[EmbeddedAws] = []
+"""What a failed test's report shows the logs of."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,26 @@ class Copy:
     def offload(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs the `offload` command on this copy."""
         return run_offload(arguments, self.embedded.root)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Shows with a test that failed what the embedded AWS said: where it ran elsewhere, its files are gone."""
+    report = yield
+    if report.failed:
+        for embedded in _running:
+            for log in (embedded.log, embedded.durable_log):
+                report.sections.append((f"end of {log}", _end_of(log)))
+    return report
+
+
+def _end_of(log: Path) -> str:
+    """The last lines of a log, without those that functions wrote."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return "it was not written"
+    return "\n".join([line for line in lines if not line.startswith("{")][-_LOG_LINES_SHOWN:])
 
 
 def run_offload(arguments: Sequence[str], state: Path) -> subprocess.CompletedProcess[str]:
@@ -123,11 +146,13 @@ def a_copy(root: Path, brought_up: Path, *, auth: bool = False) -> Iterator[Copy
     """Starts an embedded AWS with a copy of what was brought up, and stops it with all of its workers in the end."""
     shutil.copytree(brought_up, root, symlinks=True, dirs_exist_ok=True)
     embedded = EmbeddedAws(root, port=free_port(), auth=auth)
+    _running.append(embedded)
     try:
         instance = embedded.start()
         embedded.await_durable_runner(instance)
         yield Copy(embedded, Deployment(Aws(LOCAL, instance)))
     finally:
+        _running.remove(embedded)
         embedded.stop()
         # Its logs stay; a hundred megabytes a copy do not.
         embedded.clear()

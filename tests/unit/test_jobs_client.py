@@ -25,7 +25,7 @@ from offload.client.outbox import Outbox
 from offload.client.publisher import Retries
 from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract
-from offload.contracts.jobs.job import Job, State, Submit
+from offload.contracts.jobs.job import Job, Progress, Question, State, Submit
 from offload.contracts.jobs.shop import CUSTOMERS_SHARD, SALES_REPORT, CustomersShard, Period, Report
 from tests.unit.job_server import CREDENTIALS, REGION, Fault, JobServer, Refused, at_work, serving_jobs
 
@@ -358,6 +358,14 @@ def test_waiting_ends_after_its_time_and_says_where_the_job_is(jobs: Jobs, serve
     server.end(handle.id, State.HELD)
     with pytest.raises(TimeoutError, match="is held after 0 s: a person has to decide"):
         handle.result(0)
+    job = server.jobs[handle.id]
+    at_step = msgspec.structs.replace(job, state=State.RUNNING, progress=Progress(step="publish-5"))
+    asking = msgspec.structs.replace(at_step, question=Question(text="File is large. Go on?", until=job.created_at))
+    server.looks[handle.id] = [at_step, asking]
+    with pytest.raises(TimeoutError, match=r"is running after 0 s, in its step 'publish-5'"):
+        handle.wait(0)
+    with pytest.raises(TimeoutError, match=r"is running after 0 s: it asks a person 'File is large\. Go on\?'"):
+        handle.wait(0)
 
 
 def test_a_wait_survives_a_service_in_trouble(jobs: Jobs, server: JobServer) -> None:
