@@ -6,12 +6,14 @@ Lambda endpoint. It adds to AWS's runner what that lacks (version 1.4.0, tried 2
 - `Invoke` of a durable function starts an execution, and a name meets the execution that has it, as on AWS
   (durable-invocation.html, "Idempotency"); with another payload it is a conflict.
 - What ran when the runner ended goes on when it starts again: the runner would leave it RUNNING for ever.
+- A wait that ends while its invocation does goes on: the runner would cancel that timer half done, with the same end.
 - Every other call of Lambda's API goes on to the embedded AWS.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import http.client
 import json
 import logging
@@ -23,6 +25,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -58,6 +61,7 @@ class Adapter:
         self._store: Any = runner._store
         self._lambda = boto3.client("lambda", endpoint_url=endpoint, region_name=region)
         self._names = threading.Lock()
+        self._finish_each_timer()
 
     def execution_seconds(self, name: str) -> int | None:
         """How long an execution of the function may take; None for a function that is not durable, or is not there."""
@@ -86,6 +90,22 @@ class Adapter:
                 input=payload,
             )
             return 202, self._executor.start_execution(wish).execution_arn
+
+    def _finish_each_timer(self) -> None:
+        """Lets a timer that fires complete its wait and invoke, whatever cancels it between the two.
+
+        The end of an invocation arms the next timer and cancels the last one. Where that has completed its wait by
+        then, and not invoked yet, nothing is left to arm and nobody would invoke.
+        """
+        of_runner = self._executor._fire_due_and_invoke_handler
+
+        def timer(execution: str) -> Callable[[], Awaitable[None]]:
+            async def fire() -> None:
+                await asyncio.shield(of_runner(execution)())
+
+            return fire
+
+        self._executor._fire_due_and_invoke_handler = timer
 
     def go_on(self) -> int:
         """Invokes anew what ran when the last runner ended, and sets its timers; how many there were."""
