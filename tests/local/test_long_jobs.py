@@ -145,7 +145,9 @@ def test_an_import_goes_on_where_it_was_after_a_stop_and_a_start(copy: Copy, ord
     with jobs_of(again.deployment) as jobs:
         job = jobs.wait(handle.id, 300)
         assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
-    assert max(steps_done(again).values()) == 1
+    # The step that the stop came into says that it is done, may find nobody to keep that, and runs again.
+    steps = steps_done(again)
+    assert sum(steps.values()) - len(steps) <= 1
     times = published(again)
     assert sum(times.values()) - len(times) <= INVOICES_OF_A_CHUNK
 
