@@ -1,8 +1,6 @@
 """Rotation of a provider's secrets: the new one counts at once, the old ones for as long as the overlap says.
 
-Two rotations at the same moment lose no secret. The new document becomes a version of its own first, which nobody
-reads; then Secrets Manager is told to make it the current one in place of the version that was read. When another is
-current by then, Secrets Manager refuses (UpdateSecretVersionStage, `RemoveFromVersionId`): it is read and merged anew.
+Two rotations at the same moment lose no secret: when another is faster, the document is read and merged anew.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import binascii
 import random
 import secrets
 import time
-import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -20,6 +17,7 @@ from offload.contracts.webhooks.scheme import Algorithm, Encoding, KeyForm, Prov
 from offload.contracts.webhooks.stored_secret import MOST_SECRETS, StoredSecret, StoredSecrets
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
+from offload.operate.secret_versions import replace_version
 from offload.operate.webhooks import provider_of
 from offload.runtime.webhooks.secrets import BadSecret, Secret, keyring
 
@@ -28,10 +26,6 @@ SHORTEST_OVERLAP: Final = timedelta(minutes=1)
 LONGEST_OVERLAP: Final = timedelta(days=30)
 
 _KEY_BYTES: Final = 32
-# The label of a version that is about to be current. One at a time is enough: a version is moved to by its id.
-_NEXT: Final = "OFFLOADNEXT"
-# Moving a label from a version that has not got it: the API's reference names the first, its prose the second.
-_NOT_THERE: Final = frozenset({"InvalidParameterException", "InvalidRequestException"})
 _ATTEMPTS: Final = 10
 _PAUSE: Final = 0.5  # seconds at most; what was read may be older than what is there, for a moment
 
@@ -83,8 +77,6 @@ def _swapped(
     deployment: Deployment, provider: Provider, new: StoredSecret, until: datetime, now: datetime, *, revoke: bool
 ) -> tuple[tuple[str, datetime], ...] | None:
     """Stores the new secret beside those that are there; the old ones' ends, None when another rotation was faster."""
-    from botocore.exceptions import ClientError
-
     manager, arn = deployment.aws.secrets_manager, deployment.webhook_entry.secrets[provider.name]
     current = manager.get_secret_value(SecretId=arn)
     before = _read(provider, current.get("SecretString", ""), revoke=revoke).active(now)
@@ -99,26 +91,8 @@ def _swapped(
             "with --revoke"
         )
     kept = () if revoke else tuple(_until(each, end) for each, end in old)
-    version = str(uuid.uuid4())
-    manager.put_secret_value(
-        SecretId=arn,
-        ClientRequestToken=version,
-        SecretString=StoredSecrets((new, *kept)).to_json(),
-        VersionStages=[_NEXT],
-    )
-    try:
-        manager.update_secret_version_stage(
-            SecretId=arn,
-            VersionStage="AWSCURRENT",
-            MoveToVersionId=version,
-            RemoveFromVersionId=current["VersionId"],
-        )
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _NOT_THERE:
-            raise
-        # It is ours when the answer was lost and botocore asked again.
-        if manager.get_secret_value(SecretId=arn)["VersionId"] != version:
-            return None
+    if replace_version(manager, arn, current["VersionId"], StoredSecrets((new, *kept)).to_json()) is None:
+        return None
     return tuple((each.key_id, end) for each, end in old)
 
 
