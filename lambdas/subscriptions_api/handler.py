@@ -18,6 +18,7 @@ from offload.contracts.subscriptions.api import (
     DeliveryFilters,
     EventType,
     EventTypes,
+    Resealed,
     Rotation,
     SubscriptionFilters,
     Subscriptions,
@@ -137,6 +138,11 @@ def rotate(request: Request, subscription: str) -> Answer:
     return Answer(200, subscribing.rotate(subscription, timedelta(hours=wanted.overlap_hours), wanted.secret))
 
 
+def reseal(_request: Request, subscription: str) -> Answer:
+    """POST /subscriptions/{id}/reseal."""
+    return Answer(200, Resealed(subscribing.reseal(subscription)))
+
+
 def test(request: Request, subscription: str) -> Answer:
     """POST /subscriptions/{id}/test: once, in the open, and nothing of it is kept."""
     wanted: Trial = request.wanted
@@ -235,6 +241,7 @@ _CALLS: Final = (
     pause,
     resume,
     rotate,
+    reseal,
     test,
     event_types,
     deliveries,

@@ -91,10 +91,11 @@ class JobService:
 
 @dataclass(frozen=True)
 class SubscriptionService:
-    """The deployed sender of webhooks: its API's URL, and its table of subscriptions and deliveries."""
+    """The deployed sender of webhooks: its API's URL, its table of subscriptions and deliveries, its sealing key."""
 
     endpoint: str
     table: str
+    sealing_secret: str
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,9 @@ class Deployment:
         if own is None:
             return None
         return SubscriptionService(
-            endpoint=self._endpoint(self._http_api(own)), table=self._named(own, "OFFLOAD_SUBSCRIPTIONS_TABLE")
+            endpoint=self._endpoint(self._http_api(own)),
+            table=self._named(own, "OFFLOAD_SUBSCRIPTIONS_TABLE"),
+            sealing_secret=self._named(own, "OFFLOAD_SEALING_SECRET"),
         )
 
     @cached_property

@@ -20,6 +20,7 @@ from offload.contracts.subscriptions.api import (
     Deliveries,
     DeliveryFilters,
     EventTypes,
+    Resealed,
     Rotation,
     SubscriptionFilters,
     Subscriptions,
@@ -53,16 +54,25 @@ _FORBIDDEN: Final = 403
 _HOUR: Final = timedelta(hours=1)
 
 
+class Refused(Failure):
+    """The API answered that it does not; `slug` names why, empty for what it did not say itself."""
+
+    def __init__(self, slug: str, text: str) -> None:
+        super().__init__(text)
+        self.slug = slug
+
+
 class _Refusal(Struct, frozen=True):
     """A problem document (RFC 9457), or API Gateway's own `{"message": "Forbidden"}`."""
 
+    type: str = ""
     title: str = ""
     detail: str = ""
     message: str = ""
 
 
 class SubscriptionsApi:
-    """The API's calls. Each raises Failure, in one line, for what is refused and for an answer that did not come."""
+    """The API's calls. Each raises Refused, in one line, and Failure for an answer that did not come."""
 
     def __init__(self, endpoint: str, signer: Signer, http: httpx.Client) -> None:
         self._endpoint = endpoint
@@ -107,6 +117,10 @@ class SubscriptionsApi:
     def rotate(self, name: str, wanted: Rotation) -> Rotated:
         """A new secret."""
         return self._ask("POST", f"{_one(name)}/rotate", Rotated, body=wanted)
+
+    def reseal(self, name: str) -> Resealed:
+        """Seals it under the current key."""
+        return self._ask("POST", f"{_one(name)}/reseal", Resealed)
 
     def test(self, name: str, event_type: str | None) -> Tried:
         """Sends a test now."""
@@ -155,7 +169,7 @@ class SubscriptionsApi:
                 f"the API of subscriptions has no answer to {method} {path}: {type(error).__name__}: {error}"
             ) from error
         if answer.status_code >= _CLIENT_ERRORS:
-            raise Failure(_told(answer.status_code, answer.content))
+            raise _refused(answer.status_code, answer.content)
         try:
             # Of a call without content there is nothing to be read.
             return msgspec.json.decode(answer.content or b"null", type=kind)
@@ -265,7 +279,7 @@ def _delivery(name: str) -> str:
     return f"/deliveries/{quote(name, safe='')}"
 
 
-def _told(status: int, body: bytes) -> str:
+def _refused(status: int, body: bytes) -> Refused:
     try:
         said = msgspec.json.decode(body, type=_Refusal)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -274,4 +288,5 @@ def _told(status: int, body: bytes) -> str:
     detail = said.detail
     if status == _FORBIDDEN and not detail:
         detail = "the credentials need execute-api:Invoke on the API of subscriptions, and a clock that is right"
-    return " ".join(f"{title}: {detail}".split()) if detail else title
+    text = " ".join(f"{title}: {detail}".split()) if detail else title
+    return Refused(said.type.rpartition(":")[2], text)

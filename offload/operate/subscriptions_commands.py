@@ -253,6 +253,31 @@ def rotate(
     screen.print(f"The old one signs too until {utc(done.old_until)}. {_ONCE if brought is None else ''}".rstrip())
 
 
+@app.command("rotate-sealing-key")
+def rotate_sealing_key(environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
+    """Change the key that all secrets are sealed with in the table; exit code 1 when one could not be opened."""
+    from dataclasses import asdict
+
+    from offload.operate.progress import SILENT, Steps
+    from offload.operate.resources import Deployment
+    from offload.operate.sealing_key import rotate_sealing_key as rotate_key
+    from offload.operate.subscriptions import subscriptions_api
+
+    deployment = Deployment.of(environment)
+    with subscriptions_api(deployment) as api:
+        done = rotate_key(deployment, api, SILENT if as_json else Steps(console()))
+    if as_json:
+        print_json(asdict(done))
+    for each in () if as_json else done.lost:
+        console().print(
+            f"{each}: no key opens its secret: offload subscriptions rotate {each} --overlap 0h",
+            markup=False,
+            soft_wrap=True,
+        )
+    if done.lost:
+        raise typer.Exit(1)
+
+
 @app.command()
 def delete(
     id_: IdArgument,

@@ -223,7 +223,8 @@ class WebhookSender(Construct):
         return table
 
     def _sealing_key(self) -> secretsmanager.Secret:
-        # A change here would generate it anew, and with the old one go the secrets of every subscription.
+        # A change here would generate it anew; the second one loses every subscription's secret, unless between them
+        # `offload subscriptions rotate-sealing-key` has sealed them anew.
         secret = secretsmanager.Secret(
             self,
             "SealingKey",
@@ -234,7 +235,7 @@ class WebhookSender(Construct):
         acknowledge(
             secret,
             "AwsSolutions::AwsSolutions-SMG4",
-            "It seals data at rest: a new key needs everything sealed anew, which no rotation by itself does.",
+            "A new key needs everything sealed anew, and offload subscriptions rotate-sealing-key does both.",
         )
         return secret
 

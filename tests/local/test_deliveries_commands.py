@@ -6,8 +6,13 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from standardwebhooks import Webhook
+
 from offload.client.publisher import Publisher
 from offload.contracts.stock import StockLow
+from offload.operate.progress import SILENT
+from offload.operate.sealing_key import rotate_sealing_key
+from offload.operate.subscriptions import subscriptions_api
 from offload.runtime.sending.items import delivery_key
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers
@@ -78,3 +83,30 @@ def test_a_person_brings_back_what_is_missing_by_a_replay_of_the_archive(
     audit = json.loads(deployed.offload("audit", "--json").stdout)["deliveries"]
     assert [odd for odd in audit["odd"] if odd["subscription"] == name] == []
     assert deployed.offload("subscriptions", "delete", name, "--yes").returncode == 0
+
+
+def test_the_sealing_key_is_rotated_while_events_come_and_every_delivery_is_signed(
+    deployed_with_iam: Copy, server: MisbehavingServer
+) -> None:
+    copy, subscribers = deployed_with_iam, Subscribers(deployed_with_iam)
+    made = said(copy, "subscriptions", "create", "--url", server.url("sealed"), "--type", "stock.low")
+    publish(copy, "before")
+    server.wait_for("sealed", 1)  # a worker is warm, with the old key
+    published = 1
+
+    def meanwhile(_: float) -> None:
+        nonlocal published
+        publish(copy, "under-way")
+        published += 1
+        server.wait_for("sealed", published)
+
+    with subscriptions_api(copy.deployment) as api:
+        rotated = rotate_sealing_key(copy.deployment, api, SILENT, sleep=meanwhile)
+    assert rotated.sealed_anew == rotated.subscriptions >= 1
+    assert rotated.lost == ()
+    publish(copy, "after")
+    received = server.wait_for("sealed", published + 1)
+    for each in received:
+        Webhook(made["secret"]).verify(each.body, {name.lower(): value for name, value in each.headers})
+    subscribers.until(lambda: states(copy, made["id"]) == ["delivered"] * 3, "three deliveries to end")
+    assert copy.offload("subscriptions", "delete", made["id"], "--yes").returncode == 0

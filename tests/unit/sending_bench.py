@@ -25,7 +25,7 @@ from offload.runtime.sending.subscribing import Subscribing
 from offload.runtime.sending.subscriptions import Subscriptions
 from offload.runtime.sending.tokens import QueueTokens, subscription_of
 from offload.runtime.sending.transport import Transport
-from offload.runtime.sending.vault import Vault
+from offload.runtime.sending.vault import CURRENT, Vault
 
 LOOPBACK: Final = Guard.from_environment(
     {"OFFLOAD_EGRESS_PRIVATE": "127.0.0.0/8", "OFFLOAD_EGRESS_SCHEMES": "http,https", "OFFLOAD_EGRESS_PORTS": "*"}
@@ -109,7 +109,8 @@ class SendingBench:
         self.trouble = self.sqs.create_queue(QueueName=f"trouble-{tag}")["QueueUrl"]
         self.heard = Heard()
         self.context = context
-        self.vault = Vault(lambda: SEALING_KEY)
+        self.sealing_keys = {CURRENT: SEALING_KEY}
+        self.vault = Vault(self.sealing_keys.get)
         self.loop = asyncio.new_event_loop()
         self.subscriptions = Subscriptions(self.table, self.clock)
         self.deliveries = Deliveries(self.table, self.policy, self.clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 import threading
@@ -36,13 +37,14 @@ class Context:
 def commands_on(bench: SendingBench, emulator: Instance, patch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """The deployment that commands find: the API on the bench's table, its clock and its queues."""
     with door(bench, patch) as url:
+        sealing_secret = os.environ["OFFLOAD_SEALING_SECRET"]
 
         class Found(Deployment):
             """Everything is real but the look-up."""
 
             @property
             def subscription_service(self) -> SubscriptionService:
-                return SubscriptionService(url, bench.table)
+                return SubscriptionService(url, bench.table, sealing_secret)
 
             def subscription_service_or_none(self) -> SubscriptionService | None:
                 return self.subscription_service

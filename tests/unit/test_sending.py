@@ -39,7 +39,7 @@ from offload.runtime.sending.refusals import (
     StillWaiting,
     TooManySecrets,
 )
-from offload.runtime.sending.vault import NotSealedHere, Vault, brought, shown
+from offload.runtime.sending.vault import BEFORE, CURRENT, NotSealedHere, Vault, brought, shown
 from tests.misbehaving_server import (
     Answer,
     Gone,
@@ -765,15 +765,43 @@ def test_a_change_changes_what_it_names_and_planners_see_it_at_once(
 
 
 def test_a_vault_opens_only_what_it_sealed_for_that_subscription() -> None:
-    vault = Vault(lambda: "one key")
+    vault = Vault({CURRENT: "one key"}.get)
     sealed = vault.seal("sub_a", b"content")
     assert vault.open("sub_a", sealed) == b"content"
     assert vault.seal("sub_a", b"content") != sealed
-    for other, name in ((vault, "sub_b"), (Vault(lambda: "another key"), "sub_a")):
+    for other, name in ((vault, "sub_b"), (Vault({CURRENT: "another key"}.get), "sub_a")):
         with pytest.raises(NotSealedHere):
             other.open(name, sealed)
     with pytest.raises(NotSealedHere):
         vault.open("sub_a", sealed[:-1] + bytes([sealed[-1] ^ 1]))
+
+
+def test_a_vault_whose_key_is_changed_opens_what_both_have_sealed_and_seals_under_the_new_one() -> None:
+    asked: list[str] = []
+    keys = {CURRENT: "the old key"}
+
+    def read(label: str) -> str | None:
+        asked.append(label)
+        return keys.get(label)
+
+    vault = Vault(read)
+    old = vault.seal("sub_a", b"content")
+    assert vault.open("sub_a", old) == b"content"
+    keys.update({CURRENT: "the new key", BEFORE: "the old key"})
+    new = vault.seal("sub_a", b"content")
+    for warm in (vault, Vault(read)):
+        assert [warm.open("sub_a", sealed) for sealed in (old, new, old)] == [b"content"] * 3
+    anew = vault.sealed_anew("sub_a", old)
+    assert anew != old
+    assert vault.sealed_anew("sub_a", anew) == anew
+    assert vault.sealed_anew("sub_a", new) == new
+    del keys[BEFORE]
+    cold = Vault(read)
+    asked.clear()
+    assert [cold.open("sub_a", sealed) for sealed in (new, anew, new)] == [b"content"] * 3
+    assert asked == [CURRENT], "a warm worker reads the key once"
+    with pytest.raises(NotSealedHere):
+        cold.open("sub_a", old)
 
 
 def test_a_secret_is_read_as_it_is_shown() -> None:

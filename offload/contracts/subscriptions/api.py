@@ -99,6 +99,12 @@ class Tried(Struct, frozen=True):
     body: Raw
 
 
+class Resealed(Struct, frozen=True):
+    """Whether it was sealed under an older key until now."""
+
+    resealed: bool
+
+
 class EventType(Struct, frozen=True, kw_only=True):
     """What can be subscribed to: `schema` is the JSON Schema of the data, `example` a whole body."""
 
@@ -148,7 +154,7 @@ ROUTES: Final[Mapping[str, Route]] = {
         summary="Changes what the body names.",
         body=Change,
         answers={200: Subscription},
-        refusals=(*_WISHED, "no-such-subscription"),
+        refusals=(*_WISHED, "no-such-subscription", "secret-lost"),
     ),
     "delete": Route(
         method="DELETE",
@@ -177,7 +183,14 @@ ROUTES: Final[Mapping[str, Route]] = {
         summary="A new secret. The old one signs beside it for a while.",
         body=Rotation,
         answers={200: Rotated},
-        refusals=(*_ONE, "bad-secret", "too-many-secrets"),
+        refusals=(*_ONE, "bad-secret", "too-many-secrets", "secret-lost"),
+    ),
+    "reseal": Route(
+        method="POST",
+        path="/subscriptions/{id}/reseal",
+        summary="Seals what it holds in secret under the current key of the environment.",
+        answers={200: Resealed},
+        refusals=(*_ONE, "secret-lost"),
     ),
     "test": Route(
         method="POST",
@@ -185,7 +198,7 @@ ROUTES: Final[Mapping[str, Route]] = {
         summary="Sends a test event now, once, and returns what came back.",
         body=Trial,
         answers={200: Tried},
-        refusals=("no-such-subscription", "bad-types"),
+        refusals=("no-such-subscription", "bad-types", "secret-lost"),
     ),
     "event_types": Route(
         method="GET",

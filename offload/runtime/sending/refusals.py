@@ -58,6 +58,13 @@ class TooManySecrets(Refusal):
     status = 409
 
 
+class SecretLost(Refusal):
+    """What the subscription holds in secret is sealed under a key that is gone; only an overlap of 0 begins anew."""
+
+    slug = "secret-lost"
+    status = 409
+
+
 class StillWaiting(Refusal):
     """The delivery has not ended: it is sent by its schedule, and not again."""
 
@@ -82,6 +89,7 @@ REFUSALS: tuple[type[Refusal], ...] = (
     BadSecret,
     BadHeader,
     TooManySecrets,
+    SecretLost,
     StillWaiting,
     PayloadGone,
 )

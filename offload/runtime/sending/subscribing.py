@@ -35,11 +35,12 @@ from offload.runtime.sending.refusals import (
     BadSecret,
     BadTypes,
     BadUrl,
+    SecretLost,
     TooManySecrets,
 )
 from offload.runtime.sending.subscriptions import Subscriptions
 from offload.runtime.sending.transport import MOST_HEADERS_OF_A_QUEUE, is_arn, is_queue
-from offload.runtime.sending.vault import Vault
+from offload.runtime.sending.vault import NotSealedHere, Vault
 
 # What the connection, the message's framing and the signature say is not a subscription's to change.
 _NOT_OWN: Final = re.compile(
@@ -152,7 +153,11 @@ class Subscribing:
         return self.show(subscription)
 
     def rotate(self, subscription: str, overlap: timedelta, secret: str | None = None) -> Rotated:
-        """A new secret beside the old one, which signs too until `overlap` is over. Raises a Refusal."""
+        """A new secret beside the old one, which signs too until `overlap` is over. Raises a Refusal.
+
+        Without an overlap it begins anew where the old one cannot be opened any more: own headers are gone then, and a
+        key pair is another.
+        """
         try:
             new = vaults.brought(secret) if secret else vaults.new_secret()
         except vaults.BadSecret as error:
@@ -160,7 +165,12 @@ class Subscribing:
         until = self._now() + overlap
 
         def rotated(before: Record) -> Record:
-            holding = self._open(before)
+            try:
+                holding = self._open(before)
+            except SecretLost:
+                if overlap:
+                    raise
+                return self._begun_anew(before, new)
             kept = tuple(
                 replace(each, until=until if each.until is None else min(each.until, until))
                 for each in holding.secrets
@@ -185,8 +195,38 @@ class Subscribing:
         record, _ = self._subscriptions.get(subscription)
         return record, self._open(record)
 
+    def reseal(self, subscription: str) -> bool:
+        """Seals it under the current key; False when it was so already. Raises NoSuchSubscription, SecretLost."""
+        sealed_anew = False
+
+        def resealed(before: Record) -> Record:
+            nonlocal sealed_anew
+            try:
+                sealed = self._vault.sealed_anew(before.id, before.sealed)
+            except NotSealedHere as error:
+                raise _lost(before) from error
+            sealed_anew = sealed != before.sealed
+            return replace(before, sealed=sealed)
+
+        self._subscriptions.change(subscription, resealed)
+        return sealed_anew
+
+    def _begun_anew(self, before: Record, secret: bytes) -> Record:
+        seeds = (vaults.new_secret(),) if before.public_key else ()
+        holding = Holding(secrets=(KeptSecret(value=secret),), seeds=seeds)
+        return replace(
+            before,
+            sealed=self._sealed(before.id, holding),
+            secrets=1,
+            header_names=(),
+            public_key=vaults.public_key(seeds[0]) if seeds else None,
+        )
+
     def _open(self, record: Record) -> Holding:
-        return msgspec.json.decode(self._vault.open(record.id, record.sealed), type=Holding)
+        try:
+            return msgspec.json.decode(self._vault.open(record.id, record.sealed), type=Holding)
+        except NotSealedHere as error:
+            raise _lost(record) from error
 
     def _sealed(self, subscription: str, holding: Holding) -> bytes:
         return self._vault.seal(subscription, msgspec.json.encode(holding))
@@ -230,6 +270,13 @@ class Subscribing:
             raise BadUrl(f"url: {error}") from error
         except OSError as error:
             raise BadUrl(f"url: the name '{target.host}' cannot be resolved ({error}): is it spelled right?") from error
+
+
+def _lost(record: Record) -> SecretLost:
+    return SecretLost(
+        f"what subscription '{record.id}' holds in secret was sealed under a key that is gone: rotate it without an "
+        "overlap, hand the new secret to its receiver, and set its own headers again"
+    )
 
 
 def _check_headers(url: str, headers: Mapping[str, str]) -> None:

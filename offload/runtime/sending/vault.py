@@ -1,15 +1,17 @@
 """Seals what subscriptions hold in secret, under one key that is in Secrets Manager (docs/adr/0017).
 
 A secret each would cost $0.40 a month a subscription (docs.aws.amazon.com/secretsmanager pricing, 2026-11-27), used or
-not. So the table has them sealed: XSalsa20 with Poly1305, libsodium's `secretbox`.
+not. So the table has them sealed: XSalsa20 with Poly1305, libsodium's `secretbox`. The key is the secret's current
+version. While it is being changed the one before opens too, and `sealed_anew` brings each subscription under the new.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Final
 
@@ -17,8 +19,14 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 from nacl.signing import SigningKey
 
-from offload.runtime.lean_aws import Service
+from offload.runtime.lean_aws import AwsRefused, Service
 
+CURRENT: Final = "AWSCURRENT"
+BEFORE: Final = "AWSPREVIOUS"
+"""Staging labels of Secrets Manager, which moves the second when the first is moved (API_UpdateSecretVersionStage.html,
+read 2026-11-28)."""
+
+_NO_VERSION: Final = "ResourceNotFoundException"
 _WITHIN: Final = 5.0  # seconds
 # Standard Webhooks: 24 to 64 random bytes (spec/standard-webhooks.md).
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 -- the prefix of all of them
@@ -32,45 +40,79 @@ class BadSecret(ValueError):
 
 
 class NotSealedHere(Exception):
-    """What is sealed was sealed under another key, for another subscription, or was changed."""
+    """What is sealed was sealed under a key that is gone, for another subscription, or was changed."""
 
 
 class Vault:
-    """Seals and opens under a key that `read` gives once, when it is first needed."""
+    """Seals under the current key and opens under it or the one before.
 
-    def __init__(self, read: Callable[[], str]) -> None:
+    `read` gives the key that a staging label of Secrets Manager names, None where no version has the label.
+    """
+
+    def __init__(self, read: Callable[[str], str | None]) -> None:
         self._read = read
-        self._box: SecretBox | None = None
+        self._boxes: tuple[SecretBox, ...] = ()
 
     @staticmethod
     def of_secret(arn: str, manager: Service) -> Vault:
-        """The vault whose key is the text of a secret in Secrets Manager."""
+        """The vault whose keys are versions of a secret in Secrets Manager."""
 
-        def read() -> str:
-            answer = manager.call("GetSecretValue", {"SecretId": arn}, within=_WITHIN)
+        def read(label: str) -> str | None:
+            try:
+                answer = manager.call("GetSecretValue", {"SecretId": arn, "VersionStage": label}, within=_WITHIN)
+            except AwsRefused as error:
+                if label == CURRENT or error.code != _NO_VERSION:
+                    raise
+                return None
             return str(answer["SecretString"])
 
         return Vault(read)
 
     def seal(self, subscription: str, content: bytes) -> bytes:
         """The content, for nobody but this vault, and of nobody but this subscription."""
-        return bytes(self._opened().encrypt(_label(subscription) + content))
+        # The key is read each time: nothing may be sealed any more under one that is about to go.
+        return bytes(self._current().encrypt(_label(subscription) + content))
 
     def open(self, subscription: str, sealed: bytes) -> bytes:
         """What was sealed for the subscription; raises NotSealedHere."""
+        content = _opened(self._boxes, sealed)
+        if content is None:
+            # Either this is the first one, or the keys are others by now.
+            self._boxes = (self._current(),)
+            content = _opened(self._boxes, sealed)
+        if content is None and (before := self._read(BEFORE)) is not None:
+            self._boxes = (*self._boxes, _box(before))
+            content = _opened(self._boxes, sealed)
+        if content is None:
+            raise NotSealedHere(f"{subscription}: sealed under a key that is gone, or changed")
         label = _label(subscription)
-        try:
-            content = self._opened().decrypt(sealed)
-        except (CryptoError, ValueError) as error:
-            raise NotSealedHere(f"{subscription}: sealed under another key, or changed") from error
         if not content.startswith(label):
             raise NotSealedHere(f"{subscription}: sealed for another subscription")
         return content[len(label) :]
 
-    def _opened(self) -> SecretBox:
-        if self._box is None:
-            self._box = SecretBox(sha256(self._read().encode()).digest())
-        return self._box
+    def sealed_anew(self, subscription: str, sealed: bytes) -> bytes:
+        """The same under the current key: as it is when it is so already. Raises NotSealedHere."""
+        if _opened((self._current(),), sealed) is not None:
+            return sealed
+        return self.seal(subscription, self.open(subscription, sealed))
+
+    def _current(self) -> SecretBox:
+        key = self._read(CURRENT)
+        if key is None:
+            raise LookupError("the sealing key has no current version")
+        return _box(key)
+
+
+def _box(key: str) -> SecretBox:
+    return SecretBox(sha256(key.encode()).digest())
+
+
+def _opened(boxes: Iterable[SecretBox], sealed: bytes) -> bytes | None:
+    """What the first of the keys opens that fits; None where none does."""
+    for box in boxes:
+        with contextlib.suppress(CryptoError, ValueError):
+            return bytes(box.decrypt(sealed))
+    return None
 
 
 def _label(subscription: str) -> bytes:
