@@ -326,6 +326,7 @@ def _record(body: str) -> dict[str, Any]:
         "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1291191960000"},
         "messageAttributes": {},
         "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:nothing",
         "awsRegion": "us-east-1",
     }
 

@@ -1,9 +1,9 @@
-"""Whether endpoints that hang delay the others: 48 that are well and 2 that hang, beside the run without the two.
+"""Whether endpoints that hang delay the others: 48 that are well and 2 that hang, beside the run without those.
 
 The app is deployed to an embedded AWS as `offload up` does it. Each of 50 subscriptions hears of one product. Events
-are published at a steady pace; 48 endpoints answer 204 after 50 ms. In the runs "without", the two others get no
+are published at a steady pace; 48 endpoints answer 204 after 50 ms. In the runs "without", the others get no
 events; in the runs "with" they get theirs, and from the run's begin they answer nothing until the sender gives up,
-after 15 s. Until then all 50 were well, so they begin to hang where it can hurt: among those that are sent to together.
+after 15 s. Until then all were well, so they begin to hang where it can hurt: among those that are sent to together.
 The two kinds of run take turns, the first one another each round. A run is a minute, so that each has once in it what
 the app does each minute: on two cores its functions delay the deliveries beside them. A delivery's latency is from the
 call that publishes its event to the arrival of its first request, by this machine's clock.
@@ -12,10 +12,11 @@ The plain design is in the same run: one queue for the same 50 endpoints, and on
 posts one delivery a message (plain_sender.py) and waits 15 s as well. It has no planner: the benchmark puts its
 messages into the queue itself, which makes it that much faster.
 
-    .venv/bin/python bench/webhooks/isolation.py [--rounds 3] [--seconds 60] [--rate 10] [--plot FILE.svg] [--json]
+    .venv/bin/python bench/webhooks/isolation.py [--hanging 2] [--rounds 3] [--seconds 60] [--rate 10]
+                                                 [--plot FILE.svg] [--json]
 
-Answers: p50 and p99 of the healthy endpoints' deliveries, what the two cost in attempts and in occupied invocations,
-and a plot of the distributions. Leaves with 1 when the p99 with the two is more than 1.2 times the one without, or when
+Answers: p50 and p99 of the healthy endpoints' deliveries, what hanging costs in attempts and in occupied invocations,
+and a plot of the distributions. Leaves with 1 when the p99 with them is more than 1.2 times the one without, or when
 a delivery of ours is missing.
 """
 
@@ -63,7 +64,7 @@ WELL_ANSWER: Final = Answer(204, after=0.05)
 HANGS: Final = Hang(60)
 TIMEOUT: Final = 15.0
 CONCURRENCY: Final = 5
-# So long that it can only have been one of the two that hang.
+# So long that it can only have been one of those that hang.
 OCCUPIED: Final = 10.0
 WARMING: Final = 3
 WARM_SECONDS: Final = 60.0
@@ -94,7 +95,7 @@ Publish = Callable[[str, Event[StockLow]], None]
 
 @dataclass
 class Run:
-    """One run: the latencies of healthy endpoints' deliveries, in seconds, and what the two that hang took."""
+    """One run: the latencies of healthy endpoints' deliveries, in seconds, and what those that hang took."""
 
     latencies: list[float] = field(default_factory=list)
     missing: int = 0
@@ -103,7 +104,7 @@ class Run:
     attempts: int = 0
     began: float = 0.0
     occupied: list[float] = field(default_factory=list)
-    """Seconds of each invocation that one of the two kept."""
+    """Seconds of each invocation that one of those kept."""
 
 
 class Endpoints:
@@ -158,10 +159,10 @@ class Endpoints:
 class Bench:
     """The deployed app, the plain design beside it, and the endpoints of both."""
 
-    def __init__(self, copy: Copy, endpoints: Endpoints, *, rate: float, seconds: float) -> None:
+    def __init__(self, copy: Copy, endpoints: Endpoints, *, hanging: int, rate: float, seconds: float) -> None:
         self._aws = copy.deployment.aws
         self._endpoints = endpoints
-        self._rate, self._seconds = rate, seconds
+        self._hanging, self._rate, self._seconds = hanging, rate, seconds
         self._subscribers = Subscribers(copy)
         self._publisher = Publisher(copy.deployment.bus, events=self._aws.events)
         self._logs = {"ours": copy.deployment.function("delivery_sender").log_group, "plain": PlainDesign.LOG_GROUP}
@@ -172,40 +173,41 @@ class Bench:
 
     def warm(self) -> None:
         """A run that does not count: imports, files, caches, and the first call of what is called each minute."""
-        self._run([], self._publish, WARM_SECONDS, with_two=False)
+        self._run([], self._publish, WARM_SECONDS, with_hanging=False)
 
-    def ours(self, *, with_two: bool) -> Run:
-        """One run through the app; the two are new each time, since the last ones are known to hang."""
-        two = self._two()
-        subscribed = [self._subscribe(name) for name in two]
-        run = self._run(two, self._publish, self._seconds, with_two=with_two)
+    def ours(self, *, with_hanging: bool) -> Run:
+        """One run through the app; those that hang are new each time, since the last ones are known to hang."""
+        troubled = self._troubled()
+        subscribed = [self._subscribe(name) for name in troubled]
+        run = self._run(troubled, self._publish, self._seconds, with_hanging=with_hanging)
         for subscription in subscribed:
             status, answer = self._subscribers.call("DELETE", f"/subscriptions/{subscription}")
             if status != 204:
                 raise RuntimeError(f"{subscription} could not be deleted: {status} {answer}")
-        self._endpoints.await_quiet(two)
+        self._endpoints.await_quiet(troubled)
         return run
 
-    def plain(self, *, with_two: bool) -> Run:
+    def plain(self, *, with_hanging: bool) -> Run:
         """One run through the plain design."""
 
         def publish(name: str, event: Event[StockLow]) -> None:
             self._plain.send(self._endpoints.url(name), event)
 
-        return self._run(self._two(), publish, self._seconds, with_two=with_two)
+        return self._run(self._troubled(), publish, self._seconds, with_hanging=with_hanging)
 
-    def _run(self, two: Sequence[str], publish: Publish, seconds: float, *, with_two: bool) -> Run:
-        self._endpoints.are_well(two)
+    def _run(self, troubled: Sequence[str], publish: Publish, seconds: float, *, with_hanging: bool) -> Run:
+        self._endpoints.are_well(troubled)
         # Bursts: the workers of several invocations at once are there, and every endpoint has shown that it is well.
         for _ in range(WARMING):
-            warmed = _published(publish, [*WELL, *two], 0.0)
-            self._endpoints.await_events([*WELL, *two], list(warmed), PATIENCE)
-        if with_two:
-            self._endpoints.hang(two)
+            warmed = _published(publish, [*WELL, *troubled], 0.0)
+            self._endpoints.await_events([*WELL, *troubled], list(warmed), PATIENCE)
+        if with_hanging:
+            self._endpoints.hang(troubled)
         began = time.time()
-        # Who hears of what stays the same: the rate is that of all 50, whether the two get theirs or not.
-        names = self._names([*WELL, *two] if with_two else WELL, seconds)
-        each = (len(WELL) + 2) / self._rate / (len(WELL) + 2 * with_two)
+        # Who hears of what stays the same: the rate is that of all, whether those that hang get theirs or not.
+        names = self._names([*WELL, *troubled] if with_hanging else WELL, seconds)
+        everybody = len(WELL) + len(troubled)
+        each = everybody / self._rate / (everybody if with_hanging else len(WELL))
         published = _published(publish, names, each)
         pace = len(published) / (max(at for _, at in published.values()) - began)
         wanted = {event: at for event, (name, at) in published.items() if name in WELL}
@@ -215,17 +217,17 @@ class Bench:
             latencies=[arrived.get(event, gave_up) - at for event, at in wanted.items()],
             missing=len(wanted.keys() - arrived.keys()),
             pace=pace,
-            attempts=self._endpoints.hung(two),
+            attempts=self._endpoints.hung(troubled),
             began=began,
         )
-        self._endpoints.are_well(two)
-        self._endpoints.await_quiet(two)
+        self._endpoints.are_well(troubled)
+        self._endpoints.await_quiet(troubled)
         return run
 
     def _names(self, of: Sequence[str], seconds: float) -> list[str]:
         """Who gets an event, one after the other: everybody as often, in an order that is new each time."""
         shuffled, names = random.Random(self._runs), []
-        for _ in range(max(1, round(self._rate * seconds / (len(WELL) + 2)))):
+        for _ in range(max(1, round(self._rate * seconds / (len(WELL) + self._hanging)))):
             turn = list(of)
             shuffled.shuffle(turn)
             names += turn
@@ -234,9 +236,9 @@ class Bench:
     def _publish(self, _name: str, event: Event[StockLow]) -> None:
         self._publisher.publish(event)
 
-    def _two(self) -> list[str]:
+    def _troubled(self) -> list[str]:
         self._runs += 1
-        return [f"two{self._runs}-{number}" for number in range(2)]
+        return [f"hangs{self._runs}-{number}" for number in range(self._hanging)]
 
     def _subscribe(self, name: str) -> str:
         made = self._subscribers.subscribe(self._endpoints.url(name), ["stock.low"], filter={"product": [name]})
@@ -316,31 +318,31 @@ def _published(publish: Publish, names: Sequence[str], every: float) -> dict[str
 
 
 @contextmanager
-def benches(rate: float, seconds: float) -> Iterator[Bench]:
+def benches(hanging: int, rate: float, seconds: float) -> Iterator[Bench]:
     """The app on an embedded AWS of its own, and nothing of it left afterwards."""
     with tempfile.TemporaryDirectory(prefix="isolation-") as folder, MisbehavingServer() as server:
         embedded = EmbeddedAws(Path(folder), port=free_port(), persist=False)
         try:
             copy = Copy(embedded, bring_up(embedded))
-            yield Bench(copy, Endpoints(server), rate=rate, seconds=seconds)
+            yield Bench(copy, Endpoints(server), hanging=hanging, rate=rate, seconds=seconds)
         finally:
             embedded.stop()
 
 
-def measure(rounds: int, rate: float, seconds: float) -> dict[str, Any]:
+def measure(hanging: int, rounds: int, rate: float, seconds: float) -> dict[str, Any]:
     """Every run, by its kind."""
-    found: dict[str, Any] = {"load": [os.getloadavg()[0]], "rate": rate, "seconds": seconds}
+    found: dict[str, Any] = {"load": [os.getloadavg()[0]], "hanging": hanging, "rate": rate, "seconds": seconds}
     runs: dict[str, list[Run]] = {name: [] for name in (WITHOUT, WITH, PLAIN_WITHOUT, PLAIN_WITH)}
-    with benches(rate, seconds) as bench:
+    with benches(hanging, rate, seconds) as bench:
         _note("warming")
         bench.warm()
         for turn in range(rounds):
             for name in (WITHOUT, WITH) if turn % 2 == 0 else (WITH, WITHOUT):
                 _note(f"{name} (round {turn + 1})")
-                runs[name].append(bench.ours(with_two=name == WITH))
+                runs[name].append(bench.ours(with_hanging=name == WITH))
         for name in (PLAIN_WITHOUT, PLAIN_WITH):
             _note(name)
-            runs[name].append(bench.plain(with_two=name == PLAIN_WITH))
+            runs[name].append(bench.plain(with_hanging=name == PLAIN_WITH))
         bench.find_occupied("ours", runs[WITHOUT] + runs[WITH])
         bench.find_occupied("plain", runs[PLAIN_WITHOUT] + runs[PLAIN_WITH])
     found["load"].append(os.getloadavg()[0])
@@ -362,7 +364,7 @@ def percentile(latencies: Sequence[float], percent: int) -> float:
 
 
 def ratio(runs: dict[str, list[Run]]) -> float:
-    """The p99 with the two over the one without."""
+    """The p99 with those that hang over the one without."""
     return percentile(pooled(runs[WITH]), 99) / percentile(pooled(runs[WITHOUT]), 99)
 
 
@@ -371,9 +373,10 @@ def show(found: dict[str, Any]) -> None:
     runs: dict[str, list[Run]] = found["runs"]
     print(
         f"{os.cpu_count()} cores, load {found['load'][0]:.1f} at the start and {found['load'][1]:.1f} at the end; "
-        f"{len(runs[WITH])} rounds of {found['seconds']:g} s, {found['rate']:g} events a second to 50 endpoints"
+        f"{len(runs[WITH])} rounds of {found['seconds']:g} s, {found['rate']:g} events a second to {len(WELL)} "
+        f"endpoints that are well and {found['hanging']} that hang"
     )
-    print(f"{'the two that hang':18}{'deliveries':>11}{'p50':>11}{'p99':>11}{'most':>12}{'came not':>10}{'pace':>7}")
+    print(f"{'those that hang':18}{'deliveries':>11}{'p50':>11}{'p99':>11}{'most':>12}{'came not':>10}{'pace':>7}")
     for name, each in runs.items():
         latencies = pooled(each)
         print(
@@ -384,26 +387,28 @@ def show(found: dict[str, Any]) -> None:
     for name in (WITH, PLAIN_WITH):
         occupied, count = [seconds for run in runs[name] for seconds in run.occupied], len(runs[name])
         print(
-            f"{name}: in a run, the two cost {sum(run.attempts for run in runs[name]) / count:.1f} attempts, and kept "
-            f"{len(occupied) / count:.1f} invocations for {sum(occupied) / count:.0f} s in all"
+            f"{name}: in a run, those that hang cost {sum(run.attempts for run in runs[name]) / count:.1f} attempts, "
+            f"and kept {len(occupied) / count:.1f} invocations for {sum(occupied) / count:.0f} s in all"
         )
     rounds = {
         name: ", ".join(f"{percentile(run.latencies, 99):,.0f}" for run in runs[name]) for name in (WITHOUT, WITH)
     }
     print(f"p99 by round, ms: without {rounds[WITHOUT]}; with {rounds[WITH]}")
-    print(f"the p99 with the two is {ratio(runs):.2f} times the one without; the goal is {GOAL:.2f}")
+    print(f"the p99 with them is {ratio(runs):.2f} times the one without; the goal is {GOAL:.2f}")
 
 
 def plot(found: dict[str, Any], file: Path) -> None:
     """Draws the distributions, with a library in an environment of its own."""
     runs: dict[str, list[Run]] = found["runs"]
     labels = {
-        WITHOUT: "Offload, the two without events",
-        WITH: "Offload, the two hang",
-        PLAIN_WITHOUT: "plain design, the two without events",
-        PLAIN_WITH: "plain design, the two hang",
+        WITHOUT: f"Offload, the {found['hanging']} others without events",
+        WITH: f"Offload, {found['hanging']} hang",
+        PLAIN_WITHOUT: f"plain design, the {found['hanging']} others without events",
+        PLAIN_WITH: f"plain design, {found['hanging']} hang",
     }
-    title = f"48 healthy endpoints of 50, {found['rate']:g} events/s, embedded AWS on {os.cpu_count()} cores"
+    everybody = len(WELL) + found["hanging"]
+    machine = f"embedded AWS on {os.cpu_count()} cores"
+    title = f"{len(WELL)} healthy endpoints of {everybody}, {found['rate']:g} events/s, {machine}"
     series = {name: {"label": labels[name], "seconds": pooled(each)} for name, each in runs.items()}
     requirements, script = (Path(__file__).with_name(name) for name in ("requirements.txt", "isolation_plot.py"))
     command = [uv.find_uv_bin(), "run", "--quiet", "--isolated", "--no-project", "--python", sys.executable]
@@ -414,13 +419,14 @@ def plot(found: dict[str, Any], file: Path) -> None:
 def main() -> None:
     """Measures, prints and draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hanging", type=int, default=2, help="so many begin to hang")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--rate", type=float, default=10.0, help="events a second, to all 50")
+    parser.add_argument("--rate", type=float, default=10.0, help="events a second, to all together")
     parser.add_argument("--plot", type=Path, default=PLOT)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = measure(arguments.rounds, arguments.rate, arguments.seconds)
+    found = measure(arguments.hanging, arguments.rounds, arguments.rate, arguments.seconds)
     if arguments.json:
         print(json.dumps(found, indent=1, default=lambda value: value.__dict__))
     else:

@@ -160,14 +160,15 @@ def received(sqs: Any, *queues: str) -> Iterator[list[dict[str, Any]]]:
         while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
             for each in messages:
                 sqs.delete_message(QueueUrl=queue, ReceiptHandle=each["ReceiptHandle"])
-            yield [_record(each["Body"]) for each in messages]
+            yield [_record(each["Body"], queue) for each in messages]
 
 
-def _record(body: str) -> dict[str, Any]:
+def _record(body: str, queue: str = "nothing") -> dict[str, Any]:
     return {
         "messageId": uuid.uuid4().hex,
         "receiptHandle": "r",
         "body": body,
+        "eventSourceARN": f"arn:aws:sqs:us-east-1:000000000000:{queue.rpartition('/')[2]}",
         "attributes": {
             "ApproximateReceiveCount": "1",
             "SentTimestamp": str(int(time.time() * 1000)),

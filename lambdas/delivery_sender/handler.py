@@ -14,7 +14,8 @@ from offload.runtime.lean_aws import services
 from offload.runtime.log import Logger
 from offload.runtime.sending.bus import BusSignals
 from offload.runtime.sending.deployed import SendingSettings, utc_now
-from offload.runtime.sending.sender import Sender, Sent
+from offload.runtime.sending.sender import Sender
+from offload.runtime.sending.shift import Lane, Shift
 from offload.runtime.sending.tokens import subscription_of
 from offload.runtime.sending.transport import Transport
 from offload.runtime.sending.vault import Vault
@@ -37,7 +38,7 @@ settings = SenderSettings.from_environment()
 policy = settings.policy
 # One loop for the life of the worker: connections that are warm stay so from one invocation to the next.
 loop = asyncio.new_event_loop()
-# Ten senders and their leases call DynamoDB; the pool that asyncio would make has four threads more than processors.
+# Twenty senders and their leases call AWS; the pool that asyncio would make has four threads more than processors.
 loop.set_default_executor(ThreadPoolExecutor(max_workers=_THREADS))
 _ends_at = 0.0
 
@@ -77,29 +78,23 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         except ValueError as error:
             # No retry makes it one; nobody is owed anything by it.
             log.warning("not a token", message_id=record["messageId"], why=str(error))
-    names = list(by_subscription)
-    results = loop.run_until_complete(_all(names))
-    failed = []
-    sent = Sent()
-    for name, result in zip(names, results, strict=True):
-        if isinstance(result, Sent):
-            sent.attempts += result.attempts
-            sent.delivered += result.delivered
-            sent.given_up += result.given_up
-        else:
-            failed += by_subscription[name]
-            log.error("sender", exc_info=result, subscription=name)
+    shift = Shift(sender.work, _lane_of(event["Records"]), left=_left, need=sender.round_takes, log=log)
+    failed = loop.run_until_complete(shift.batch(by_subscription))
     log.info(
         "round",
-        subscriptions=len(names),
-        attempts=sent.attempts,
-        delivered=sent.delivered,
-        given_up=sent.given_up,
+        subscriptions=len(by_subscription),
+        taken=shift.taken,
+        attempts=shift.sent.attempts,
+        delivered=shift.sent.delivered,
+        given_up=shift.sent.given_up,
         duration_ms=round((time.monotonic() - began) * 1000),
         request_id=context.aws_request_id,
     )
-    return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
+    return {"batchItemFailures": [{"itemIdentifier": each} for name in failed for each in by_subscription[name]]}
 
 
-async def _all(names: Sequence[str]) -> list[Sent | BaseException]:
-    return await asyncio.gather(*(sender.work(name) for name in names), return_exceptions=True)
+def _lane_of(records: Sequence[dict[str, Any]]) -> Lane:
+    """The lane that the batch is of: Lambda mixes no two queues."""
+    name = records[0]["eventSourceARN"].rpartition(":")[2]
+    trouble = settings.offload_sender_trouble_queue_url
+    return Lane(trouble if trouble.endswith(f"/{name}") else settings.offload_sender_queue_url, log)

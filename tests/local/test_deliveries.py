@@ -41,6 +41,8 @@ from tests.standard_webhooks_verifiers import Verifiers, installed
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 ENDPOINTS: Final = 50
+SENDERS: Final = 5
+"""At once in each lane: `[sending] concurrency` of environments/local.toml."""
 PLANNER: Final = "WebhooksOut/Planner"
 # What the first requests to an endpoint meet; all that come later are answered.
 SCRIPTS: Final[tuple[list[Step], ...]] = (
@@ -184,26 +186,41 @@ def agree(server: MisbehavingServer, ids: dict[str, str], deliveries: list[dict[
             assert len(taken) <= lost
 
 
-def test_endpoints_that_hang_hold_up_no_other(deployed: Copy, server: MisbehavingServer) -> None:
+def test_endpoints_that_hang_hold_up_no_other_not_even_as_many_as_there_are_senders(
+    deployed: Copy, server: MisbehavingServer
+) -> None:
     subscribers = Subscribers(deployed)
     well = [f"well{number}" for number in range(8)]
+    hanging = [f"hangs{number}" for number in range(SENDERS)]
     ids = {}
-    for name in [*well, "hangs0", "hangs1"]:
-        server.script(name, then=Hang(60) if name.startswith("hangs") else Answer(204))
+    for name in [*well, *hanging]:
+        server.script(name, then=Hang(60) if name in hanging else Answer(204))
         wish = subscribers.subscribe(server.url(name), ["stock.low"], filter={"product": [name]})
         ids[name] = wish["subscription"]["id"]
     publisher = Publisher(deployed.deployment.bus, events=deployed.deployment.aws.events)
-    publisher.publish(*(low(name, number) for number in range(20) for name in ("hangs0", "hangs1")))
-    server.wait_until(lambda: bool(server.received("hangs0")) and bool(server.received("hangs1")), timeout=60)
+    for name in hanging:
+        publisher.publish(*(low(name, number) for number in range(20)))
+        # One after the other, so that each of them holds a sender.
+        server.wait_for(name, 1, timeout=60)
     publisher.publish(*(low(name, number) for number in range(20) for name in well))
     for name in well:
         assert len({each.header("webhook-id") for each in server.wait_for(name, 20, timeout=60)}) == 20
-    # All of it while the two hang: their first attempts are not over, and nobody waits behind them.
-    for name in ("hangs0", "hangs1"):
+    for name in hanging:
         assert len(list(subscribers.deliveries(f"&state=waiting&subscription={ids[name]}"))) == 20
         assert server.at_once(name).requests == 1
+    # A sender that hangs went on with others of its lane. It says so at its end.
+    subscribers.until(lambda: any(each["taken"] for each in rounds(deployed)), "a sender that took more than its batch")
     for name in ids.values():
         assert subscribers.call("DELETE", f"/subscriptions/{name}")[0] == 204
+
+
+def rounds(copy: Copy) -> list[dict[str, Any]]:
+    """What the senders said of each invocation."""
+    found = copy.offload("logs", "delivery_sender", "--since", "10m", "--json")
+    assert found.returncode == 0, found.stderr
+    lines = [json.loads(line)["message"] for line in found.stdout.splitlines()]
+    said = [json.loads(line) for line in lines if line.startswith("{")]
+    return [each for each in said if each["message"] == "round"]
 
 
 def test_signatures_hold_in_three_libraries_and_what_is_subscribed_to_comes(

@@ -114,12 +114,13 @@ def test_a_policy_names_a_secret_by_its_arn(aws: Aws) -> None:
     assert [each["Resource"] for each in found["Statement"]] == [[arn], "name"]
 
 
-def test_who_may_send_messages_may_send_batches_of_them(aws: Aws) -> None:
+def test_who_may_send_or_delete_messages_may_do_so_in_batches(aws: Aws) -> None:
     aws.iam.create_role(RoleName="writer", AssumeRolePolicyDocument="{}")
     statements = [
         {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "one"},
         {"Effect": "Allow", "Action": ["sqs:SendMessage", "sqs:GetQueueUrl"], "Resource": "two"},
         {"Effect": "Allow", "Action": "sqs:ReceiveMessage", "Resource": "three"},
+        {"Effect": "Allow", "Action": ["sqs:DeleteMessage", "sqs:SendMessage"], "Resource": "four"},
     ]
     document = json.dumps({"Statement": statements})
     aws.iam.put_role_policy(RoleName="writer", PolicyName="policy", PolicyDocument=document)
@@ -130,6 +131,7 @@ def test_who_may_send_messages_may_send_batches_of_them(aws: Aws) -> None:
         ["sqs:SendMessage", "sqs:SendMessageBatch"],
         ["sqs:SendMessage", "sqs:GetQueueUrl", "sqs:SendMessageBatch"],
         "sqs:ReceiveMessage",
+        ["sqs:DeleteMessage", "sqs:SendMessage", "sqs:SendMessageBatch", "sqs:DeleteMessageBatch"],
     ]
 
 

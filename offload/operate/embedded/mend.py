@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,35 +235,43 @@ class PolicyMend(Mend):
 
 
 class BatchGrants(PolicyMend):
-    """`sqs:SendMessageBatch` is no action of IAM's: `sqs:SendMessage` allows it on AWS, and does not here."""
+    """`sqs:SendMessageBatch` is no action of IAM's: `sqs:SendMessage` allows it on AWS, and does not here.
+
+    So it is with `sqs:DeleteMessage`.
+    """
 
     name = "grants on batches of messages"
 
     def applies(self, target: Target) -> bool:
-        """Policies that allow to send messages."""
-        return super().applies(target) and f'"{_SEND}"' in json.dumps(target.properties.get("PolicyDocument"))
+        """Policies that allow to send messages, or to delete them."""
+        document = json.dumps(target.properties.get("PolicyDocument"))
+        return super().applies(target) and any(f'"{action}"' in document for action in _BATCHED)
 
     def wrong(self, aws: Aws, target: Target) -> str | None:
         """Looks for the one without the other."""
         lacking = [role for role in self.roles(target) if any(_lacks_batches(self.document(aws, target, role)))]
-        return f"{', '.join(lacking)} may send messages and no batches of them" if lacking else None
+        return f"{', '.join(lacking)} may send or delete messages and no batches of them" if lacking else None
 
     def set(self, aws: Aws, target: Target) -> None:
         """Allows batches where messages are allowed."""
         for role in self.roles(target):
             document = self.document(aws, target, role)
             for statement in _lacks_batches(document):
-                statement["Action"] = [*_listed(statement["Action"]), f"{_SEND}Batch"]
+                actions = _listed(statement["Action"])
+                statement["Action"] = [*actions, *_missing_batches(actions)]
             self.put(aws, target, role, document)
 
 
-_SEND = "sqs:SendMessage"
+_BATCHED = ("sqs:SendMessage", "sqs:DeleteMessage")
 
 
 def _lacks_batches(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A policy's statements that allow messages and no batches."""
-    allowed = ((statement, _listed(statement["Action"])) for statement in document["Statement"])
-    return [statement for statement, actions in allowed if _SEND in actions and f"{_SEND}Batch" not in actions]
+    return [statement for statement in document["Statement"] if _missing_batches(_listed(statement["Action"]))]
+
+
+def _missing_batches(actions: Sequence[str]) -> list[str]:
+    return [batch for action in _BATCHED if action in actions and (batch := f"{action}Batch") not in actions]
 
 
 class SecretGrants(PolicyMend):

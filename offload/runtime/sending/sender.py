@@ -92,6 +92,11 @@ class Sender:
         self._left = left
         self._log = log
 
+    @property
+    def round_takes(self) -> timedelta:
+        """How much time has to be left for a round to begin."""
+        return self._policy.timeout + _ROUND_TAKES
+
     async def work(self, subscription: str) -> Sent:
         """Sends what is due; what AWS refuses is raised, and the subscription then waits for its lease to end."""
         sent = Sent()
@@ -128,7 +133,7 @@ class Sender:
             lease.health, signals = healths.recovered(lease.health, self._now())
             lease.signals += signals
         # Who begins to hang keeps a place among those that are well for one round, and not for the invocation's time.
-        while not lease.leaves and self._left() > self._policy.timeout + _ROUND_TAKES:
+        while not lease.leaves and self._left() > self.round_takes:
             record, now = lease.record, self._now()
             probing = record.state is SubscriptionState.PAUSED
             entries = await self._chosen(lease, now, probing=probing)
@@ -303,7 +308,7 @@ class Sender:
         if await asyncio.to_thread(self._deliveries.release, lease, wake_at=at):
             return True
         if await asyncio.to_thread(self._deliveries.look_again, lease):
-            return self._left() <= self._policy.timeout + _ROUND_TAKES and await self._hand_over(lease)
+            return self._left() <= self.round_takes and await self._hand_over(lease)
         return True
 
     async def _hand_over(self, lease: Lease) -> bool:
