@@ -15,8 +15,8 @@ from offload.runtime.log import Logger
 from offload.runtime.sending.bus import BusSignals
 from offload.runtime.sending.deployed import SendingSettings, utc_now
 from offload.runtime.sending.sender import Sender
-from offload.runtime.sending.shift import Lane, Shift
-from offload.runtime.sending.tokens import subscription_of
+from offload.runtime.sending.shift import Shift
+from offload.runtime.sending.tokens import Lane, subscription_of
 from offload.runtime.sending.transport import Transport
 from offload.runtime.sending.vault import Vault
 

@@ -13,8 +13,8 @@ import pytest
 
 from offload.runtime.log import Logger
 from offload.runtime.sending.sender import Sent
-from offload.runtime.sending.shift import Lane, Shift
-from offload.runtime.sending.tokens import QueueTokens
+from offload.runtime.sending.shift import Shift
+from offload.runtime.sending.tokens import Lane, QueueTokens
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")
 

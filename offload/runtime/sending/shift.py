@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Coroutine
 from datetime import timedelta
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from offload.runtime import aws
 from offload.runtime.log import Logger
 from offload.runtime.sending.sender import Sent
-from offload.runtime.sending.tokens import subscription_of
+from offload.runtime.sending.tokens import BATCH, Lane, Token
 
-# SQS: 10 messages a call (quotas-messages.html, read 2026-11-23).
-_BATCH: Final = 10
 _AT_ONCE: Final = 20
 """Subscriptions that one invocation works on at once."""
 _HANGS_AFTER: Final = 1.0  # seconds
@@ -32,42 +28,6 @@ _LOOKS_EVERY: Final = 0.25
 SQS's long poll would last beyond the end of what hangs.
 """
 _LOOK_TAKES: Final = timedelta(seconds=1)
-
-
-@dataclass(frozen=True)
-class Token:
-    """A message of a lane: its subscription, and what deletes it."""
-
-    subscription: str
-    receipt: str = field(repr=False)
-
-
-class Lane:
-    """A queue of tokens; what it raises is an exception of AWS's client."""
-
-    def __init__(self, url: str, log: Logger) -> None:
-        self._url = url
-        self._log = log
-
-    def take(self, most: int) -> Sequence[Token]:
-        """At most `most` tokens, and ten, of those that are there."""
-        answer = aws.sqs().receive_message(QueueUrl=self._url, MaxNumberOfMessages=min(most, _BATCH), WaitTimeSeconds=0)
-        found = []
-        for message in answer.get("Messages", ()):
-            try:
-                name = subscription_of(message["Body"])
-            except ValueError:
-                # Lambda's poller gets it next, and its batch says what it is.
-                continue
-            found.append(Token(name, message["ReceiptHandle"]))
-        return found
-
-    def delete(self, tokens: Sequence[Token]) -> None:
-        """Deletes them, ten at the most; one that SQS does not let go comes again, which does no harm."""
-        entries: Any = [{"Id": str(index), "ReceiptHandle": each.receipt} for index, each in enumerate(tokens)]
-        answer = aws.sqs().delete_message_batch(QueueUrl=self._url, Entries=entries)
-        if failed := answer.get("Failed"):
-            self._log.warning("tokens not deleted", count=len(failed), why=failed[0].get("Message", ""))
 
 
 class Shift:
@@ -135,9 +95,9 @@ class Shift:
         for task, _ in ended:
             del self._taken[task]
         done = [token for task, token in ended if self._succeeded(task, token.subscription)]
-        for start in range(0, len(done), _BATCH):
+        for start in range(0, len(done), BATCH):
             try:
-                await asyncio.to_thread(self._lane.delete, done[start : start + _BATCH])
+                await asyncio.to_thread(self._lane.delete, done[start : start + BATCH])
             except (BotoCoreError, ClientError) as error:
                 self._log.warning("tokens not deleted", error=str(error))
 
