@@ -17,14 +17,12 @@ from offload.contracts.subscriptions.policy import Policy
 from offload.operate import jobs_commands, resources
 from offload.operate.aws import Aws
 from offload.operate.command_line import app
-from offload.operate.embedded.process import Instance
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment, JobService
 from offload.runtime.sending.items import Record, delivery_id
 from tests.misbehaving_server import Answer, Gone, Hang, MisbehavingServer
 from tests.unit.job_server import CREDENTIALS, REGION, JobServer, serving_jobs
 from tests.unit.sending_bench import SendingBench
-from tests.unit.subscriptions_door import commands_on
 
 pytestmark = pytest.mark.usefixtures("aws_of_module", "deployment")
 
@@ -37,12 +35,6 @@ def bench(aws_of_module: None) -> Iterator[SendingBench]:
     made = SendingBench(policy=Policy(timeout_seconds=1, connect_seconds=1))
     yield made
     made.close()
-
-
-@pytest.fixture
-def deployment(bench: SendingBench, emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    with commands_on(bench, emulator, monkeypatch) as found:
-        yield found
 
 
 def call(*arguments: str, stdin: str | None = None) -> Result:

@@ -20,7 +20,6 @@ from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
 from tests.misbehaving_server import Answer, Hang, MisbehavingServer
 from tests.unit.sending_bench import SendingBench
-from tests.unit.subscriptions_door import commands_on
 
 pytestmark = pytest.mark.usefixtures("aws_of_module", "deployment")
 
@@ -40,12 +39,6 @@ def bench(aws_of_module: None) -> Iterator[SendingBench]:
     made = SendingBench(policy=Policy(timeout_seconds=1, connect_seconds=1))
     yield made
     made.close()
-
-
-@pytest.fixture
-def deployment(bench: SendingBench, emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    with commands_on(bench, emulator, monkeypatch) as found:
-        yield found
 
 
 def call(*arguments: str, stdin: str | None = None) -> Result:

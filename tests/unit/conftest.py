@@ -1,0 +1,22 @@
+"""The API of subscriptions and deliveries, and the commands pointed at it, for the modules that try those."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from offload.operate.embedded.process import Instance
+    from offload.operate.resources import Deployment
+    from tests.unit.sending_bench import SendingBench
+
+
+@pytest.fixture
+def deployment(bench: SendingBench, emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """What commands find: the API on the table of the module's own bench."""
+    from tests.unit.subscriptions_door import commands_on
+
+    with commands_on(bench, emulator, monkeypatch) as found:
+        yield found
