@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from offload.contracts.secret_versions import CURRENT, PREVIOUS
 from offload.contracts.subscriptions.api import SubscriptionFilters
 from offload.operate.failure import Failure
 from offload.operate.progress import Steps
 from offload.operate.resources import Deployment
-from offload.operate.secret_versions import CURRENT, PREVIOUS, replace_version, retire_version
+from offload.operate.secret_versions import replace_version, retire_version
 from offload.operate.subscriptions import Refused, SubscriptionsApi
 
 SETTLED_AFTER: Final = timedelta(minutes=1)
@@ -47,21 +48,24 @@ def rotate_sealing_key(
 ) -> RotatedKey:
     """Rotates the key, or goes on with a rotation that was cut short; raises Failure, and the next call goes on."""
     manager, secret = deployment.aws.secrets_manager, deployment.subscription_service.sealing_secret
-    current, before = _versions(manager, secret)
-    if before is not None:
+    versions = _versions(manager, secret)
+    current, left = versions[CURRENT], settled_after
+    if PREVIOUS in versions:
         steps.say("a rotation was cut short: it goes on")
+        before = versions[PREVIOUS]["VersionId"]
+        left -= datetime.now(UTC) - current["CreatedDate"]
     else:
+        before = current["VersionId"]
         with steps.step("Making a new key, the current one from now on"):
-            new = replace_version(manager, secret, current, secrets.token_urlsafe(_KEY_BYTES))
+            new = replace_version(manager, secret, before, secrets.token_urlsafe(_KEY_BYTES))
         if new is None:
             raise Failure(
                 "another rotation has begun at the same moment: it is under way, or ask again to go on with it"
             )
-        current, before = new, current
-    left = (settled_after - (datetime.now(UTC) - _made_at(manager, secret, current))).total_seconds()
-    if left > 0:
-        with steps.step(f"Waiting {left:.0f} s for calls that may have read the old key"):
-            sleep(left)
+    if left > timedelta(0):
+        seconds = left.total_seconds()
+        with steps.step(f"Waiting {seconds:.0f} s for calls that may have read the old key"):
+            sleep(seconds)
     rotated = _sealed_anew(api, steps)
     with steps.step("Retiring the old key"):
         retire_version(manager, secret, PREVIOUS, before)
@@ -87,19 +91,10 @@ def _sealed_anew(api: SubscriptionsApi, steps: Steps) -> RotatedKey:
     return RotatedKey(len(found), anew, tuple(lost))
 
 
-def _versions(manager: Any, secret: str) -> tuple[str, str | None]:
-    """The versions that are current and the one before, which is there while a rotation is under way."""
-    stages = manager.describe_secret(SecretId=secret)["VersionIdsToStages"]
-    by_label = {label: version for version, labels in stages.items() for label in labels}
+def _versions(manager: Any, secret: str) -> Mapping[str, Any]:
+    """The versions that have a label, by it; the one before is there while a rotation is under way."""
+    listed = manager.list_secret_version_ids(SecretId=secret)["Versions"]
+    by_label = {label: each for each in listed for label in each["VersionStages"]}
     if CURRENT not in by_label:
         raise Failure(f"the sealing key {secret} has no current version: look at it in Secrets Manager")
-    return by_label[CURRENT], by_label.get(PREVIOUS)
-
-
-def _made_at(manager: Any, secret: str, version: str) -> datetime:
-    # Only versions that have a label are listed: three at the most.
-    for each in manager.list_secret_version_ids(SecretId=secret)["Versions"]:
-        if each["VersionId"] == version:
-            made: datetime = each["CreatedDate"]
-            return made
-    raise Failure(f"the version {version} of the sealing key {secret} is gone: another rotation replaced it")
+    return by_label

@@ -10,9 +10,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, Final
 
-CURRENT: Final = "AWSCURRENT"
-PREVIOUS: Final = "AWSPREVIOUS"
-"""The label that the version gets which was current before."""
+from offload.contracts.secret_versions import CURRENT
 
 # The label of a version that is about to be current. One at a time is enough: a version is moved to by its id.
 _NEXT: Final = "OFFLOADNEXT"

@@ -13,6 +13,7 @@ from typing import Any, Final
 import boto3
 import msgspec
 
+from offload.contracts.secret_versions import CURRENT
 from offload.contracts.subscriptions.policy import Policy
 from offload.contracts.subscriptions.subscription import Delivery, Wish
 from offload.runtime.http.guard import Guard
@@ -25,7 +26,7 @@ from offload.runtime.sending.subscribing import Subscribing
 from offload.runtime.sending.subscriptions import Subscriptions
 from offload.runtime.sending.tokens import QueueTokens, subscription_of
 from offload.runtime.sending.transport import Transport
-from offload.runtime.sending.vault import CURRENT, Vault
+from offload.runtime.sending.vault import Vault
 
 LOOPBACK: Final = Guard.from_environment(
     {"OFFLOAD_EGRESS_PRIVATE": "127.0.0.0/8", "OFFLOAD_EGRESS_SCHEMES": "http,https", "OFFLOAD_EGRESS_PORTS": "*"}

@@ -12,20 +12,19 @@ import pytest
 from standardwebhooks import Webhook
 from typer.testing import CliRunner, Result
 
+from offload.contracts.secret_versions import CURRENT, PREVIOUS
 from offload.operate import sealing_key
 from offload.operate.command_line import app
-from offload.operate.embedded.process import Instance
 from offload.operate.failure import Failure
 from offload.operate.progress import SILENT
 from offload.operate.resources import Deployment
 from offload.operate.sealing_key import RotatedKey, rotate_sealing_key
-from offload.operate.secret_versions import CURRENT, PREVIOUS, replace_version
+from offload.operate.secret_versions import replace_version
 from offload.operate.subscriptions import subscriptions_api
 from offload.runtime.lean_aws import services
 from offload.runtime.sending.vault import Vault
 from tests.misbehaving_server import MisbehavingServer
 from tests.unit.sending_bench import SendingBench
-from tests.unit.subscriptions_door import commands_on
 
 pytestmark = pytest.mark.usefixtures("aws_of_module", "deployment")
 
@@ -38,12 +37,6 @@ def bench(aws_of_module: None) -> Iterator[SendingBench]:
     made = SendingBench()
     yield made
     made.close()
-
-
-@pytest.fixture
-def deployment(bench: SendingBench, emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    with commands_on(bench, emulator, monkeypatch) as found:
-        yield found
 
 
 def call(*arguments: str) -> Result:

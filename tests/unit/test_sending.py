@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from offload.contracts.secret_versions import CURRENT, PREVIOUS
 from offload.contracts.subscriptions.api import DeliveryFilters
 from offload.contracts.subscriptions.policy import Policy
 from offload.contracts.subscriptions.subscription import (
@@ -39,7 +40,7 @@ from offload.runtime.sending.refusals import (
     StillWaiting,
     TooManySecrets,
 )
-from offload.runtime.sending.vault import BEFORE, CURRENT, NotSealedHere, Vault, brought, shown
+from offload.runtime.sending.vault import NotSealedHere, Vault, brought, shown
 from tests.misbehaving_server import (
     Answer,
     Gone,
@@ -787,7 +788,7 @@ def test_a_vault_whose_key_is_changed_opens_what_both_have_sealed_and_seals_unde
     vault = Vault(read)
     old = vault.seal("sub_a", b"content")
     assert vault.open("sub_a", old) == b"content"
-    keys.update({CURRENT: "the new key", BEFORE: "the old key"})
+    keys.update({CURRENT: "the new key", PREVIOUS: "the old key"})
     new = vault.seal("sub_a", b"content")
     for warm in (vault, Vault(read)):
         assert [warm.open("sub_a", sealed) for sealed in (old, new, old)] == [b"content"] * 3
@@ -795,7 +796,7 @@ def test_a_vault_whose_key_is_changed_opens_what_both_have_sealed_and_seals_unde
     assert anew != old
     assert vault.sealed_anew("sub_a", anew) == anew
     assert vault.sealed_anew("sub_a", new) == new
-    del keys[BEFORE]
+    del keys[PREVIOUS]
     cold = Vault(read)
     asked.clear()
     assert [cold.open("sub_a", sealed) for sealed in (new, anew, new)] == [b"content"] * 3

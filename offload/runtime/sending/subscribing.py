@@ -84,8 +84,7 @@ class Subscribing:
         except vaults.BadSecret as error:
             raise BadSecret(str(error)) from error
         name = Subscriptions.new_id(idempotency_key)
-        seeds = (vaults.new_secret(),) if wish.ed25519 else ()
-        holding = Holding(secrets=(KeptSecret(value=secret),), seeds=seeds, headers=dict(wish.headers))
+        holding = _holding(secret, key_pair=wish.ed25519, headers=wish.headers)
         record = Record(
             id=name,
             tenant=wish.tenant,
@@ -95,7 +94,7 @@ class Subscribing:
             header_names=tuple(sorted(wish.headers)),
             rate=wish.rate,
             ordered=wish.ordered,
-            public_key=vaults.public_key(seeds[0]) if seeds else None,
+            public_key=_public_key(holding),
             description=wish.description,
             tags=wish.tags,
             created_at=now,
@@ -212,14 +211,13 @@ class Subscribing:
         return sealed_anew
 
     def _begun_anew(self, before: Record, secret: bytes) -> Record:
-        seeds = (vaults.new_secret(),) if before.public_key else ()
-        holding = Holding(secrets=(KeptSecret(value=secret),), seeds=seeds)
+        holding = _holding(secret, key_pair=before.public_key is not None, headers={})
         return replace(
             before,
             sealed=self._sealed(before.id, holding),
             secrets=1,
             header_names=(),
-            public_key=vaults.public_key(seeds[0]) if seeds else None,
+            public_key=_public_key(holding),
         )
 
     def _open(self, record: Record) -> Holding:
@@ -270,6 +268,16 @@ class Subscribing:
             raise BadUrl(f"url: {error}") from error
         except OSError as error:
             raise BadUrl(f"url: the name '{target.host}' cannot be resolved ({error}): is it spelled right?") from error
+
+
+def _holding(secret: bytes, *, key_pair: bool, headers: Mapping[str, str]) -> Holding:
+    """What a subscription begins with, with a new key pair where it has one."""
+    seeds = (vaults.new_secret(),) if key_pair else ()
+    return Holding(secrets=(KeptSecret(value=secret),), seeds=seeds, headers=dict(headers))
+
+
+def _public_key(holding: Holding) -> str | None:
+    return vaults.public_key(holding.seeds[0]) if holding.seeds else None
 
 
 def _lost(record: Record) -> SecretLost:

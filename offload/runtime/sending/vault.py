@@ -19,12 +19,8 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 from nacl.signing import SigningKey
 
+from offload.contracts.secret_versions import CURRENT, PREVIOUS
 from offload.runtime.lean_aws import AwsRefused, Service
-
-CURRENT: Final = "AWSCURRENT"
-BEFORE: Final = "AWSPREVIOUS"
-"""Staging labels of Secrets Manager, which moves the second when the first is moved (API_UpdateSecretVersionStage.html,
-read 2026-11-28)."""
 
 _NO_VERSION: Final = "ResourceNotFoundException"
 _WITHIN: Final = 5.0  # seconds
@@ -80,7 +76,7 @@ class Vault:
             # Either this is the first one, or the keys are others by now.
             self._boxes = (self._current(),)
             content = _opened(self._boxes, sealed)
-        if content is None and (before := self._read(BEFORE)) is not None:
+        if content is None and (before := self._read(PREVIOUS)) is not None:
             self._boxes = (*self._boxes, _box(before))
             content = _opened(self._boxes, sealed)
         if content is None:
