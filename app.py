@@ -31,7 +31,10 @@ def main() -> None:
     app = App()
     guard(app)
     try:
-        compose(app, Environment.load(app.node.try_get_context("environment")))
+        environment = Environment.load(app.node.try_get_context("environment"))
+        if missing := environment.missing():
+            sys.exit("\n".join(f"offload: {line}" for line in missing))
+        compose(app, environment)
     except (UnusableEnvironment, UnusableJobType, UnusableProvider, BundlingError) as refusal:
         sys.exit(f"offload: {refusal}")
     synthesize(app)

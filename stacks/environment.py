@@ -31,6 +31,13 @@ LogRetention = Literal[
 ]
 
 
+class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The AWS account and Region that the environment belongs to; None is whatever the shell's credentials name."""
+
+    account: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{12}$")] | None = None
+    region: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")] | None = None
+
+
 class Functions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How functions are bundled and run."""
 
@@ -125,6 +132,7 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     egress: Egress = Egress()
     sending: Sending = Sending()
     alarms: Alarms = Alarms()
+    aws: Aws = Aws()
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -142,6 +150,7 @@ class Environment(msgspec.Struct, frozen=True):
     egress: Egress
     sending: Sending
     alarms: Alarms
+    aws: Aws
 
     @staticmethod
     def names(folder: Path = FOLDER) -> list[str]:
@@ -178,7 +187,41 @@ class Environment(msgspec.Struct, frozen=True):
             settings.egress,
             settings.sending,
             settings.alarms,
+            settings.aws,
         )
+
+    @staticmethod
+    def filled_in(name: str, folder: Path = FOLDER) -> Environment:
+        """Reads a file as `load` does and fills in what it leaves to whoever deploys it, for checks of its templates.
+
+        `prod` gets an account and a Region, `staging` and `prod` an address for alarms; a value in the file stays.
+        """
+        environment = Environment.load(name, folder)
+        if name not in ("staging", "prod"):
+            return environment
+        aws = environment.aws
+        if environment.data.keep:
+            aws = Aws(account=aws.account or "123456789012", region=aws.region or "eu-west-1")
+        email = environment.alarms.email or "operators@offload-shop.net"
+        return msgspec.structs.replace(environment, aws=aws, alarms=Alarms(email=email))
+
+    def missing(self) -> list[str]:
+        """What the environment's file must say before the environment is deployed, one line a key; empty when complete.
+
+        An environment that keeps data belongs to one account and Region, and has somebody who is told of its alarms.
+        """
+        if not self.data.keep:
+            return []
+        needed = {
+            "aws.account": (self.aws.account, "the 12 digits of the account that it belongs to"),
+            "aws.region": (self.aws.region, "the Region that it belongs to, such as eu-west-1"),
+            "alarms.email": (self.alarms.email, "the address that its alarms go to"),
+        }
+        return [
+            f"environments/{self.name}.toml: {key}: it keeps data (data.keep) and needs {what}"
+            for key, (value, what) in needed.items()
+            if value is None
+        ]
 
     def attach(self, root: IConstruct) -> None:
         """Makes this the environment of everything below `root` (an App, before anything is added to it)."""

@@ -28,7 +28,7 @@ def templates(folder: Path) -> Iterator[Path]:
     flags: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["context"]
     for name in Environment.names():
         app = App(outdir=str(folder / name), context=flags | {"aws:cdk:bundling-stacks": []})
-        compose(app, Environment.load(name))
+        compose(app, Environment.filled_in(name))
         yield from (Path(stack.template_full_path) for stack in app.synth().stacks)
 
 

@@ -39,7 +39,7 @@ def synthesized(
 ) -> Templates:
     """The templates of one environment by their stacks' names, as they are deployed."""
     app = App(outdir=str(folder), context=FLAGS | context)
-    compose(app, Environment.load(environment))
+    compose(app, Environment.filled_in(environment))
     if change:
         change(app)
     return {stack.stack_name: stack.template for stack in app.synth().stacks}

@@ -153,7 +153,7 @@ def test_each_function_has_its_wheels_for_aws(source: str) -> None:
 
 def stack_of(root: Path, environment: str, tmp_path: Path, **context: Any) -> dict[str, Any]:
     app = App(outdir=str(tmp_path), context={**FLAGS, ROOT_CONTEXT: str(root), **context})
-    Environment.load(environment).attach(app)
+    Environment.filled_in(environment).attach(app)
     stack = Stack(app, "Stack")
     PythonFunction(stack, "Parser", source="parser", environment={"COLOUR": "red"})
     return dict(Template.from_stack(stack).to_json())
@@ -196,7 +196,7 @@ def test_logs_are_kept_on_delete_where_the_environment_keeps_data(
     template = stack_of(pydantic_project, environment, tmp_path, **{"aws:cdk:bundling-stacks": []})
     (log_group,) = [r for r in template["Resources"].values() if r["Type"] == "AWS::Logs::LogGroup"]
     assert log_group["DeletionPolicy"] == policy
-    assert log_group["Properties"]["RetentionInDays"] == Environment.load(environment).functions.log_retention_days
+    assert log_group["Properties"]["RetentionInDays"] == Environment.filled_in(environment).functions.log_retention_days
 
 
 def test_two_checkouts_synthesize_the_same_template_with_the_same_asset(pydantic_project: Path, tmp_path: Path) -> None:

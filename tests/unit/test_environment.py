@@ -183,3 +183,18 @@ def test_local_alone_may_call_this_machine() -> None:
         except AddressRefused as error:
             allowed[name] = error.rule
     assert allowed == {"dev": "scheme", "local": "127.0.0.1", "prod": "scheme", "staging": "scheme"}
+
+
+def test_the_shipped_prod_misses_its_account_region_and_address_and_says_so_a_line_each() -> None:
+    assert Environment.load("prod").missing() == [
+        "environments/prod.toml: aws.account: it keeps data (data.keep) and needs the 12 digits of the account"
+        " that it belongs to",
+        "environments/prod.toml: aws.region: it keeps data (data.keep) and needs the Region that it belongs to,"
+        " such as eu-west-1",
+        "environments/prod.toml: alarms.email: it keeps data (data.keep) and needs the address that its alarms go to",
+    ]
+
+
+@pytest.mark.parametrize("name", Environment.names())
+def test_every_shipped_environment_is_complete_once_filled_in(name: str) -> None:
+    assert Environment.filled_in(name).missing() == []

@@ -574,7 +574,7 @@ def test_a_property_that_cloudformation_does_not_know_is_an_error(synthesis: Syn
 @pytest.mark.parametrize("environment", Environment.names())
 def test_the_projects_own_stacks_leave_nothing_to_report(synthesis: Synthesis, environment: str) -> None:
     def build(app: App) -> None:
-        compose(app, Environment.load(environment))
+        compose(app, Environment.filled_in(environment))
 
     report = synthesis.of(build, nag=True, context={"aws:cdk:bundling-stacks": []})
     assert [violation for plugin in report.plugins for violation in plugin["violations"]] == []

@@ -33,7 +33,7 @@ class Deployed:
             outdir=str(folder / "out"), context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)}
         )
         guard(self.app)
-        Environment.load(environment).attach(self.app)
+        Environment.filled_in(environment).attach(self.app)
         self.bus = EventBus(Stack(self.app, "Platform"), "Events")
         self.shop = Stack(self.app, "Shop")
 
