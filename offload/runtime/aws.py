@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import botocore.config
 import botocore.loaders
@@ -28,7 +29,6 @@ _CONFIG = botocore.config.Config(
     parameter_validation=False,
 )
 
-
 _SERVICES: Final = ("dynamodb", "events", "lambda", "s3", "secretsmanager", "sqs", "ssm")
 
 
@@ -37,18 +37,14 @@ class _Loader(botocore.loaders.Loader):
 
     Left alone, botocore looks into the folders of all its 400 services, twice, and parses the old table of all their
     endpoints. Both are in vain: a service's own rules say where it is. They take 30 of the 45 ms of a first client
-    (docs/performance.md, "Cold starts"). S3 alone still takes from the table that us-east-1 was once everywhere.
+    (docs/performance.md, "Cold starts").
     """
-
-    def __init__(self, *, table: bool) -> None:
-        super().__init__()
-        self._table = table
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 -- botocore's signature
         return list(_SERVICES)
 
     def load_data_with_path(self, name: str) -> tuple[dict[str, Any], str]:
-        if name != "endpoints" or self._table:
+        if name != "endpoints":
             found: tuple[dict[str, Any], str] = super().load_data_with_path(name)
             return found
         partitions, path = super().load_data_with_path("partitions")
@@ -79,16 +75,34 @@ def _without_services(partition: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=2)
-def _session(*, table: bool) -> botocore.session.Session:
+@lru_cache(maxsize=1)
+def _session() -> botocore.session.Session:
     session = botocore.session.get_session()
-    session.register_component("data_loader", _Loader(table=table))
+    session.register_component("data_loader", _Loader())
     return session
 
 
 @lru_cache(maxsize=len(_SERVICES))
 def _client(service: str) -> Any:
-    return _session(table=service == "s3").create_client(service, config=_CONFIG)
+    return _session().create_client(service, config=_s3_config() if service == "s3" else _CONFIG)
+
+
+def _s3_config() -> botocore.config.Config:
+    """Signature Version 4 for the bucket's Regional host, presigned URLs too.
+
+    What botocore presigns by default is for the host that all Regions share, and in the Regions from before 2014 with
+    Version 2. For a bucket of another Region that host answers 307 until its name is known everywhere, and for one of
+    a Region from after March 2019 it answers 400 (docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html,
+    .../Redirects.html, read 2026-11-29).
+    """
+    # An endpoint of one's own (the embedded AWS's, a VPC's) has no host for each bucket.
+    own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    style: Literal["path", "virtual"] = "path" if own else "virtual"
+    # A new one for each client: botocore writes into `s3`.
+    s3 = botocore.config.Config(
+        signature_version="s3v4", s3={"addressing_style": style, "us_east_1_regional_endpoint": "regional"}
+    )
+    return _CONFIG.merge(s3)
 
 
 def dynamodb() -> DynamoDBClient:
@@ -104,7 +118,7 @@ def sqs() -> SQSClient:
 
 
 def s3() -> S3Client:
-    """The client for S3."""
+    """The client for S3: it calls the bucket's Regional host, and presigns for it with Signature Version 4."""
     client: S3Client = _client("s3")
     return client
 
