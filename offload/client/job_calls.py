@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
@@ -34,7 +36,7 @@ ResultT = TypeVar("ResultT", bound=Struct)
 
 _OK: Final = 200
 _CREATED: Final = 201
-_REDIRECTS: Final = (302, 303, 307)
+_SEE_OTHER: Final = 303
 _CLIENT_ERRORS: Final = 400
 _FORBIDDEN: Final = 403
 _CONFLICT: Final = 409
@@ -43,6 +45,7 @@ _SERVER_ERRORS: Final = 500
 # Lambda takes 6 MB in a request (gettingstarted-limits.html, read 2026-11-24), and API Gateway hands the body over in
 # another JSON: half of it leaves room for the escapes.
 _BULK_BYTES: Final = 3_000_000
+_S3_ERROR_BYTES: Final = 10_000
 # Refusals that are the service's fault and stay until somebody deploys.
 _STAYS: Final = frozenset({"not-deployed"})
 # Looks at a job that somebody waits for: soon at first, and then this often. Seconds.
@@ -138,7 +141,8 @@ class Page(Struct, frozen=True):
 class Call:
     """One request. `path` is below the service's endpoint; `url`, when given, is called as it stands and unsigned.
 
-    A `content` that is a path is sent as the file's bytes.
+    A `content` that is a path is sent as the file's bytes. `done` are the statuses that say that it was done: a
+    presigned URL of S3 answers 200, and anything else below 400 there or of the service is an error.
     """
 
     method: str
@@ -147,6 +151,12 @@ class Call:
     content: bytes | Path = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
+    done: tuple[int, ...] = (_OK, _CREATED)
+
+    @property
+    def told(self) -> str:
+        """The call for people: without a query, which may be signed."""
+        return f"{self.method} {self.path or _without_query(self.url)}"
 
     def address(self, endpoint: str) -> str:
         """The whole URL."""
@@ -316,9 +326,12 @@ class Calls:
             raise JobFailed(job, f"job {job.id} ({job.type}) failed in attempt {job.attempt}: {job.error}")
         if job.result is not None:
             return bytes(job.result)
-        answer = yield from self._ask(Call("GET", f"{_path(job.id)}/result"))
-        if answer.status in _REDIRECTS:
-            answer = yield from self._ask(Call("GET", "", url=answer.headers["location"]))
+        call = Call("GET", f"{_path(job.id)}/result", done=(_OK, _SEE_OTHER))
+        answer = yield from self._ask(call)
+        if answer.status == _SEE_OTHER:
+            if not (place := answer.headers.get("location")):
+                raise _not_done(call, answer)
+            answer = yield from self._ask(Call("GET", "", url=place, done=(_OK,)))
         return answer.body
 
     # -- changing jobs
@@ -361,7 +374,8 @@ class Calls:
         body = msgspec.json.encode({"name": file.name})
         place = _read((yield from self._ask(Call("POST", "/uploads", content=body, headers=_json()))), _Upload)
         headers = {**place.headers, "Content-Length": str(size)}
-        yield from self._ask(Call("PUT", "", url=place.url, content=file if size else b"", headers=headers))
+        content = file if size else b""
+        yield from self._ask(Call("PUT", "", url=place.url, content=content, headers=headers, done=(_OK,)))
         return place.key
 
     def _once(self, call: Call, job_id: str, done: Callable[[Job], bool]) -> Steps[Job]:
@@ -383,14 +397,15 @@ class Calls:
         while True:
             got = yield call
             if isinstance(got, Answer) and not _may_pass(got):
-                if got.status >= _CLIENT_ERRORS:
-                    raise _refusal(got, attempt - 1)
-                return got
+                if got.status in call.done:
+                    return got
+                if got.status < _CLIENT_ERRORS:
+                    raise _not_done(call, got)
+                raise _refused_by_s3(call, got, attempt - 1) if call.url else _refusal(got, attempt - 1)
             pause = max(self._backoff(attempt), _retry_after(got))
             if attempt >= self.retries.attempts or self.clock() + pause >= ends:
                 why = _told(got) if isinstance(got, Answer) else got.why if got else ""
-                asked = f"{call.method} {call.path or call.url.partition('?')[0]}"
-                raise Unreachable(f"the job service has no answer to {asked} after {attempt} attempts: {why}")
+                raise Unreachable(f"{_answerer(call)} has no answer to {call.told} after {attempt} attempts: {why}")
             yield Pause(pause)
             attempt += 1
 
@@ -485,6 +500,48 @@ def _refusal(answer: Answer, repeats: int) -> JobRefused:
         detail = "the credentials need execute-api:Invoke on the job service's API, and a clock that is right"
         return JobRefused("forbidden", title, detail, status=answer.status, repeats=repeats)
     return JobRefused("refused", title, status=answer.status, repeats=repeats)
+
+
+def _not_done(call: Call, answer: Answer) -> JobRefused:
+    """The refusal of a status below 400 that does not say that the call was done: most often a redirect.
+
+    It is not followed: a signature is for one host.
+    """
+    there = answer.headers.get("location", "")
+    to = f", a redirect to {_without_query(there)}" if there else ""
+    detail = (
+        "nothing was stored or read: ask again, and see that the bucket is in the service's Region"
+        if call.url
+        else "that is no answer of the job service's: see that the endpoint is its own, with no proxy in between"
+    )
+    title = f"{_answerer(call)} answers {answer.status} to {call.told}{to}"
+    return JobRefused("unexpected-status", title, detail, status=answer.status)
+
+
+def _refused_by_s3(call: Call, answer: Answer, repeats: int) -> JobRefused:
+    # Nothing else of S3's error: that repeats what was signed (AmazonS3/latest/API/ErrorResponses.html).
+    code, message = (_element(answer.body, name) for name in ("Code", "Message"))
+    said = ": ".join(part for part in (code, message) if part)
+    title = f"S3 refuses {call.told}: {answer.status}{f', {said}' if said else ''}"
+    detail = "a presigned URL is for 15 minutes: ask again" if answer.status == _FORBIDDEN else ""
+    return JobRefused("refused-by-s3", title, detail, status=answer.status, repeats=repeats)
+
+
+def _element(body: bytes, name: str) -> str:
+    found = re.search(f"<{name}>([^<]{{1,300}})</{name}>", body[:_S3_ERROR_BYTES].decode(errors="replace"))
+    return _printable(unescape(found[1])) if found else ""
+
+
+def _answerer(call: Call) -> str:
+    return "S3" if call.url else "the job service"
+
+
+def _without_query(url: str) -> str:
+    return _printable(url.partition("?")[0])
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _told(answer: Answer) -> str:

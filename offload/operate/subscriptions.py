@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_DONE: Final = (200, 201, 204)
 _CLIENT_ERRORS: Final = 400
 _FORBIDDEN: Final = 403
 _HOUR: Final = timedelta(hours=1)
@@ -170,6 +171,13 @@ class SubscriptionsApi:
             ) from error
         if answer.status_code >= _CLIENT_ERRORS:
             raise _refused(answer.status_code, answer.content)
+        if answer.status_code not in _DONE:
+            there = answer.headers.get("location", "").partition("?")[0]
+            to = f", a redirect to {there!a}" if there else ""
+            raise Failure(
+                f"what answers {method} {path} is not the API of subscriptions: status {answer.status_code}{to}; "
+                "nothing was done"
+            )
         try:
             # Of a call without content there is nothing to be read.
             return msgspec.json.decode(answer.content or b"null", type=kind)

@@ -67,6 +67,8 @@ class JobServer:
         self.refuse: dict[bytes, Refused] = {}
         """Refusals of single jobs, by their input."""
         self.files: dict[str, bytes] = {}
+        self.storage = ""
+        """Where presigned URLs lead, when not to this server itself."""
         self.paused: list[str] = []
         self.looks: dict[str, list[Job]] = {}
         """What the next looks at a job show; the last stays."""
@@ -99,7 +101,7 @@ class JobServer:
             case "GET", ["jobs", job_id]:
                 return 200, self._job(job_id), {}
             case "GET", ["jobs", job_id, "result"]:
-                return 303, {}, {"location": f"{self.url}/files/results/{job_id}.json"}
+                return 303, {}, {"location": f"{self._storage}/results/{job_id}.json?X-Amz-Signature=presigned"}
             case "POST", ["jobs", job_id, "cancel"]:
                 if self._job(job_id).state.ended:
                     raise Refused(409, "already-ended", f"job {job_id} has ended")
@@ -127,8 +129,12 @@ class JobServer:
                 return 200, self._schedule(), {}
             case "POST", ["uploads"]:
                 key = f"uploads/1/{msgspec.json.decode(body)['name']}"
-                return 201, {"key": key, "url": f"{self.url}/files/{key}?X-Amz-Signature=presigned", "headers": {}}, {}
+                return 201, {"key": key, "url": f"{self._storage}/{key}?X-Amz-Signature=presigned", "headers": {}}, {}
         raise Refused(404, "no-such-path")
+
+    @property
+    def _storage(self) -> str:
+        return self.storage or f"{self.url}/files"
 
     def _submit(self, wish: Submit, key: str | None) -> tuple[int, Job, dict[str, str]]:
         if refused := self.refuse.get(bytes(wish.input)):

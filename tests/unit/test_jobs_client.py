@@ -27,6 +27,8 @@ from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract
 from offload.contracts.jobs.job import Job, Progress, Question, State, Submit
 from offload.contracts.jobs.shop import CUSTOMERS_SHARD, SALES_REPORT, CustomersShard, Period, Report
+from tests import misbehaving_server as misbehaving
+from tests.misbehaving_server import MisbehavingServer
 from tests.unit.job_server import CREDENTIALS, REGION, Fault, JobServer, Refused, at_work, serving_jobs
 
 DECEMBER = Period(first=date(2010, 12, 1), last=date(2010, 12, 31))
@@ -441,6 +443,100 @@ def test_a_file_is_put_where_the_service_says(jobs: Jobs, server: JobServer, tmp
     key = jobs.upload(file)
     assert list(server.files) == [key.replace(" ", "%20").replace("é", "%C3%A9")]
     assert next(iter(server.files.values())) == file.read_bytes()
+
+
+# -- what is no success: a presigned URL is done at 200, and the service at 200 or 201
+
+ELSEWHERE = "https://bucket.s3.eu-west-1.amazonaws.com/there?X-Amz-Signature=a-secret"
+NOT_DONE = {
+    "a redirect to the bucket's Region": misbehaving.RedirectTo(ELSEWHERE, status=307),
+    "a permanent redirect": misbehaving.RedirectTo(ELSEWHERE, status=301),
+    "a redirect without a place": misbehaving.Answer(307),
+    "not modified": misbehaving.Answer(304),
+    "accepted": misbehaving.Answer(202, body=REPORT_JSON),
+    "no content": misbehaving.Answer(204),
+    "a part that nobody asked for": misbehaving.Answer(206, body=REPORT_JSON),
+}
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[MisbehavingServer]:
+    with MisbehavingServer() as server:
+        yield server
+
+
+@pytest.fixture
+def large_result(jobs: Jobs, server: JobServer) -> str:
+    """A job whose result is a file of the bucket."""
+    handle = jobs.submit(SALES_REPORT, DECEMBER)
+    server.end(handle.id, State.SUCCEEDED)
+    return handle.id
+
+
+@pytest.mark.parametrize("answer", NOT_DONE.values(), ids=NOT_DONE)
+def test_a_file_that_s3_does_not_answer_with_200_is_not_taken_for_stored(
+    jobs: Jobs, server: JobServer, s3: MisbehavingServer, tmp_path: Path, answer: misbehaving.Answer
+) -> None:
+    server.storage = s3.url("put")
+    s3.script("put", then=answer)
+    (tmp_path / "orders.csv").write_bytes(b"InvoiceNo\n")
+    with pytest.raises(JobRefused, match=f"S3 answers {answer.status} to PUT http") as refused:
+        jobs.upload(tmp_path / "orders.csv")
+    assert (refused.value.type, refused.value.status) == ("unexpected-status", answer.status)
+    assert ("a redirect to https://bucket.s3.eu-west-1.amazonaws.com/there" in str(refused.value)) == (
+        isinstance(answer, misbehaving.RedirectTo)
+    )
+    assert "Signature" not in str(refused.value)
+
+
+@pytest.mark.parametrize("answer", NOT_DONE.values(), ids=NOT_DONE)
+def test_a_result_that_s3_does_not_answer_with_200_is_not_read(
+    jobs: Jobs, server: JobServer, s3: MisbehavingServer, large_result: str, answer: misbehaving.Answer
+) -> None:
+    server.storage = s3.url("get")
+    s3.script("get", then=answer)
+    with pytest.raises(JobRefused, match=f"S3 answers {answer.status} to GET http") as refused:
+        jobs.handle(SALES_REPORT, large_result).result(timeout=60)
+    assert "Signature" not in str(refused.value)
+
+
+def test_a_result_at_s3_is_read_after_a_stumble(
+    jobs: Jobs, server: JobServer, s3: MisbehavingServer, large_result: str
+) -> None:
+    server.storage = s3.url("stumbles")
+    s3.script("stumbles", [misbehaving.Answer(503), misbehaving.ResetIn()], then=misbehaving.Answer(body=REPORT_JSON))
+    assert jobs.handle(SALES_REPORT, large_result).result(timeout=60) == REPORT
+
+
+def test_what_s3_refuses_is_told_in_its_words_and_without_what_was_signed(
+    jobs: Jobs, server: JobServer, s3: MisbehavingServer, large_result: str
+) -> None:
+    server.storage = s3.url("expired")
+    body = (
+        b"<Error><Code>AccessDenied</Code><Message>Request has \x1bexpired</Message>"
+        b"<AWSAccessKeyId>AKIDSECRET</AWSAccessKeyId></Error>"
+    )
+    s3.script("expired", then=misbehaving.Answer(403, body=body))
+    with pytest.raises(JobRefused, match=r"403, AccessDenied: Request has \?expired: .* ask again") as refused:
+        jobs.handle(SALES_REPORT, large_result).result(timeout=60)
+    assert not any(each in str(refused.value) for each in ("AKIDSECRET", "execute-api", "Signature"))
+
+
+@pytest.mark.parametrize("status", [202, 206, 301, 302, 303, 307, 308])
+def test_a_redirect_before_the_service_is_no_answer_of_its_own(jobs: Jobs, server: JobServer, status: int) -> None:
+    to = (("Location", "https://login.example/?next=%2F"),)
+    handle = jobs.submit(SALES_REPORT, DECEMBER)
+    job = msgspec.json.encode(server.jobs[handle.id])
+    calls: list[Callable[[], object]] = [
+        lambda: jobs.submit(SALES_REPORT, DECEMBER),
+        lambda: jobs.get(handle.id),
+        lambda: jobs.cancel(handle.id),
+    ]
+    for call in calls:
+        server.faults = [Fault(status=status, take=False, body=job, headers=to)]
+        with pytest.raises(JobRefused, match=f"the job service answers {status} to ") as refused:
+            call()
+        assert "a redirect to https://login.example/" in str(refused.value)
 
 
 # -- the process around it

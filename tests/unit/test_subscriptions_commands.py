@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
+from botocore.credentials import Credentials
 from typer.testing import CliRunner, Result
 
+from offload.client.job_calls import Signer
 from offload.contracts.subscriptions.policy import Policy
 from offload.operate import resources
 from offload.operate.aws import Aws
@@ -18,6 +21,7 @@ from offload.operate.command_line import app
 from offload.operate.embedded.process import Instance
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
+from offload.operate.subscriptions import SubscriptionsApi
 from tests.misbehaving_server import Answer, Hang, MisbehavingServer
 from tests.unit.sending_bench import SendingBench
 
@@ -304,3 +308,18 @@ def test_a_refusal_of_the_gateway_says_which_permission_is_lacking(monkeypatch: 
     assert failure("list") == (
         "Forbidden: the credentials need execute-api:Invoke on the API of subscriptions, and a clock that is right"
     )
+
+
+# -- what is no answer of the API's
+
+
+@pytest.mark.parametrize("status", [202, 206, 301, 302, 303, 304, 307, 308])
+def test_a_redirect_before_the_api_has_deleted_and_changed_nothing(server: MisbehavingServer, status: int) -> None:
+    server.script(f"api-{status}", then=Answer(status, headers={"Location": "https://login.example/?next=a-secret"}))
+    with httpx.Client(trust_env=False) as http:
+        api = SubscriptionsApi(server.url(f"api-{status}"), Signer(Credentials("AKIDEXAMPLE", "secret"), "eu-west-1"), http)
+        calls: list[Callable[[], object]] = [lambda: api.delete("sub_1"), lambda: api.pause("sub_1"), api.event_types]
+        for each in calls:
+            with pytest.raises(Failure, match=f"is not the API of subscriptions: status {status}, .*nothing was done"):
+                each()
+    assert len(server.received(f"api-{status}")) == len(calls)
