@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import deque
@@ -200,19 +201,26 @@ class Publisher:
     ) -> Publisher:
         """A publisher with boto3 clients of its own, credentials and Region from the usual places.
 
-        The bus's client does not retry, since `Retries` does; S3's tries three times in all.
+        The bus's client does not retry, since `Retries` does; S3's tries three times in all, at the Region's own host.
         """
         import boto3
         from botocore.config import Config
 
         once = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 1})
-        thrice = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
+        thrice = Config(
+            connect_timeout=3,
+            read_timeout=20,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            s3={"us_east_1_regional_endpoint": "regional"},
+        )
+        # The name that all other SDKs read, and the jobs' client; boto3 by itself reads AWS_DEFAULT_REGION only.
+        session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
         claims = (
-            ClaimStore(claims_bucket, s3=boto3.client("s3", endpoint_url=endpoint_url, config=thrice))
+            ClaimStore(claims_bucket, s3=session.client("s3", endpoint_url=endpoint_url, config=thrice))
             if claims_bucket
             else None
         )
-        events = boto3.client("events", endpoint_url=endpoint_url, config=once)
+        events = session.client("events", endpoint_url=endpoint_url, config=once)
         return cls(bus, events=events, claims=claims, retries=retries)
 
     def publish(self, *events: Event[Any]) -> None:

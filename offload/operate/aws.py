@@ -29,6 +29,7 @@ LOCAL = "local"
 """The environment that is deployed to the embedded AWS."""
 
 _SECRET = "test"  # noqa: S105 - the embedded AWS checks no secret of an account's root, with IAM enforced neither
+_CONNECTED_WITHIN = 5  # seconds
 _ANSWER_WITHIN = 30  # seconds; the longest call of ours is a long poll of 20 s
 
 
@@ -142,7 +143,14 @@ class Aws:
         from botocore.config import Config
 
         if self.instance is None:
-            return self.session.client(service)  # type: ignore[call-overload]
+            # botocore waits for 60 s by default, and asks S3 of us-east-1 at the host that all Regions share.
+            config = Config(
+                connect_timeout=_CONNECTED_WITHIN,
+                read_timeout=_ANSWER_WITHIN,
+                retries={"mode": "standard", "total_max_attempts": 5},
+                s3={"us_east_1_regional_endpoint": "regional"},
+            )
+            return self.session.client(service, config=config)  # type: ignore[call-overload]
         config = Config(
             proxies={},  # loopback is never reached through a proxy
             read_timeout=_ANSWER_WITHIN,

@@ -38,11 +38,30 @@ _THROTTLED: Final = frozenset(
 )
 
 
-class AwsRefused(Exception):
-    """The service answered with an error: its `code`, and `document`, the answer's JSON."""
+# Where the Regions of a partition are; all others are below amazonaws.com (botocore's partitions.json, 2026-11-29).
+_SUFFIXES: Final = {
+    "cn-": "amazonaws.com.cn",
+    "eusc-": "amazonaws.eu",
+    "us-iso-": "c2s.ic.gov",
+    "us-isob-": "sc2s.sgov.gov",
+    "eu-isoe-": "cloud.adc-e.uk",
+    "us-isof-": "csp.hci.ic.gov",
+}
+_VARIANTS: Final = ("AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT")
 
-    def __init__(self, service: str, action: str, status: int, document: dict[str, Any]) -> None:
-        self.code = str(document.get("__type", "")).rpartition("#")[2] or f"status {status}"
+
+class UnsupportedEndpoint(Exception):
+    """The environment asks for FIPS or dual-stack endpoints, of which this client knows none."""
+
+
+class AwsRefused(Exception):
+    """The service answered with an error: its `code`, and `document`, the answer's JSON.
+
+    What answers with another status than 200 and with no JSON (a redirect, a proxy) is refused by its status.
+    """
+
+    def __init__(self, service: str, action: str, status: int, document: dict[str, Any], to: str = "") -> None:
+        self.code = str(document.get("__type", "")).rpartition("#")[2] or f"status {status}{f' to {to}' if to else ''}"
         self.status = status
         self.document = document
         super().__init__(f"{service}:{action}: {self.code}: {document.get('message') or document.get('Message') or ''}")
@@ -101,20 +120,26 @@ class Service:
                 connection.request("POST", "/", body, headers)
                 answer = connection.getresponse()
             content = answer.read()
-            document = msgspec.json.decode(content) if content else {}
+            document = _document(content, answer.status)
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
             connection.close()
             raise AwsUnreachable(f"{self.name}:{action}: no answer: {error or type(error).__name__}") from error
         self._connection = connection
         if answer.status != 200:
-            raise AwsRefused(self.name, action, answer.status, document if isinstance(document, dict) else {})
-        return dict(document)
+            to = ascii(answer.headers["location"].partition("?")[0]) if "location" in answer.headers else ""
+            raise AwsRefused(self.name, action, answer.status, document, to)
+        return document
 
     def _endpoint(self) -> str:
-        region = os.environ["AWS_REGION"]
-        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         own = os.environ.get(f"AWS_ENDPOINT_URL_{self.variable}") or os.environ.get("AWS_ENDPOINT_URL")
-        return own or f"https://{self.name}.{region}.{suffix}"
+        if own:
+            return own
+        for variant in _VARIANTS:
+            if os.environ.get(variant, "").lower() == "true":
+                raise UnsupportedEndpoint(f"{variant}: name the endpoint in AWS_ENDPOINT_URL_{self.variable} instead")
+        region = os.environ["AWS_REGION"]
+        suffix = next((each for prefix, each in _SUFFIXES.items() if region.startswith(prefix)), "amazonaws.com")
+        return f"https://{self.name}.{region}.{suffix}"
 
     def _connect(self) -> http.client.HTTPConnection:
         address = urlsplit(self._endpoint())
@@ -147,6 +172,18 @@ class Service:
             f"SignedHeaders={';'.join(names)}, Signature={key.hex()}"
         )
         return headers
+
+
+def _document(content: bytes, status: int) -> dict[str, Any]:
+    """An answer's JSON; raises DecodeError for a 200 that has none."""
+    if not content:
+        return {}
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except msgspec.DecodeError:
+        if status == 200:
+            raise
+        return {}
 
 
 _contexts: list[ssl.SSLContext] = []

@@ -1,4 +1,4 @@
-"""The functions' clients ask the same as those that botocore makes by itself; for S3, as AWS's documents say."""
+"""The functions' clients ask as botocore's own would, and S3 as AWS's documents say; so do our other clients."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import botocore.awsrequest
 import botocore.session
 import pytest
 
+from offload.client.publisher import Publisher
+from offload.operate.aws import Aws
 from offload.runtime import aws
 from tests.presigned import Presigned, read
 
@@ -203,3 +205,36 @@ def test_at_an_endpoint_of_its_own_such_as_the_embedded_awss_a_bucket_is_in_the_
     found = presigned("PUT", bucket)
     assert (found.host, found.path) == (urlsplit(endpoint).netloc, f"/{bucket}/uploads/1/é day.csv")
     assert found.signature_fits
+
+
+# -- the clients of the monolith and of the command line
+
+
+def config_of(client: Any) -> tuple[Any, ...]:
+    config = client.meta.config
+    return client.meta.region_name, config.connect_timeout, config.read_timeout, config.retries
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_publisher_finds_its_region_where_the_jobs_client_does_and_waits_no_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    publisher = Publisher.connect("bus", claims_bucket=BUCKET)
+    assert publisher._claims is not None
+    assert config_of(publisher._events) == ("us-east-1", 3, 10, {"mode": "standard", "total_max_attempts": 1})
+    assert config_of(publisher._claims._s3) == ("us-east-1", 3, 20, {"mode": "standard", "total_max_attempts": 3})
+    where = (f"{BUCKET}.s3.us-east-1.amazonaws.com", "/k", "us-east-1/s3/aws4_request")
+    assert asked(publisher._claims._s3, "s3") == where
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_command_asks_an_account_s_services_in_its_region_and_waits_no_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    aws_of_dev = Aws("dev")
+    assert config_of(aws_of_dev.dynamodb) == ("us-east-1", 5, 30, {"mode": "standard", "total_max_attempts": 5})
+    where = (f"{BUCKET}.s3.us-east-1.amazonaws.com", "/k", "us-east-1/s3/aws4_request")
+    assert asked(aws_of_dev.s3, "s3") == where

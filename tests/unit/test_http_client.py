@@ -358,6 +358,22 @@ def test_a_wait_beyond_the_call_ends_it_and_is_named(bench: Bench) -> None:
     assert (bench.sent(), bench.pauses) == (2, [])
 
 
+def test_a_part_is_a_success_only_where_one_was_asked_for(bench: Bench) -> None:
+    bench.server.on("/rates", answer(206, b"<xml>half"))
+    assert bench.client().get(bench.url("/rates"), headers={"Range": "bytes=0-8"}).body == b"<xml>half"
+    with pytest.raises(Unsuccessful, match="status 206"):
+        bench.client().get(bench.url("/rates"))
+    assert bench.sent() == 2
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+def test_a_redirect_that_leads_nowhere_is_no_success(bench: Bench, status: int, method: str) -> None:
+    bench.server.on("/", answer(status))
+    with pytest.raises(Unsuccessful, match=f"status {status}"):
+        bench.client().request(method, bench.url("/"))
+
+
 def test_a_redirect_of_a_get_is_followed_and_takes_no_attempt(bench: Bench) -> None:
     bench.server.on("/a", answer(301, headers={"Location": "/b?c=d"}))
     bench.server.on("/b", answer(307, headers={"Location": f"//third.example:{bench.server.port}/c#part"}))

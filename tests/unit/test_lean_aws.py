@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import botocore
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from offload.runtime.lean_aws import AwsRefused, AwsUnreachable, Service
+from offload.runtime.lean_aws import AwsRefused, AwsUnreachable, Service, UnsupportedEndpoint
 
 Script = Callable[[int], "tuple[int, bytes] | None"]
 
@@ -38,6 +41,8 @@ class Server:
         self.requests: list[dict[str, Any]] = []
         self.connections = 0
         self.script = script
+        self.location = ""
+        """Where answers redirect to."""
 
 
 @contextmanager
@@ -62,6 +67,8 @@ def a_server(script: Script, patch: pytest.MonkeyPatch) -> Iterator[Server]:
             status, content = answer
             self.send_response(status)
             self.send_header("content-length", str(len(content)))
+            if server.location:
+                self.send_header("location", server.location)
             self.end_headers()
             self.wfile.write(content)
 
@@ -105,6 +112,46 @@ def test_without_a_variable_it_calls_the_region_s_own_address(monkeypatch: pytes
     assert events()._endpoint() == "https://events.eu-central-1.amazonaws.com"
     monkeypatch.setenv("AWS_REGION", "cn-north-1")
     assert events()._endpoint() == "https://events.cn-north-1.amazonaws.com.cn"
+
+
+def test_every_partition_that_botocore_knows_has_its_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = json.loads((Path(botocore.__file__).parent / "data/partitions.json").read_text())["partitions"]
+    for partition in known:
+        for region in partition["regions"]:
+            if re.search(partition["regionRegex"], region):
+                monkeypatch.setenv("AWS_REGION", region)
+                assert events()._endpoint() == f"https://events.{region}.{partition['outputs']['dnsSuffix']}"
+
+
+@pytest.mark.parametrize("variant", ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"])
+def test_a_kind_of_endpoint_that_it_knows_nothing_of_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    monkeypatch.setenv(variant, "true")
+    with pytest.raises(UnsupportedEndpoint, match=f"{variant}: name the endpoint in AWS_ENDPOINT_URL_EVENTBRIDGE"):
+        events().call("PutEvents", {}, within=1)
+    with a_server(lambda _: (200, b"{}"), monkeypatch) as server:
+        assert events().call("PutEvents", {}, within=5) == {}
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [202, 204, 301, 302, 307, 308])
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"[]"])
+def test_a_redirect_is_refused_by_its_status_and_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: bytes
+) -> None:
+    content = b"" if status == 204 else body
+    with a_server(lambda _: (status, content), monkeypatch) as server:
+        server.location = "https://login.example/?next=a-secret"
+        with pytest.raises(AwsRefused, match=f"^events:PutEvents: status {status} to 'https://login.example/': $"):
+            events().call("PutEvents", {}, within=5)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"done"', b"null", b"<html>"])
+def test_a_success_that_is_no_object_is_no_answer(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    with a_server(lambda _: (200, body), monkeypatch), pytest.raises(AwsUnreachable, match="no answer"):
+        events().call("PutEvents", {}, within=5)
 
 
 def test_one_connection_serves_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,8 +316,9 @@ def test_a_refusal_of_the_gateway_says_which_permission_is_lacking(monkeypatch: 
 @pytest.mark.parametrize("status", [202, 206, 301, 302, 303, 304, 307, 308])
 def test_a_redirect_before_the_api_has_deleted_and_changed_nothing(server: MisbehavingServer, status: int) -> None:
     server.script(f"api-{status}", then=Answer(status, headers={"Location": "https://login.example/?next=a-secret"}))
+    signer = Signer(Credentials("AKIDEXAMPLE", "secret"), "eu-west-1")
     with httpx.Client(trust_env=False) as http:
-        api = SubscriptionsApi(server.url(f"api-{status}"), Signer(Credentials("AKIDEXAMPLE", "secret"), "eu-west-1"), http)
+        api = SubscriptionsApi(server.url(f"api-{status}"), signer, http)
         calls: list[Callable[[], object]] = [lambda: api.delete("sub_1"), lambda: api.pause("sub_1"), api.event_types]
         for each in calls:
             with pytest.raises(Failure, match=f"is not the API of subscriptions: status {status}, .*nothing was done"):

@@ -51,6 +51,7 @@ _PASSING: Final = frozenset({408, 429, 502, 503, 504})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 3
 _TOO_MANY_REQUESTS: Final = 429
+_PARTIAL_CONTENT: Final = 206
 _NOT_MODIFIED: Final = 304
 # What another origin may be told. All else can be a credential, whatever its name.
 _FOR_EVERYBODY: Final = frozenset({"accept", "accept-language", "user-agent"})
@@ -429,7 +430,9 @@ class Client:
 
     def _successful(self, call: _Call, answer: Answer) -> Answer:
         conditional = "if-none-match" in call.headers or "if-modified-since" in call.headers
-        if 200 <= answer.status < 300 or (answer.status == _NOT_MODIFIED and conditional):
+        # A part that was not asked for is not the whole (RFC 9110 section 15.3.7).
+        partly = answer.status == _PARTIAL_CONTENT and "range" not in call.headers
+        if (200 <= answer.status < 300 and not partly) or (answer.status == _NOT_MODIFIED and conditional):
             return answer
         now = datetime.fromtimestamp(self._now(), UTC)
         wait = wait_of(answer.headers.get("retry-after", ""), now, _LONGEST_RETRY_AFTER)
