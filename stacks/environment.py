@@ -54,9 +54,17 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Bus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The event bus."""
+    """The event bus.
+
+    `archive_late_minutes`: how long an event may be on the bus before its archive has it. Of the minutes before now
+    nothing is concluded from the archive.
+    """
 
     archive_days: Annotated[int, msgspec.Meta(ge=1, le=3653)]
+    # "There may be a delay between an event being received on an event bus and the event arriving in the archive. We
+    # recommend you delay replaying archived events for 10 minutes to make sure all events are replayed."
+    # (docs.aws.amazon.com/eventbridge/latest/userguide/eb-archive.html, read 2026-11-29)
+    archive_late_minutes: Annotated[int, msgspec.Meta(ge=0, le=60)] = 10
 
 
 class Alarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

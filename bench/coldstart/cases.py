@@ -272,6 +272,7 @@ def _own_variables(bucket: str) -> dict[str, dict[str, str]]:
         "OFFLOAD_JOURNAL_TABLE": _table("journal"),
         "OFFLOAD_ARCHIVE": "archive",
         "OFFLOAD_ARCHIVED_BUS": "bus",
+        "OFFLOAD_ARCHIVE_LATE_MINUTES": "10",
         "OFFLOAD_PLANNER_RULE": "rule",
     }
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from offload.contracts.jobs.deliveries import DELIVERY_BATCH, Recovered, Recovery, What
 from offload.runtime.jobs.run import Permanent, Run, job
 from offload.runtime.sending.deployed import SendingSettings, utc_now
@@ -18,6 +20,7 @@ class BatchSettings(SendingSettings, frozen=True, kw_only=True):
     offload_journal_table: str
     offload_archive: str
     offload_archived_bus: str
+    offload_archive_late_minutes: int
     offload_planner_rule: str
 
 
@@ -45,5 +48,13 @@ def handler(wanted: Recovery, run: Run) -> Recovered:
             f"since {wanted.since.isoformat()}: records of deliveries are kept for {policy.record_days} days, "
             "so from before that nobody can say what is missing"
         )
+    late = timedelta(minutes=settings.offload_archive_late_minutes)
+    if wanted.since >= now - late:
+        raise Permanent(
+            f"since {wanted.since.isoformat()}: an event may be on the bus for {late.seconds // 60} minutes before its "
+            f"archive has it, so nothing can be said of what came since yet: ask again after "
+            f"{(wanted.since + late).isoformat(timespec='seconds')}"
+        )
     replay = Replay(f"{run.id}", settings.offload_archive, settings.offload_archived_bus, settings.offload_planner_rule)
-    return Missing(deliveries, recoveries, settings.offload_journal_table, replay).recover(wanted, records, run, now)
+    missing = Missing(deliveries, recoveries, settings.offload_journal_table, replay)
+    return missing.recover(wanted, records, run, now, now - late)

@@ -7,6 +7,9 @@ every subscription that wants the event today; by the replay's name it looks up 
 were there when the bus took it (`offload.runtime.sending.recoveries`). So nothing is published again that any other
 consumer hears, and a second replay of the same period does nothing.
 
+The archive has an event some minutes after the bus took it, so the period ends before them: what is counted here and is
+not in the archive yet would be called lost after a replay that could not bring it.
+
 A filter on an event's data cannot be evaluated without the data: what subscriptions with one lack is counted apart.
 """
 
@@ -16,6 +19,8 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
 
 from offload.contracts.jobs.deliveries import Recovered, Recovery
 from offload.contracts.subscriptions.catalogue import OUTWARD
@@ -53,12 +58,20 @@ class Missing:
         self._journal = journal
         self._replay = replay
 
-    def recover(self, wanted: Recovery, records: Sequence[Record], run: Run, now: datetime) -> Recovered:
-        """Counts, then replays and waits for the planner; an attempt after the first one goes on with its replay."""
-        until = wanted.until or now
+    def recover(
+        self, wanted: Recovery, records: Sequence[Record], run: Run, now: datetime, settled: datetime
+    ) -> Recovered:
+        """Counts, then replays and waits for the planner; an attempt after the first one goes on with its replay.
+
+        `settled` is until when the archive has every event.
+        """
+        kept = self._recoveries.kept(self._replay.name)
+        until = min(wanted.until or settled, settled)
+        if kept is not None and kept.recovery.until is not None:
+            until = kept.recovery.until
         lacking = self._lacking(wanted, records, until, run)
-        before = self._recoveries.kept(self._replay.name) or Kept(
-            recovery=wanted,
+        before = kept or Kept(
+            recovery=replace(wanted, until=until),
             found=len(lacking.owed),
             at_most=len(lacking.filtered),
             subscriptions=lacking.subscriptions,
@@ -70,7 +83,11 @@ class Missing:
             left = self._planned(lacking, run)
             done = before.found - len(left.owed) + before.at_most - len(left.filtered)
         return Recovered(
-            found=before.found, done=max(0, done), subscriptions=before.subscriptions, at_most=before.at_most
+            found=before.found,
+            done=max(0, done),
+            subscriptions=before.subscriptions,
+            at_most=before.at_most,
+            until=until if settled < now and until != wanted.until else None,
         )
 
     def _planned(self, lacking: Lacking, run: Run) -> Lacking:

@@ -174,7 +174,9 @@ def recover(
         if not dry_run and counted.found + counted.at_most:
             if not yes:
                 typer.confirm("Bring them back?", abort=True, err=True)
-            recovered = _ran(jobs, replace(wanted, dry_run=False), document)
+            # The count's own period: another end would bring back what was not counted.
+            same = replace(wanted, dry_run=False, until=counted.until or wanted.until)
+            recovered = _ran(jobs, same, document)
             if not as_json:
                 _show_recovered(wanted, recovered)
     if as_json:
@@ -224,6 +226,8 @@ def _show_count(wanted: Recovery, counted: Recovered) -> None:
         screen.print(f"and {counted.gone:,} that cannot be sent again: what was sent is not kept any more")
     if counted.at_most:
         screen.print(f"and at most {counted.at_most:,} more, of subscriptions with a filter: only a replay can tell")
+    if counted.until is not None:
+        screen.print(f"of events until {utc(counted.until)}: later ones may not be in the archive yet")
 
 
 def _show_recovered(wanted: Recovery, recovered: Recovered) -> None:

@@ -78,7 +78,11 @@ class EventBus(Construct):
         """May publish archived events again to rules of the bus, in replays of its own, and end those."""
         return Access(
             self._grant_replay,
-            {"OFFLOAD_ARCHIVE": self.archive.archive_arn, "OFFLOAD_ARCHIVED_BUS": self.bus.event_bus_arn},
+            {
+                "OFFLOAD_ARCHIVE": self.archive.archive_arn,
+                "OFFLOAD_ARCHIVED_BUS": self.bus.event_bus_arn,
+                "OFFLOAD_ARCHIVE_LATE_MINUTES": str(Environment.of(self).bus.archive_late_minutes),
+            },
         )
 
     def _grant_replay(self, grantee: iam.IGrantable) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -314,6 +315,20 @@ def test_what_is_missing_is_brought_back_as_far_as_the_planner_gets(batches: Bat
         "owed now: 4 deliveries\n"
         "still missing: at least 1: offload dead-letters list, or once more in a while\n"
     )
+
+
+def test_a_count_that_ends_before_the_archive_s_last_minutes_says_so_and_its_period_is_brought_back(
+    batches: Batches,
+) -> None:
+    until = datetime(2026, 11, 27, 10, 50, tzinfo=UTC)
+    counted = Recovered(found=1, done=0, subscriptions=1, until=until)
+    batches.results = [counted, Recovered(found=1, done=1, subscriptions=1)]
+    assert said("recover", "--missing", "--since", "2026-11-27T10:00Z", "--yes") == (
+        "missing: 1 delivery of 1 subscription\n"
+        "of events until 2026-11-27 10:50:00Z: later ones may not be in the archive yet\n"
+        "owed now: 1 delivery\n"
+    )
+    assert batches.asked()[1]["until"] == "2026-11-27T10:50:00Z"
 
 
 def test_a_dry_run_and_a_count_of_nothing_end_after_the_count(batches: Batches) -> None:

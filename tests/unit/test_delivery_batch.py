@@ -73,6 +73,7 @@ class Batch:
             "OFFLOAD_JOURNAL_TABLE": self.journal,
             "OFFLOAD_ARCHIVE": archive,
             "OFFLOAD_ARCHIVED_BUS": bus_arn,
+            "OFFLOAD_ARCHIVE_LATE_MINUTES": "0",
             "OFFLOAD_PLANNER_RULE": rule,
             "OFFLOAD_CONSUMER": "Planner",
             "OFFLOAD_QUEUE_URL": self.queue,
@@ -389,6 +390,91 @@ def test_a_second_attempt_goes_on_with_the_replay_of_the_first(batch: Batch, mon
     # The planner may have worked between the two; what was found is what the first one counted.
     assert msgspec.json.decode(job.result or b"", type=Recovered) == Recovered(found=1, done=1, subscriptions=1)
     assert batch.has(record, event)
+
+
+class Late:
+    """A replay that may not be asked for what the archive has not got yet, though this one has it at once."""
+
+    def __init__(self, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.windows: list[tuple[datetime, datetime]] = []
+        settings = msgspec.structs.replace(batch.function.settings, offload_archive_late_minutes=10)
+        monkeypatch.setattr(batch.function, "settings", settings)
+        client = sys.modules["lambdas.delivery_batch.replay"].aws.events()
+        real = client.start_replay
+
+        def start(**asked: Any) -> Any:
+            self.windows.append((asked["EventStartTime"], asked["EventEndTime"]))
+            return real(**asked)
+
+        monkeypatch.setattr(client, "start_replay", start)
+
+
+def test_of_the_minutes_that_the_archive_may_not_have_yet_nothing_is_concluded(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Late(batch, monkeypatch)
+    record = batch.subscribe(types=["*"])
+    event = batch.publish()
+    batch.plan()
+    batch.lose(record, event)
+    began = batch.sending.clock()
+    found = batch.recover(What.MISSING)
+    assert (found.found, late.windows) == (0, [])
+    assert found.until is not None
+    assert timedelta(0) <= found.until - (began - timedelta(minutes=10)) < timedelta(minutes=1)
+
+
+def test_what_the_archive_has_for_sure_is_brought_back(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Late(batch, monkeypatch)
+    record = batch.subscribe(types=["*"])
+    event = batch.publish()
+    batch.plan()
+    batch.lose(record, event)
+    batch.sending.clock.at = datetime.now(UTC) + timedelta(minutes=11)
+    now = batch.sending.clock()
+    asked = now - timedelta(minutes=10, seconds=1)
+    assert batch.recover(What.MISSING, until=asked) == Recovered(found=1, done=1, subscriptions=1)
+    assert [end for _, end in late.windows] == [asked + timedelta(minutes=1)]
+    assert batch.has(record, event)
+
+
+def test_a_second_attempt_counts_to_the_end_of_the_first(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Late(batch, monkeypatch)
+    record = batch.subscribe(types=["*"])
+    event = batch.publish()
+    batch.plan()
+    batch.lose(record, event)
+    batch.sending.clock.at = datetime.now(UTC) + timedelta(minutes=11)
+    wanted = Recovery(action=What.MISSING, since=batch.sending.clock() - timedelta(hours=1))
+    job_id = batch.jobs.submit(DELIVERY_BATCH, wanted)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["lambdas.delivery_batch.replay"], "_LOOKED_AT_FOR", -1.0)
+        real = sys.modules["lambdas.delivery_batch.replay"].aws.events()
+        patch.setattr(real, "describe_replay", lambda **_: {"State": "RUNNING"})
+        assert batch.job(wanted, job_id=job_id).state == "waiting"
+    # What was lost since is not what the replay is for.
+    batch.lose(record, batch.publish())
+    batch.plan()
+    batch.sending.clock.passes(minutes=30)
+    batch.jobs.pass_time(minutes=5)
+    job = batch.job(wanted, job_id=job_id, attempt=2)
+    assert job.state == "succeeded", job.error
+    result = msgspec.json.decode(job.result or b"", type=Recovered)
+    assert (result.found, result.done) == (1, 1)
+    assert late.windows[0] == late.windows[1]
+    assert result.until is not None
+    assert result.until < batch.sending.clock() - timedelta(minutes=30)
+
+
+def test_a_period_that_the_archive_cannot_have_yet_is_refused_with_the_time_to_ask_again(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Late(batch, monkeypatch)
+    batch.sending.clock.at = datetime.now(UTC) + timedelta(minutes=11)
+    since = batch.sending.clock() - timedelta(minutes=9)
+    error = batch.error(What.MISSING, since=since)
+    assert "for 10 minutes before its archive has it" in error
+    assert f"ask again after {(since + timedelta(minutes=10)).isoformat(timespec='seconds')}" in error
 
 
 # -- what cannot be
