@@ -12,14 +12,16 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.received import PREFIX, delivery_key
 from offload.contracts.webhooks.scheme import Header, Provider
+from offload.contracts.webhooks.shards import SHARDS, listed_in, owed_in
 from offload.contracts.webhooks.stored_secret import StoredSecret, StoredSecrets
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
@@ -36,6 +38,8 @@ DAY: Final = timedelta(hours=24)
 
 _FIRST: Final = 0  # milliseconds since 1970
 _PAGE: Final = 100
+# botocore keeps so many connections to a service; the embedded AWS's client 32.
+_QUERIES_AT_ONCE: Final = 10
 # A day of a busy sender; more are not read for a table of figures, nor for an id that may be mistyped.
 _MOST_COUNTED: Final = 100_000
 # DynamoDB BatchGetItem: 100 keys a call (Constraints.html, read 2026-11-23).
@@ -145,10 +149,8 @@ def recent(
     """What came, over all providers or of one, newest first. Raises Failure for a provider that is not deployed."""
     entry = deployment.webhook_entry
     names = sorted(entry.secrets) if provider is None else [provider_of(deployment, provider).name]
-    # Each provider's is read a page at a time, as far as the merged list goes.
-    each = [_newest_first(deployment.aws.dynamodb, entry.table, name, since) for name in names]
-    merged = heapq.merge(*each, key=lambda item: item["listed"]["S"], reverse=True)
-    return list(islice((came for item in merged if (came := _came(item)) and _is(came, outcome)), limit))
+    items = _newest_first(deployment.aws.dynamodb, entry.table, names, since)
+    return list(islice((came for item in items if (came := _came(item)) and _is(came, outcome)), limit))
 
 
 def find(deployment: Deployment, id_: str) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def find(deployment: Deployment, id_: str) -> dict[str, Any]:
         keys = [
             {"pk": item["pk"], "sk": item["sk"]}
             for name in sorted(entry.secrets)
-            for item in islice(_newest_first(client, entry.table, name, None), _MOST_COUNTED)
+            for item in islice(_newest_first(client, entry.table, [name], None), _MOST_COUNTED)
             if item.get("delivery_id", {}).get("S") == id_
         ]
         found = _got(client, entry.table, keys)
@@ -181,16 +183,11 @@ def find(deployment: Deployment, id_: str) -> dict[str, Any]:
 
 def owed(deployment: Deployment, *, before: datetime) -> Iterator[tuple[str, str, datetime]]:
     """What was stored before a time and is not on the bus: provider, key and since when, the oldest first."""
-    pages = deployment.aws.dynamodb.get_paginator("query").paginate(
-        TableName=deployment.webhook_entry.table,
-        IndexName="owed",
-        KeyConditionExpression="owed = :owed AND owed_at < :before",
-        ExpressionAttributeValues={":owed": {"S": "owed"}, ":before": {"N": str(_milliseconds(before))}},
-    )
-    for page in pages:
-        for item in page["Items"]:
-            _, provider, key = item["pk"]["S"].split("#", 2)
-            yield provider, key, _moment(item["owed_at"])
+    entry, client = deployment.webhook_entry, deployment.aws.dynamodb
+    shards = [_owed(client, entry.table, shard, before) for shard in range(SHARDS)]
+    for item in _merged(shards, key=lambda item: int(item["owed_at"]["N"])):
+        _, provider, key = item["pk"]["S"].split("#", 2)
+        yield provider, key, _moment(item["owed_at"])
 
 
 # -- what never came
@@ -326,7 +323,7 @@ def _known_by_index(client: DynamoDBClient, table: str, provider: str, sent: Seq
     times = [each.delivered_at for each in sent if each.delivered_at]
     since = min(times) - _BEFORE_THE_LIST if len(times) == len(sent) else None
     left, found = {each.delivery_id for each in sent}, set[str]()
-    for item in _newest_first(client, table, provider, since):
+    for item in _newest_first(client, table, [provider], since):
         ours = {item.get("delivery_id", {}).get("S", ""), *item.get("other_ids", {}).get("SS", ())} & left
         left -= ours
         found |= ours
@@ -338,14 +335,42 @@ def _known_by_index(client: DynamoDBClient, table: str, provider: str, sent: Seq
 # -- reading the table
 
 
-def _newest_first(client: DynamoDBClient, table: str, provider: str, since: datetime | None) -> Iterator[Item]:
-    """A provider's items of the index `recent`, read a page at a time."""
+def _newest_first(
+    client: DynamoDBClient, table: str, providers: Sequence[str], since: datetime | None
+) -> Iterator[Item]:
+    """Items of these providers in the index `recent`; each shard is read a page at a time, as far as they are taken."""
+    shards = [
+        _listed(client, table, listed_in(provider, shard), since) for provider in providers for shard in range(SHARDS)
+    ]
+    return _merged(shards, key=lambda item: item["listed"]["S"], reverse=True)
+
+
+def _merged(shards: Sequence[Iterator[Item]], *, key: Callable[[Item], Any], reverse: bool = False) -> Iterator[Item]:
+    """What shards have, each in its order, in one order; the first page of all is asked for at once."""
+    with ThreadPoolExecutor(_QUERIES_AT_ONCE) as pool:
+        firsts = list(pool.map(lambda shard: list(islice(shard, 1)), shards))
+    whole = [chain(first, rest) for first, rest in zip(firsts, shards, strict=True)]
+    return heapq.merge(*whole, key=key, reverse=reverse)
+
+
+def _owed(client: DynamoDBClient, table: str, shard: int, before: datetime) -> Iterator[Item]:
+    pages = client.get_paginator("query").paginate(
+        TableName=table,
+        IndexName="owed",
+        KeyConditionExpression="owed = :owed AND owed_at < :before",
+        ExpressionAttributeValues={":owed": {"S": owed_in(shard)}, ":before": {"N": str(_milliseconds(before))}},
+    )
+    for page in pages:
+        yield from page["Items"]
+
+
+def _listed(client: DynamoDBClient, table: str, partition: str, since: datetime | None) -> Iterator[Item]:
     pages = client.get_paginator("query").paginate(
         TableName=table,
         IndexName="recent",
         KeyConditionExpression="shown = :shown AND listed >= :since",
         ExpressionAttributeValues={
-            ":shown": {"S": provider},
+            ":shown": {"S": partition},
             ":since": {"S": f"{_milliseconds(since) if since else _FIRST:013d}"},
         },
         ScanIndexForward=False,
@@ -380,7 +405,7 @@ def _keys(entry: WebhookEntry, id_: str) -> Iterator[Item]:
 
 
 def _figures(client: DynamoDBClient, entry: WebhookEntry, provider: str, since: datetime) -> Figures:
-    items = _newest_first(client, entry.table, provider, since)
+    items = _newest_first(client, entry.table, [provider], since)
     accepted = duplicates = counted = 0
     refused = Counter[str]()
     for item in islice(items, _MOST_COUNTED):
@@ -421,7 +446,7 @@ def _came(item: Item) -> Came:
     return Came(
         id=item["pk"]["S"].split("#", 2)[2],
         at=_moment(item["received_at"]),
-        provider=item["shown"]["S"],
+        provider=item["shown"]["S"].rpartition("#")[0],
         **{name: item[name]["S"] for name in texts if name in item},
         status=int(item["status"]["N"]) if "status" in item else None,
         duplicates=int(item["duplicates"]["N"]) if "duplicates" in item else 0,

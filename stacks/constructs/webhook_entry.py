@@ -9,6 +9,7 @@ from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from offload.contracts.webhooks.shards import MOST_A_SECOND, SHARDS
 from stacks.constructs.acknowledge import acknowledge, declare_signature_check
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.event_bus import EventBus
@@ -48,6 +49,12 @@ class WebhookEntry(Construct):
         self.bus = bus
         self.table = self._table()
         settings = Environment.of(self).webhooks
+        if settings.requests_per_second > MOST_A_SECOND:
+            raise ValueError(
+                f"[webhooks] requests_per_second = {settings.requests_per_second}: the indexes of deliveries have "
+                f"{SHARDS} shards, for {MOST_A_SECOND} webhooks a second; for more, raise SHARDS in "
+                "offload/contracts/webhooks/shards.py (docs/webhooks.md, 'How many a second')"
+            )
         variables = {"OFFLOAD_DELIVERIES_TABLE": self.table.table_name}
         self.receiver = PythonFunction(
             self,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,6 +33,7 @@ from slack_sdk.signature import SignatureVerifier
 
 from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.stored_secret import StoredSecret, StoredSecrets
+from offload.operate import webhooks
 from offload.operate.embedded import PROJECT
 from tests.local.conftest import Copy
 from tests.local.test_order_events import until
@@ -420,14 +421,7 @@ def bus_in_trouble(copy: Copy, seed: int) -> Iterator[BusInTrouble]:
 
 def owed(copy: Copy) -> int:
     """How many deliveries the bus does not have yet."""
-    found = copy.deployment.aws.dynamodb.query(
-        TableName=copy.deployment.webhook_entry.table,
-        IndexName="owed",
-        Select="COUNT",
-        KeyConditionExpression="owed = :owed",
-        ExpressionAttributeValues={":owed": {"S": "owed"}},
-    )
-    return int(found["Count"])
+    return len(list(webhooks.owed(copy.deployment, before=datetime.now(UTC) + timedelta(minutes=1))))
 
 
 def all_published(copy: Copy) -> bool:

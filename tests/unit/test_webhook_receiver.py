@@ -18,6 +18,7 @@ from offload.contracts.event import by_type, read_envelope
 from offload.contracts.webhooks.providers import GITHUB, PROVIDERS, SHOPIFY, SLACK, STANDARD_WEBHOOKS, STRIPE
 from offload.contracts.webhooks.received import LONGEST_TYPE, WebhookReceived, received_type
 from offload.contracts.webhooks.scheme import Provider
+from offload.contracts.webhooks.shards import SHARDS, listed_in
 from offload.contracts.webhooks.stored_secret import StoredSecret, StoredSecrets
 from offload.runtime.lean_aws import AwsRefused, AwsUnreachable
 from tests.unit.webhook_bench import SECRETS, Bench, Context, a_receiver, gateway_event, sign
@@ -399,11 +400,13 @@ def test_a_document_of_secrets_never_shows_a_value() -> None:
 
 def recent(bench: Bench, provider: str) -> list[dict[str, Any]]:
     """The newest items of a provider."""
-    found = boto3.client("dynamodb").query(
-        TableName=bench.table,
-        IndexName="recent",
-        KeyConditionExpression="shown = :provider",
-        ExpressionAttributeValues={":provider": {"S": provider}},
-        ScanIndexForward=False,
-    )
-    return [dict(item) for item in found["Items"]]
+    client, items = boto3.client("dynamodb"), list[dict[str, Any]]()
+    for shard in range(SHARDS):
+        found = client.query(
+            TableName=bench.table,
+            IndexName="recent",
+            KeyConditionExpression="shown = :partition",
+            ExpressionAttributeValues={":partition": {"S": listed_in(provider, shard)}},
+        )
+        items += [dict(item) for item in found["Items"]]
+    return sorted(items, key=lambda item: str(item["listed"]["S"]), reverse=True)

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from aws_cdk import App, CfnResource, Stack
 from constructs import Construct
 
 from offload.contracts.webhooks.providers import GITHUB, SLACK, STANDARD_WEBHOOKS
 from offload.contracts.webhooks.scheme import Provider
+from offload.contracts.webhooks.shards import MOST_A_SECOND, SHARDS
 from offload.contracts.webhooks.stored_secret import StoredSecrets
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.python_function import ROOT_CONTEXT
@@ -132,6 +134,17 @@ def test_the_relay_reads_what_is_owed_and_nothing_else(two: Deployed) -> None:
         '["dynamodb:GetItem", "dynamodb:UpdateItem"]': arn,
         '"dynamodb:Query"': {"Fn::Join": ["", [arn, "/index/owed"]]},
     }
+
+
+def test_a_rate_that_the_shards_of_the_indexes_do_not_bear_is_refused(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = Environment.load("dev")
+    webhooks = msgspec.structs.replace(environment.webhooks, requests_per_second=MOST_A_SECOND + 1)
+    other = msgspec.structs.replace(environment, webhooks=webhooks)
+    monkeypatch.setattr(Environment, "of", lambda _: other)
+    with pytest.raises(ValueError, match=rf"requests_per_second = {MOST_A_SECOND + 1}: .* {SHARDS} shards"):
+        deployed.receive("GitHub", GITHUB)
 
 
 def test_the_relay_is_called_each_minute_and_says_when_it_is_not_or_falls_behind(two: Deployed) -> None:

@@ -7,6 +7,7 @@ item a refusal, for a week. One counter a source and minute. `stacks/constructs/
 from __future__ import annotations
 
 import base64
+import heapq
 import os
 import time
 import zlib
@@ -17,6 +18,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from offload.contracts.entry import Entry
+from offload.contracts.webhooks.shards import SHARDS, listed_in, owed_in, shard_of
 from offload.runtime.lean_aws import AwsRefused, Service
 
 # DynamoDB: 400 KB an item (Constraints.html, read 2026-11-23); the rest of a delivery takes some 2 KB.
@@ -92,16 +94,17 @@ class Deliveries:
         and that is tried again finds itself, by its receipt, and is new.
         """
         receipt = os.urandom(12).hex()
+        shard = shard_of(delivery.key)
         item: Item = {
             **delivery.keys,
-            "shown": {"S": delivery.provider},
+            "shown": {"S": listed_in(delivery.provider, shard)},
             "listed": {"S": f"{delivery.received_at:013d}#{delivery.key}"},
             "outcome": {"S": "accepted"},
             **{name: {"S": getattr(delivery, name)} for name in _TEXTS if getattr(delivery, name)},
             "bytes": _number(delivery.bytes),
             "received_at": _number(delivery.received_at),
             "receipt": {"S": receipt},
-            "owed": {"S": "owed"},
+            "owed": {"S": owed_in(shard)},
             "owed_at": _number(delivery.received_at),
             "entry": {"B": base64.b64encode(packed).decode()},
         }
@@ -177,7 +180,7 @@ class Deliveries:
         item: Item = {
             "pk": {"S": f"refused#{fields['provider']}#{nonce}"},
             "sk": {"S": "refused"},
-            "shown": {"S": fields["provider"]},
+            "shown": {"S": listed_in(fields["provider"], shard_of(nonce))},
             "listed": {"S": f"{at:013d}#{nonce}"},
             "outcome": {"S": "refused"},
             **{
@@ -208,14 +211,18 @@ class Deliveries:
         return int(answer["Attributes"]["count"]["N"])
 
     def owed(self, *, before: int, within: float) -> Iterator[Owed]:
-        """What is owed since before so many milliseconds since 1970, the oldest first."""
+        """What is owed since before so many milliseconds since 1970, the oldest first over all shards."""
         until = time.monotonic() + within
+        shards = [self._owed(shard, before, until) for shard in range(SHARDS)]
+        yield from heapq.merge(*shards, key=lambda owed: owed.since)
+
+    def _owed(self, shard: int, before: int, until: float) -> Iterator[Owed]:
         start: Item | None = None
         while True:
             request: dict[str, Any] = {
                 "IndexName": "owed",
                 "KeyConditionExpression": "owed = :owed AND owed_at < :before",
-                "ExpressionAttributeValues": {":owed": {"S": "owed"}, ":before": _number(before)},
+                "ExpressionAttributeValues": {":owed": {"S": owed_in(shard)}, ":before": _number(before)},
             }
             if start:
                 request["ExclusiveStartKey"] = start
