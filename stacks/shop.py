@@ -136,7 +136,7 @@ class Shop(Stack):
             source="order_import",
             job=ORDER_IMPORT,
             service=platform.jobs,
-            grants=(platform.bus.publish_large,),
+            grants=(platform.bus.publish_large, platform.jobs.write_in_parts),
         )
         shard = BackgroundJob(
             self, "CustomersShard", source="customers_shard", job=CUSTOMERS_SHARD, service=platform.jobs

@@ -242,7 +242,7 @@ def _common() -> dict[str, str]:
         "OFFLOAD_CLAIMS_BUCKET": name,
         "OFFLOAD_ATTEMPTS": "5",
         "OFFLOAD_BUS": name,
-        "OFFLOAD_JOBS_TABLE": _table("jobs", due=("due_shard", "due_at"), types=("type", "listed")),
+        "OFFLOAD_JOBS_TABLE": _table("jobs", due=("due_shard", "due_at"), types=("type_shard", "listed")),
         "OFFLOAD_JOBS_BUCKET": name,
         "OFFLOAD_JOBS_PATH": f"/{name}",
         "OFFLOAD_SECRET_GITHUB": secret,

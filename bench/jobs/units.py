@@ -15,7 +15,7 @@ from bench.ledger.meter import Item, item_size, write_units
 # The table's indexes (stacks/constructs/job_service.py): their keys, and what else is in them; None for everything.
 _INDEXES: Final[Mapping[str, tuple[tuple[str, str], frozenset[str] | None]]] = {
     "due": (("due_shard", "due_at"), frozenset({"type", "state"})),
-    "types": (("type", "listed"), None),
+    "types": (("type_shard", "listed"), None),
 }
 _KEY: Final = ("pk", "sk")
 _SINGLE: Final = frozenset({"PutItem", "UpdateItem", "DeleteItem"})

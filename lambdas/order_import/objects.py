@@ -6,7 +6,6 @@ import io
 import random
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from tempfile import TemporaryFile
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Self
@@ -114,9 +113,12 @@ class ObjectWriter:
             if kind is None:
                 self._complete()
             elif self._upload is not None:
-                # The error that brought us here is the one to tell; the bucket's lifecycle clears what stays behind.
-                with suppress(BotoCoreError, ClientError):
+                try:
                     self._client.abort_multipart_upload(**self._place, UploadId=self._upload)
+                except (BotoCoreError, ClientError) as left:
+                    # The error that brought us here is the one to tell; the bucket's lifecycle clears the parts.
+                    if error is not None:
+                        error.add_note(f"the parts of '{self.key}' that were sent stay for a day: {left}")
 
     def _send_part(self) -> None:
         if self._upload is None:

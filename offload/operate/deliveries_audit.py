@@ -187,14 +187,15 @@ def _subscriptions(client: DynamoDBClient, table: str) -> list[str]:
     )
     for page in pages:
         found |= dict.fromkeys(item["sk"]["S"] for item in page["Items"])
-    woken = client.get_paginator("query").paginate(
-        TableName=table,
-        IndexName=items.WAKE_INDEX,
-        KeyConditionExpression="wake = :wake",
-        ExpressionAttributeValues={":wake": {"S": items.WAKE}},
-    )
-    for page in woken:
-        found |= dict.fromkeys(item["pk"]["S"].removeprefix("endpoint#") for item in page["Items"])
+    for shard in range(items.WAKE_SHARDS):
+        woken = client.get_paginator("query").paginate(
+            TableName=table,
+            IndexName=items.WAKE_INDEX,
+            KeyConditionExpression="wake = :wake",
+            ExpressionAttributeValues={":wake": items.wake_in(shard)},
+        )
+        for page in woken:
+            found |= dict.fromkeys(item["pk"]["S"].removeprefix("endpoint#") for item in page["Items"])
     return list(found)
 
 

@@ -112,20 +112,22 @@ def _overdue(item: Mapping[str, Any], now: datetime) -> OddJob:
 
 def _forgotten(client: DynamoDBClient, table: str, job_type: str, known: set[str]) -> Iterator[OddJob]:
     """Open jobs that the index `due` does not have. Reads all jobs of the type."""
-    pages = client.get_paginator("query").paginate(
-        TableName=table,
-        IndexName="types",
-        KeyConditionExpression="#type = :type",
-        ExpressionAttributeNames={"#type": "type"},
-        ExpressionAttributeValues={":type": {"S": job_type}},
-    )
-    for page in pages:
-        for item in page["Items"]:
-            state = State(item["state"]["S"])
-            if not state.ended and "due_at" not in item and item["pk"]["S"] not in known:
-                yield OddJob(
-                    job_type, item["pk"]["S"].removeprefix("job#"), "forgotten", f"{state}, without a due time"
-                )
+    for item in _of_type(client, table, job_type):
+        state = State(item["state"]["S"])
+        if not state.ended and "due_at" not in item and item["pk"]["S"] not in known:
+            yield OddJob(job_type, item["pk"]["S"].removeprefix("job#"), "forgotten", f"{state}, without a due time")
+
+
+def _of_type(client: DynamoDBClient, table: str, job_type: str) -> Iterator[Mapping[str, Any]]:
+    for shard in range(items.TYPE_SHARDS):
+        pages = client.get_paginator("query").paginate(
+            TableName=table,
+            IndexName="types",
+            KeyConditionExpression="type_shard = :shard",
+            ExpressionAttributeValues={":shard": items.type_shard(job_type, shard)},
+        )
+        for page in pages:
+            yield from page["Items"]
 
 
 def _gone(client: DynamoDBClient, table: str, job_type: str) -> Iterator[OddJob]:

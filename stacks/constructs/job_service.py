@@ -88,6 +88,16 @@ class JobService(Construct):
         """May submit jobs; the function's role must be among the `nudgers`."""
         return Access(self.allow_state, self.variables)
 
+    @property
+    def write_in_parts(self) -> Access:
+        """May give up a result that it writes in parts: for jobs that write large files.
+
+        Beginning, sending and completing parts takes PutObject, which every job has; giving up has an action of its own
+        (AmazonS3/latest/userguide/mpuoverview.html, "Multipart upload API and permissions"). Without it, what a failed
+        attempt has sent stays, and is billed, for a day.
+        """
+        return Access(lambda grantee: self.allow_files(grantee, "results/*", "s3:AbortMultipartUpload"))
+
     def allow_state(self, grantee: iam.IGrantable) -> None:
         """May change jobs, and tell the bus that one has ended."""
         self.table.allow_exactly(grantee, "GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
@@ -114,7 +124,7 @@ class JobService(Construct):
         )
         table.add_global_secondary_index(
             index_name="types",
-            partition_key=dynamodb.Attribute(name="type", type=_STRING),
+            partition_key=dynamodb.Attribute(name="type_shard", type=_STRING),
             sort_key=dynamodb.Attribute(name="listed", type=_STRING),
         )
         return table

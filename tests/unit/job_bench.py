@@ -37,7 +37,7 @@ class JobBench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *types: JobType[Any, Any]) -> None:
         self.name = f"bench-{uuid4().hex[:12]}"
-        attributes: Any = {"pk": "S", "sk": "S", "due_shard": "S", "due_at": "N", "type": "S", "listed": "S"}
+        attributes: Any = {"pk": "S", "sk": "S", "due_shard": "S", "due_at": "N", "type_shard": "S", "listed": "S"}
         aws.dynamodb().create_table(
             TableName=self.name,
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
@@ -48,7 +48,7 @@ class JobBench:
                     "KeySchema": [{"AttributeName": pk, "KeyType": "HASH"}, {"AttributeName": sk, "KeyType": "RANGE"}],
                     "Projection": {"ProjectionType": "ALL"},
                 }
-                for index, pk, sk in (("due", "due_shard", "due_at"), ("types", "type", "listed"))
+                for index, pk, sk in (("due", "due_shard", "due_at"), ("types", "type_shard", "listed"))
             ],
             BillingMode="PAY_PER_REQUEST",
         )

@@ -136,7 +136,7 @@ def shop_jobs(dynamodb: DynamoDBClient, sqs: SQSClient, monkeypatch: pytest.Monk
 
 
 def _job_table(dynamodb: DynamoDBClient, name: str) -> None:
-    attributes: Any = {"pk": "S", "sk": "S", "due_shard": "S", "due_at": "N", "type": "S", "listed": "S"}
+    attributes: Any = {"pk": "S", "sk": "S", "due_shard": "S", "due_at": "N", "type_shard": "S", "listed": "S"}
     dynamodb.create_table(
         TableName=name,
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
@@ -147,7 +147,7 @@ def _job_table(dynamodb: DynamoDBClient, name: str) -> None:
                 "KeySchema": [{"AttributeName": pk, "KeyType": "HASH"}, {"AttributeName": sk, "KeyType": "RANGE"}],
                 "Projection": {"ProjectionType": "ALL"},
             }
-            for index, pk, sk in (("due", "due_shard", "due_at"), ("types", "type", "listed"))
+            for index, pk, sk in (("due", "due_shard", "due_at"), ("types", "type_shard", "listed"))
         ],
         BillingMode="PAY_PER_REQUEST",
     )

@@ -200,6 +200,15 @@ def test_a_function_touches_its_own_state_and_what_it_was_granted(deployed: Depl
     assert not allowed(shop, "dynamodb:Scan", role="MailFunctionRole")
 
 
+def test_only_a_job_that_writes_in_parts_may_give_up_its_own_results_parts(deployed: Deployed) -> None:
+    deployed.job(mail(), grants=(deployed.service.write_in_parts,))
+    deployed.job(mail(name="letters"), "Letters")
+    _, shop = deployed.templates()
+    [allowed_on] = allowed(shop, "s3:AbortMultipartUpload", role="MailFunctionRole")
+    assert "/results/*" in json.dumps(allowed_on)
+    assert allowed(shop, "s3:AbortMultipartUpload", role="LettersFunctionRole") == []
+
+
 def test_a_job_may_nudge_those_that_it_starts_and_they_their_parent(deployed: Deployed) -> None:
     letters = deployed.job(mail(name="letters"), "Letters")
     deployed.job(mail(), starts=(letters,))
@@ -244,7 +253,7 @@ def test_the_table_finds_jobs_by_due_time_and_by_type_and_forgets_ended_ones(dep
         index["IndexName"]: [key["AttributeName"] for key in index["KeySchema"]]
         for index in table["GlobalSecondaryIndexes"]
     }
-    assert keys == {"due": ["due_shard", "due_at"], "types": ["type", "listed"]}
+    assert keys == {"due": ["due_shard", "due_at"], "types": ["type_shard", "listed"]}
     kinds = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
     assert kinds["due_at"] == "N"
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}

@@ -12,9 +12,10 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from offload.contracts.jobs.job import State, Submit
+from offload.contracts.jobs.job import Job, State, Submit
 from offload.contracts.jobs.job_type import JobType, OnConflict, Priority, Retention, Retry, Unique
 from offload.runtime import aws
+from offload.runtime.jobs import items
 from offload.runtime.jobs.refusals import (
     BadInput,
     BadTime,
@@ -57,7 +58,7 @@ class Service:
 
     def __init__(self, dynamodb: DynamoDBClient, sqs: SQSClient) -> None:
         name = f"jobs-{uuid4().hex[:12]}"
-        string: Any = [("pk", "S"), ("sk", "S"), ("due_shard", "S"), ("due_at", "N"), ("type", "S"), ("listed", "S")]
+        string: Any = [(name, "S") for name in ("pk", "sk", "due_shard", "type_shard", "listed")] + [("due_at", "N")]
         dynamodb.create_table(
             TableName=name,
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
@@ -68,7 +69,7 @@ class Service:
                     "KeySchema": [{"AttributeName": pk, "KeyType": "HASH"}, {"AttributeName": sk, "KeyType": "RANGE"}],
                     "Projection": {"ProjectionType": "ALL"},
                 }
-                for index, pk, sk in (("due", "due_shard", "due_at"), ("types", "type", "listed"))
+                for index, pk, sk in (("due", "due_shard", "due_at"), ("types", "type_shard", "listed"))
             ],
             BillingMode="PAY_PER_REQUEST",
         )
@@ -480,6 +481,25 @@ def test_pages_neither_skip_nor_repeat_while_jobs_are_added(service: Service) ->
     assert seen == jobs[::-1]
     tagged = service.store.page(types=["mail"], tag="even")
     assert [job.id for job in tagged.jobs] == jobs[::-2]
+
+
+def test_pages_have_every_job_once_and_newest_first_over_all_shards_of_a_type(service: Service) -> None:
+    jobs = []
+    for number in range(45):
+        jobs.append(service.submit(tags=("third",) if number % 3 == 0 else ()))
+        service.pass_time(seconds=number % 2)
+    assert len({items.shard_of(job, items.TYPE_SHARDS) for job in jobs}) > items.TYPE_SHARDS / 2
+    for tag, expected in ((None, jobs), ("third", jobs[::3])):
+        for limit in (1, 7, 45, 50):
+            found: list[Job] = []
+            cursor = None
+            while True:
+                page = service.store.page(types=["mail", "fax"], limit=limit, tag=tag, cursor=cursor)
+                found += page.jobs
+                if (cursor := page.cursor) is None:
+                    break
+            assert sorted(job.id for job in found) == sorted(expected)
+            assert [job.created_at for job in found] == sorted((job.created_at for job in found), reverse=True)
 
 
 def test_a_page_of_large_jobs_fits_into_an_answer_and_goes_on(service: Service) -> None:

@@ -18,7 +18,7 @@ from uuid import uuid4
 import boto3
 import msgspec
 import pytest
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -572,6 +572,29 @@ def test_a_read_that_breaks_off_is_tried_again_and_never_ends_the_file(
         finally:
             server.shutdown()
     assert len(requests) == asked
+
+
+def test_parts_that_cannot_be_given_up_are_told_with_the_error_that_brought_it_there(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = aws.s3()
+
+    def denied(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "AbortMultipartUpload")
+
+    def write() -> None:
+        with ObjectWriter(client, shop.bucket, "half", "text/plain", part_bytes=5 * 2**20) as writer:
+            writer.write(bytes(6 * 2**20))
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "abort_multipart_upload", denied)
+        with pytest.raises(Killed) as killed:
+            write()
+    [left] = client.list_multipart_uploads(Bucket=shop.bucket)["Uploads"]
+    client.abort_multipart_upload(Bucket=shop.bucket, Key="half", UploadId=left["UploadId"])
+    [note] = killed.value.__notes__
+    assert note.startswith("the parts of 'half' that were sent stay for a day: An error occurred (AccessDenied)")
 
 
 def test_an_object_whose_writing_failed_is_not_there_and_no_parts_are_left(shop: Shop) -> None:

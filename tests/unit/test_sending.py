@@ -25,7 +25,7 @@ from offload.contracts.subscriptions.subscription import (
 )
 from offload.runtime.http.guard import Guard
 from offload.runtime.refusals import Refusal
-from offload.runtime.sending import health, listing
+from offload.runtime.sending import health, items, listing
 from offload.runtime.sending.items import delivery_id
 from offload.runtime.sending.refusals import (
     BadFilter,
@@ -156,6 +156,25 @@ def test_a_short_wait_comes_by_a_token_and_a_long_one_by_the_timekeeper(
     assert bench.deliveries.to_wake(10) == []
     bench.clock.passes(hours=2, minutes=13)
     assert [name for name, _ in bench.deliveries.to_wake(10)] == [record.id]
+
+
+def test_the_endpoints_to_look_at_are_found_in_all_shards_the_longest_due_first(
+    bench: SendingBench, server: MisbehavingServer
+) -> None:
+    records = [bench.subscribe(server.url(new_name())) for _ in range(20)]
+    waits = {record.id: timedelta(seconds=(7 * number) % 20 - 15) for number, record in enumerate(records)}
+    for name, wait in waits.items():
+        bench.dynamodb.update_item(
+            TableName=bench.table,
+            Key=items.endpoint_key(name),
+            UpdateExpression="SET wake = :wake, wake_at = :at",
+            ExpressionAttributeValues={":wake": items.wake_of(name), ":at": items.number(bench.clock() + wait)},
+        )
+    assert len({items.wake_of(name)["S"] for name in waits}) > items.WAKE_SHARDS / 2
+    due = [name for name in sorted(waits, key=waits.__getitem__) if waits[name] <= timedelta(0)]
+    assert len(due) == 16
+    assert [name for name, _ in bench.deliveries.to_wake(1000)] == due
+    assert [name for name, _ in bench.deliveries.to_wake(5)] == due[:5]
 
 
 FAILURES: dict[str, tuple[Step, str]] = {

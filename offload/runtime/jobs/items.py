@@ -16,6 +16,9 @@ Item = Mapping[str, Any]
 
 DUE_SHARDS: Final = 8
 TALLY_SHARDS: Final = 8
+# Each change of a job writes the whole job into the index by type, whose end, the newest jobs, is where all writes of a
+# partition key meet: docs/partitions.md has the sum.
+TYPE_SHARDS: Final = 8
 _RANK: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
@@ -58,6 +61,11 @@ def tally_key(job_type: str, shard: int) -> dict[str, Any]:
 def shard_of(job_id: str, shards: int) -> int:
     """The part that a job belongs to."""
     return zlib.crc32(job_id.encode()) % shards
+
+
+def type_shard(job_type: str, shard: int) -> dict[str, Any]:
+    """The partition of the index `types` that a shard of a type's jobs lies in."""
+    return {"S": f"{job_type}#{shard}"}
 
 
 def _scope(job_type: str, key: str | None) -> str:

@@ -251,9 +251,15 @@ class JobStore:
         A page of large jobs has fewer than `limit`: it has to fit into an answer, and goes on at its cursor. A job may
         be missing for about a second after its submit: the index follows the table.
         """
-        found = heapq.merge(
-            *(self._listed(name, since, cursor) for name in types), key=lambda item: item["listed"]["S"], reverse=True
-        )
+        # Without a filter no shard gives more than the whole page, and one to know that there is another; with one, any
+        # number of jobs is looked through.
+        at_once = None if state or tag else limit + 1
+        shards = [
+            self._listed(items.type_shard(name, shard), since, cursor, at_once)
+            for name in types
+            for shard in range(items.TYPE_SHARDS)
+        ]
+        found = heapq.merge(*shards, key=lambda item: item["listed"]["S"], reverse=True)
         jobs: list[Job] = []
         last, size = None, 0
         for item in found:
@@ -593,6 +599,7 @@ class JobStore:
         return {
             **items.job_key(job_id),
             "type": {"S": job_type.name},
+            "type_shard": items.type_shard(job_type.name, items.shard_of(job_id, items.TYPE_SHARDS)),
             "listed": {"S": f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}#{job_id}"},
             "state": {"S": state},
             "attempt": {"N": "0"},
@@ -1121,7 +1128,9 @@ class JobStore:
         found = self._item_or_nothing(job_id)
         return not found or State(found["state"]["S"]).ended
 
-    def _listed(self, job_type: str, since: datetime | None, cursor: str | None) -> Iterator[dict[str, Any]]:
+    def _listed(
+        self, shard: dict[str, Any], since: datetime | None, cursor: str | None, at_once: int | None
+    ) -> Iterator[dict[str, Any]]:
         low = f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}" if since else "0"
         high = cursor or "9999-12-31T23:59:59"
         # DynamoDB refuses a BETWEEN whose ends are the wrong way round: here it is an end of the list.
@@ -1129,14 +1138,14 @@ class JobStore:
             return
         for item in self._query(
             IndexName="types",
-            KeyConditionExpression="#type = :type AND listed BETWEEN :low AND :high",
-            ExpressionAttributeNames={"#type": "type"},
+            KeyConditionExpression="type_shard = :shard AND listed BETWEEN :low AND :high",
             ExpressionAttributeValues={
-                ":type": {"S": job_type},
+                ":shard": shard,
                 ":low": {"S": low},
                 ":high": {"S": high},
             },
             ScanIndexForward=False,
+            PaginationConfig={"PageSize": at_once},
         ):
             if item["listed"]["S"] != cursor:
                 yield item

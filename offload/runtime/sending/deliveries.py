@@ -7,9 +7,11 @@ agreement. Its record of an attempt is one transaction, conditional on the attem
 
 from __future__ import annotations
 
+import heapq
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -195,7 +197,7 @@ class Deliveries:
                         ":lease": {"S": lease},
                         ":until": items.number(now + LEASE),
                         ":now": items.number(now),
-                        ":wake": {"S": items.WAKE},
+                        ":wake": items.wake_of(subscription),
                     },
                     ReturnValues="ALL_NEW",
                 )
@@ -238,7 +240,7 @@ class Deliveries:
             "free_at": items.number(lease.free_at) if lease.free_at else None,
             "token_at": items.number(lease.token_at) if lease.token_at else None,
             "signals": {"B": msgspec.json.encode(lease.signals)} if lease.signals else None,
-            "wake": {"S": items.WAKE} if wake_at else None,
+            "wake": items.wake_of(lease.record.id) if wake_at else None,
             "wake_at": items.number(wake_at) if wake_at else None,
         }
         for name, value in optional.items():
@@ -266,14 +268,24 @@ class Deliveries:
 
     def to_wake(self, limit: int) -> list[tuple[str, EndpointHealth]]:
         """The subscriptions to look at by now, longest due first, and how their endpoints fare."""
-        answer = aws.dynamodb().query(
-            TableName=self.table,
-            IndexName=items.WAKE_INDEX,
-            KeyConditionExpression="wake = :wake AND wake_at <= :now",
-            ExpressionAttributeValues={":wake": {"S": items.WAKE}, ":now": items.number(self._now())},
-            Limit=limit,
+        now = items.number(self._now())
+        shards = [self._to_wake(items.wake_in(shard), now, limit) for shard in range(items.WAKE_SHARDS)]
+        longest = heapq.merge(*shards, key=lambda item: int(item["wake_at"]["N"]))
+        return [(item["pk"]["S"].removeprefix("endpoint#"), items.health_of(item)) for item in islice(longest, limit)]
+
+    def _to_wake(self, shard: dict[str, Any], now: dict[str, str], limit: int) -> list[Any]:
+        pages = (
+            aws.dynamodb()
+            .get_paginator("query")
+            .paginate(
+                TableName=self.table,
+                IndexName=items.WAKE_INDEX,
+                KeyConditionExpression="wake = :wake AND wake_at <= :now",
+                ExpressionAttributeValues={":wake": shard, ":now": now},
+                PaginationConfig={"MaxItems": limit, "PageSize": limit},
+            )
         )
-        return [(item["pk"]["S"].removeprefix("endpoint#"), items.health_of(item)) for item in answer["Items"]]
+        return [item for page in pages for item in page["Items"]]
 
     # What waits
 

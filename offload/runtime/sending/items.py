@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -25,7 +26,9 @@ Item = Mapping[str, Any]
 
 SUBSCRIPTIONS: Final = "subscriptions"
 DELETED: Final = "subscriptions#deleted"
-WAKE: Final = "wake"
+# Each turn of an endpoint writes its place in the index of those to be looked at, which is in order of time: on one
+# partition key, prod's 50 senders would write more than it takes (docs/partitions.md has the sum).
+WAKE_SHARDS: Final = 8
 LISTED_INDEX: Final = "listed"
 EVENTS_INDEX: Final = "events"
 WAKE_INDEX: Final = "wake"
@@ -191,6 +194,16 @@ def delivery_key(delivery: str) -> dict[str, Any]:
 def attempt_key(delivery: str, number_: int) -> dict[str, Any]:
     """The key of an attempt that was not the last."""
     return {"pk": {"S": f"delivery#{delivery}"}, "sk": {"S": f"attempt#{number_:06d}"}}
+
+
+def wake_in(shard: int) -> dict[str, Any]:
+    """A partition of the endpoints that are to be looked at."""
+    return {"S": f"wake#{shard}"}
+
+
+def wake_of(subscription: str) -> dict[str, Any]:
+    """The partition that an endpoint lies in when it is to be looked at."""
+    return wake_in(zlib.crc32(subscription.encode()) % WAKE_SHARDS)
 
 
 def due_pk(subscription: str) -> dict[str, str]:

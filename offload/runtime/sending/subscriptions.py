@@ -117,7 +117,7 @@ class Subscriptions:
             "ExpressionAttributeValues": {
                 ":yes": {"BOOL": True},
                 ":expires": expires,
-                ":wake": {"S": items.WAKE},
+                ":wake": items.wake_of(subscription),
                 ":now": items.number(self._now()),
                 ":left": left,
             },
