@@ -17,6 +17,9 @@ FOLDER = Path(__file__).resolve().parent.parent / "environments"
 
 _CONTEXT_KEY = "offload:environment"
 
+# RFC 2606, sections 2 and 3, and RFC 6761, section 6 (read 2026-11-29). What is below one of them is reserved too.
+RESERVED_DOMAINS = ("example.com", "example.net", "example.org", "example", "invalid", "localhost", "test")
+
 Days = Annotated[int, msgspec.Meta(ge=0, le=3653)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 
@@ -68,9 +71,17 @@ class Bus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Alarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where alarms go."""
+    """Where alarms go: one address. Without one an environment has no alarms."""
 
     email: Annotated[str, msgspec.Meta(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+
+    def __post_init__(self) -> None:
+        reserved = _reserved_domain(self.email) if self.email else None
+        if reserved:
+            raise ValueError(
+                f"email: '{self.email}' is at {reserved}, a domain that is reserved for examples and tests (RFC 2606, "
+                "RFC 6761) and takes no mail: give an address that somebody reads"
+            )
 
 
 class Stock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -244,6 +255,12 @@ class Environment(msgspec.Struct, frozen=True):
                 f"{scope.node.path}: no environment was attached to the app (Environment.load(…).attach(app))"
             )
         return msgspec.json.decode(attached, type=Environment)
+
+
+def _reserved_domain(address: str) -> str | None:
+    """The reserved domain that an address is at or below; None when it can take mail."""
+    domain = address.rpartition("@")[2].lower().rstrip(".")
+    return next((each for each in RESERVED_DOMAINS if f".{domain}".endswith(f".{each}")), None)
 
 
 def _said_plainly(message: str) -> str:

@@ -131,6 +131,39 @@ def test_a_wrong_file_is_one_line_that_names_the_file_and_the_key(
         assert part in message
 
 
+def with_address(folder: Path, address: str) -> None:
+    (folder / "dev.toml").write_text(f'{WHOLE}\n[alarms]\nemail = "{address}"\n', encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("address", "domain"),
+    [
+        ("operators@example.com", "example.com"),
+        ("operators@Example.NET", "example.net"),
+        ("operators@mail.example.org.", "example.org"),
+        ("operators@company.example", "example"),
+        ("operators@company.test", "test"),
+        ("operators@test", "test"),
+        ("operators@company.invalid", "invalid"),
+        ("root@localhost", "localhost"),
+        ("root@company.localhost", "localhost"),
+    ],
+)
+def test_an_address_at_a_domain_that_takes_no_mail_is_refused_by_its_name(
+    folder: Path, address: str, domain: str
+) -> None:
+    with_address(folder, address)
+    message = refusal(folder, "dev")
+    assert message.startswith(f"environments/dev.toml: alarms: email: '{address}' is at {domain}, ")
+    assert "reserved" in message
+
+
+@pytest.mark.parametrize("address", ["operators@myexample.com", "operators@example.com.au", "on-call@contest"])
+def test_an_address_whose_domain_only_looks_reserved_is_taken(folder: Path, address: str) -> None:
+    with_address(folder, address)
+    assert Environment.load("dev", folder).alarms.email == address
+
+
 def test_a_file_that_is_not_text_is_refused_by_name(folder: Path) -> None:
     (folder / "dev.toml").write_bytes(b"\xff\xfe")
     assert refusal(folder, "dev").startswith("environments/dev.toml: ")
