@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sts import STSClient
 
@@ -99,6 +100,11 @@ class Aws:
     def secrets_manager(self) -> SecretsManagerClient:
         """Secrets Manager."""
         return cast("SecretsManagerClient", self._client("secretsmanager"))
+
+    @cached_property
+    def sns(self) -> SNSClient:
+        """SNS."""
+        return cast("SNSClient", self._client("sns"))
 
     @cached_property
     def sqs(self) -> SQSClient:

@@ -8,10 +8,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from offload.operate.aws import Aws
 from offload.operate.embedded import state_folder
 from offload.operate.embedded.process import EmbeddedAws
+from offload.operate.operators import notified
 from offload.operate.resources import Consumer, Deployment
 
 
@@ -85,9 +87,13 @@ def status(deployment: Deployment) -> dict[str, Any]:
             "started": instance.started,
             "workers": len(EmbeddedAws(state_folder()).workers()),
         }
+    told = notified(deployment)
     return {
         "environment": deployment.environment,
         "embedded": embedded,
+        "alarms": None
+        if told is None
+        else {"address": told.address, "subscription": told.subscribed.value, "remedy": told.remedy},
         "stacks": [{"name": stack.name, "status": stack.status} for stack in deployment.stacks],
         "functions": [
             {"name": each.name, "folder": f"lambdas/{each.folder}", "function_name": each.function_name}
@@ -100,6 +106,14 @@ def status(deployment: Deployment) -> dict[str, Any]:
     }
 
 
+def _told(alarms: dict[str, Any] | None) -> Text:
+    """The line that says who is told of alarms, and what to do where nobody is."""
+    if alarms is None:
+        return Text("alarms: none, for the environment has no address ([alarms] email)")
+    line = f"alarms go to {alarms['address']}: {alarms['subscription']}"
+    return Text(line) if alarms["remedy"] is None else Text(f"{line}; {alarms['remedy']}", style="red")
+
+
 def show(found: dict[str, Any], console: Console) -> None:
     """Prints what `status` gave as tables."""
     embedded = found["embedded"]
@@ -108,6 +122,7 @@ def show(found: dict[str, Any], console: Console) -> None:
             f"embedded AWS at {embedded['endpoint']}, process {embedded['pid']} since {embedded['started']}, "
             f"{embedded['workers']} workers"
         )
+    console.print(_told(found["alarms"]), soft_wrap=True)
     stacks = Table("stack", "status", title=f"environment {found['environment']}", title_justify="left")
     for stack in found["stacks"]:
         stacks.add_row(stack["name"], stack["status"])
