@@ -33,7 +33,6 @@ class Platform(Stack):
         )
         self.jobs.nudgers["Submitter"] = submitter.function.role
         self.operators = Operators(self, "Operators")
-        self.operators.hear_of(self)
 
     @property
     def read_journal(self) -> Access:

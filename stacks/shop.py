@@ -161,4 +161,3 @@ class Shop(Stack):
             grants=(webhooks_out.send_again, platform.bus.replay, platform.read_journal),
             variables={"OFFLOAD_PLANNER_RULE": webhooks_out.planner.rule.rule_arn},
         )
-        platform.operators.hear_of(self)

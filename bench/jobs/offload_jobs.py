@@ -67,7 +67,6 @@ _CALL: Final = """\
 
         BackgroundJob(self, "Nothing", source="nothing", job=NOTHING, service=platform.jobs)
 """
-_BEFORE: Final = "        platform.operators.hear_of(self)\n"
 _BULK: Final = 500
 _DONE_WITHIN: Final = 300.0
 _POLL: Final = 0.1
@@ -113,9 +112,9 @@ def _with_nothing(project: Path) -> Path:
         catalogue.write(_CATALOGUE)
     shop = project / "stacks" / "shop.py"
     text = shop.read_text(encoding="utf-8")
-    if text.count(_BEFORE) != 1:
-        raise RuntimeError(f"stacks/shop.py: no place for another job before {_BEFORE.strip()}")
-    shop.write_text(text.replace(_BEFORE, _CALL + _BEFORE), encoding="utf-8")
+    if not text.rsplit("\nclass ", maxsplit=1)[-1].startswith("Shop(Stack)"):
+        raise RuntimeError("stacks/shop.py: no place for another job: Shop.__init__ is not the end of the file")
+    shop.write_text(text + _CALL, encoding="utf-8")
     return project
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import Duration
+from aws_cdk import Duration, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_scheduler as scheduler
@@ -12,6 +12,8 @@ from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.work_queue import DeadLetterQueue
 
+_SILENT_MINUTES = 5
+
 
 def call_each_minute(scope: Construct, function: PythonFunction, name: str, *, stopped: str, failed: str) -> None:
     """Lets EventBridge Scheduler call a function each minute; what a minute left undone, the next one finds.
@@ -20,7 +22,7 @@ def call_each_minute(scope: Construct, function: PythonFunction, name: str, *, s
     the function was not called for five minutes, or failed three times in them. There is one a scope.
     """
     function.function.configure_async_invoke(retry_attempts=0, max_event_age=Duration.minutes(1))
-    role = iam.Role(scope, "SchedulerRole", assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com"))
+    role = _role(scope)
     letters = DeadLetterQueue(scope, "MissedMinutes")
     acknowledge(
         letters,
@@ -30,7 +32,7 @@ def call_each_minute(scope: Construct, function: PythonFunction, name: str, *, s
     arn = function.function.function_arn
     for action, resource in (("lambda:InvokeFunction", arn), ("sqs:SendMessage", letters.queue_arn)):
         iam.Grant.add_to_principal(grantee=role, actions=[action], resource_arns=[resource])
-    scheduler.CfnSchedule(
+    schedule = scheduler.CfnSchedule(
         scope,
         "EachMinute",
         flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
@@ -44,6 +46,8 @@ def call_each_minute(scope: Construct, function: PythonFunction, name: str, *, s
             ),
         ),
     )
+    # The schedule refers to the role alone, and would call before the role's policy is there: a dead letter a minute.
+    schedule.node.add_dependency(role)
     letters.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
         scope,
         "MissedMinutesAlarm",
@@ -52,15 +56,7 @@ def call_each_minute(scope: Construct, function: PythonFunction, name: str, *, s
         evaluation_periods=1,
         treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
     )
-    function.function.metric_invocations(period=Duration.minutes(5)).create_alarm(
-        scope,
-        f"{name}StoppedAlarm",
-        alarm_description=stopped,
-        comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
-        threshold=1,
-        evaluation_periods=1,
-        treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
-    )
+    _alarm_when_stopped(scope, function, f"{name}StoppedAlarm", stopped)
     function.function.metric_errors(period=Duration.minutes(5)).create_alarm(
         scope,
         f"{name}FailedAlarm",
@@ -68,4 +64,38 @@ def call_each_minute(scope: Construct, function: PythonFunction, name: str, *, s
         threshold=3,
         evaluation_periods=1,
         treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+    )
+
+
+def _role(scope: Construct) -> iam.Role:
+    # Scheduler names the group, never the schedule: cross-service-confused-deputy-prevention.html of its guide (read
+    # 2026-11-29). A schedule that names no group is in `default`.
+    stack = Stack.of(scope)
+    group = stack.format_arn(service="scheduler", resource="schedule-group", resource_name="default")
+    only_ours = {"StringEquals": {"aws:SourceAccount": stack.account, "aws:SourceArn": group}}
+    return iam.Role(
+        scope,
+        "SchedulerRole",
+        assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com", conditions=only_ours),
+    )
+
+
+def _alarm_when_stopped(scope: Construct, function: PythonFunction, construct_id: str, says: str) -> None:
+    """Tells when a function that is called each minute is no longer called.
+
+    Lambda reports no invocations at all then, not a zero. A new alarm has no data either, and if missing data were
+    breaching, it would go off as soon as it is made, however many periods it looks at: with every data point missing,
+    CloudWatch goes by that setting alone (alarms-and-missing-data.html, read 2026-11-29). Left `missing`, the alarm
+    begins as INSUFFICIENT_DATA, is OK after the first minute with a call, and goes back to INSUFFICIENT_DATA when all
+    minutes that it looks at are missing: that change is what the operators are told of. A schedule that has never been
+    able to call leaves dead letters, which have an alarm of their own.
+    """
+    function.function.metric_invocations(period=Duration.minutes(1)).create_alarm(
+        scope,
+        construct_id,
+        alarm_description=says,
+        comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+        threshold=1,
+        evaluation_periods=_SILENT_MINUTES,
+        treat_missing_data=cloudwatch.TreatMissingData.MISSING,
     )

@@ -13,19 +13,28 @@ from aws_cdk import (
     IPolicyValidationContext,
     IPolicyValidationPlugin,
     PolicyValidationPluginReport,
+    PolicyValidationStack,
     PolicyViolatingResource,
     PolicyViolation,
     Stack,
+    Token,
     Validations,
 )
 from cdk_nag import AwsSolutionsChecks
 from constructs import IConstruct
 
-from stacks.guardrails import access, functions, queues
+from stacks.environment import Environment, UnusableEnvironment
+from stacks.guardrails import access, admission, alarms, functions, queues
 from stacks.guardrails.rule import PLUGIN, Finding, Rule
 from stacks.guardrails.templates import Template, Templates
 
-RULES: tuple[Rule, ...] = (*queues.RULES, *functions.RULES, *access.RULES)
+RULES: tuple[Rule, ...] = (
+    *queues.RULES,
+    *functions.RULES,
+    *access.RULES,
+    *admission.RULES,
+    *alarms.RULES,
+)
 """Every guardrail; docs/guardrails.md has a row for each."""
 
 
@@ -122,15 +131,28 @@ def synthesize(app: App) -> None:
 
 def _templates(context: IPolicyValidationContext) -> Templates:
     return Templates(
-        [
-            Template(
-                stack.template_path,
-                _stack_name(context.app_construct, stack.stack_construct_path),
-                json.loads(Path(stack.template_path).read_text(encoding="utf-8")),
-            )
-            for stack in context.stack_templates
-        ]
+        [_template(context.app_construct, stack) for stack in context.stack_templates],
+        alarmed=_alarmed(context.app_construct),
     )
+
+
+def _template(root: IConstruct, found: PolicyValidationStack) -> Template:
+    body = json.loads(Path(found.template_path).read_text(encoding="utf-8"))
+    construct = root
+    for child in found.stack_construct_path.split("/"):
+        construct = construct.node.find_child(child)
+    if not isinstance(construct, Stack):
+        return Template(found.template_path, found.stack_construct_path, body)
+    account, region = (None if Token.is_unresolved(each) else each for each in (construct.account, construct.region))
+    return Template(found.template_path, construct.stack_name, body, account, region)
+
+
+def _alarmed(app: IConstruct) -> bool:
+    """Whether somebody is told of alarms; taken for granted in an app without an environment."""
+    try:
+        return Environment.of(app).alarms.email is not None
+    except UnusableEnvironment:
+        return True
 
 
 def _reference_by_name(templates: Templates, rule: str) -> str:
@@ -146,13 +168,6 @@ def _reference_by_name(templates: Templates, rule: str) -> str:
         # cdk-nag's own wording is shown as it is: such a finding is still refused, it is only long.
         return rule
     return rule[:start] + (templates.named(value) or rule[start:end]) + rule[end:]
-
-
-def _stack_name(root: IConstruct, path: str) -> str:
-    construct = root
-    for child in path.split("/"):
-        construct = construct.node.find_child(child)
-    return construct.stack_name if isinstance(construct, Stack) else path
 
 
 def _violation(rule: Rule, finding: Finding) -> PolicyViolation:

@@ -262,6 +262,8 @@ def _unbounded_concurrency(templates: Templates) -> Iterator[Finding]:
 
 
 def _dead_letter_alarm(templates: Templates) -> Iterator[Finding]:
+    if not templates.alarmed:
+        return
     watched = set()
     for alarm in templates.of_type("AWS::CloudWatch::Alarm"):
         metrics = [alarm.properties]
@@ -298,7 +300,11 @@ RULES = (
         "a dead-letter queue that keeps messages for less time than a queue it serves",
         _dead_letter_retention,
     ),
-    Rule("dead-letter-alarm", "a dead-letter queue that no alarm watches", _dead_letter_alarm),
+    Rule(
+        "dead-letter-alarm",
+        "a dead-letter queue that no alarm watches, where the environment has an address for alarms",
+        _dead_letter_alarm,
+    ),
     Rule(
         "target-dead-letters",
         "an EventBridge rule's or schedule's target without a dead-letter queue",

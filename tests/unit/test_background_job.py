@@ -21,11 +21,12 @@ from offload.operate import job_steps
 from stacks.access import Access
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.job_service import JobService
+from stacks.constructs.operators import Operators
 from stacks.constructs.python_function import ROOT_CONTEXT
-from stacks.environment import Environment
 from stacks.guardrails import guard
 from stacks.patterns import background_job
 from stacks.patterns.background_job import BackgroundJob, UnusableJobType
+from tests.environments import with_address
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
@@ -53,8 +54,9 @@ class Deployed:
             context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)},
         )
         guard(self.app)
-        Environment.load("dev").attach(self.app)
+        with_address("dev").attach(self.app)
         platform = Stack(self.app, "Platform")
+        Operators(platform, "Operators")
         self.service = JobService(platform, "Jobs", bus=EventBus(platform, "Events"))
         self._catalogue = catalogue
 
@@ -270,7 +272,7 @@ def test_a_timekeeper_that_does_not_run_fails_or_misses_jobs_sets_off_an_alarm(d
     platform, _ = deployed.templates()
     alarms = {each["MetricName"]: each for each in of_type(platform, "AWS::CloudWatch::Alarm").values()}
     assert alarms["Invocations"]["ComparisonOperator"] == "LessThanThreshold"
-    assert alarms["Invocations"]["TreatMissingData"] == "breaching"
+    assert alarms["Invocations"]["InsufficientDataActions"] == alarms["Errors"]["AlarmActions"]
     assert alarms["Errors"]["TreatMissingData"] == "notBreaching"
     [unaccounted] = of_type(platform, "AWS::Logs::MetricFilter").values()
     [transformation] = unaccounted["MetricTransformations"]

@@ -16,14 +16,18 @@ import pytest
 from aws_cdk import App, CfnResource, Duration, RemovalPolicy, Stack, Validations
 from aws_cdk import aws_apigatewayv2 as apigateway
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
@@ -98,12 +102,19 @@ def synthesis(tmp_path: Path) -> Synthesis:
     return Synthesis(tmp_path)
 
 
+def alarmed(metric: cloudwatch.IMetric, scope: Construct, name: str, **settings: Any) -> cloudwatch.Alarm:
+    """An alarm that tells somebody outside of the app."""
+    made = cloudwatch.Alarm(scope, name, **{"metric": metric, "threshold": 1, "evaluation_periods": 1, **settings})
+    made.add_alarm_action(
+        actions.SnsAction(sns.Topic.from_topic_arn(made, "Theirs", "arn:aws:sns:eu-west-1:111111111111:theirs"))
+    )
+    return made
+
+
 def dead_letters(scope: Construct, name: str = "Dead", *, days: int = 14, alarm: bool = True) -> sqs.Queue:
     queue = sqs.Queue(scope, name, retention_period=Duration.days(days))
     if alarm:
-        queue.metric_approximate_number_of_messages_visible().create_alarm(
-            scope, f"{name}Alarm", threshold=1, evaluation_periods=1
-        )
+        alarmed(queue.metric_approximate_number_of_messages_visible(), scope, f"{name}Alarm")
     return queue
 
 
@@ -177,6 +188,14 @@ def http_route(
         payload_format_version="2.0",
         timeout_in_millis=waits,
     )
+    lambda_.CfnPermission(
+        scope,
+        "Permission",
+        action="lambda:InvokeFunction",
+        function_name=called.function_arn,
+        principal="apigateway.amazonaws.com",
+        source_arn=Stack.of(scope).format_arn(service="execute-api", resource=api.ref, resource_name="*"),
+    )
     return apigateway.CfnRoute(
         scope,
         "Route",
@@ -222,6 +241,79 @@ def calling(app: App, reference: Callable[[lambda_.Function], lambda_.IFunction]
     rule(scope, targets.LambdaFunction(reference(durable(scope)), dead_letter_queue=dead_letters(scope)))
 
 
+def telling(app: App, *, lets_alarms_in: bool) -> None:
+    """A topic with a policy, as the action of an alarm."""
+    scope = stack(app)
+    topic = sns.Topic(scope, "Topic", enforce_ssl=True)
+    if lets_alarms_in:
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["sns:Publish"],
+                resources=[topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": scope.account}},
+            )
+        )
+    errors = cloudwatch.Metric(namespace="AWS/Lambda", metric_name="Errors")
+    errors.create_alarm(scope, "Alarm", threshold=1, evaluation_periods=1).add_alarm_action(actions.SnsAction(topic))
+
+
+def encrypted(app: App, *, lets_rules_in: bool) -> None:
+    """A queue with a key of the app, as the target of a rule."""
+    scope = stack(app)
+    key = kms.Key(scope, "Key")
+    queue = sqs.Queue.from_queue_attributes(
+        scope,
+        "Named",
+        queue_arn=work_queue(scope, encryption_master_key=key, encryption=sqs.QueueEncryption.KMS).queue_arn,
+    )
+    made = rule(scope, targets.SqsQueue(queue, dead_letter_queue=dead_letters(scope)))
+    queue_of = scope.node.find_child("Work")
+    assert isinstance(queue_of, sqs.Queue)
+    ours = {"StringEquals": {"aws:SourceAccount": scope.account}}
+    principal = iam.ServicePrincipal("events.amazonaws.com", conditions=ours)
+    queue_of.add_to_resource_policy(
+        iam.PolicyStatement(principals=[principal], actions=["sqs:SendMessage"], resources=[queue_of.queue_arn])
+    )
+    if lets_rules_in:
+        key.grant(principal, "kms:GenerateDataKey", "kms:Decrypt")
+    assert made.rule_arn
+
+
+def minutely(app: App, *, waits: bool = True, narrowed: bool = True) -> None:
+    """A schedule that calls a function."""
+    scope = stack(app)
+    called = function(scope)
+    caller = iam.Role(
+        scope,
+        "Role",
+        assumed_by=iam.ServicePrincipal(
+            "scheduler.amazonaws.com",
+            conditions={"StringEquals": {"aws:SourceAccount": scope.account}} if narrowed else {},
+        ),
+    )
+    letters = dead_letters(scope)
+    for action, arn in (("lambda:InvokeFunction", called.function_arn), ("sqs:SendMessage", letters.queue_arn)):
+        caller.add_to_policy(allow(action, on=arn))
+    schedule = scheduler.CfnSchedule(
+        scope,
+        "Schedule",
+        flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
+        schedule_expression="rate(1 minute)",
+        target=scheduler.CfnSchedule.TargetProperty(
+            arn=called.function_arn,
+            role_arn=caller.role_arn,
+            dead_letter_config=scheduler.CfnSchedule.DeadLetterConfigProperty(arn=letters.queue_arn),
+        ),
+    )
+    if waits:
+        schedule.node.add_dependency(caller)
+
+
+def watching(app: App, **settings: Any) -> None:
+    alarmed(cloudwatch.Metric(namespace="AWS/Lambda", metric_name="Invocations"), stack(app), "Alarm", **settings)
+
+
 # One app for each rule that breaks it, and nothing else.
 BROKEN: dict[str, Callable[[App], object]] = {
     "queue-visibility": lambda app: consumer(app, queue={"visibility_timeout": Duration.seconds(59)}),
@@ -250,6 +342,18 @@ BROKEN: dict[str, Callable[[App], object]] = {
     "durable-version": lambda app: calling(app, lambda called: called),
     "role-wildcard": lambda app: role(stack(app), allow("xray:PutTraceSegments", on="*")),
     "public-function": lambda app: signed_webhook(app, declared=False),
+    "admission": lambda app: telling(app, lets_alarms_in=False),
+    "key-admission": lambda app: encrypted(app, lets_rules_in=False),
+    "role-before-policy": lambda app: minutely(app, waits=False),
+    "confused-deputy": lambda app: minutely(app, narrowed=False),
+    "alarm-action": lambda app: cloudwatch.Alarm(
+        stack(app),
+        "Alarm",
+        metric=cloudwatch.Metric(namespace="AWS/Lambda", metric_name="Errors"),
+        threshold=1,
+        evaluation_periods=1,
+    ),
+    "alarm-on-missing-data": lambda app: watching(app, treat_missing_data=cloudwatch.TreatMissingData.BREACHING),
 }
 
 # And the same, mended: what a rule must leave alone.
@@ -275,6 +379,12 @@ MENDED: dict[str, Callable[[App], object]] = {
     "durable-version": lambda app: calling(app, lambda called: called.current_version),
     "role-wildcard": lambda app: role(stack(app), allow("s3:GetObject", on="arn:aws:s3:::claims/*")),
     "public-function": lambda app: signed_webhook(app, declared=True),
+    "admission": lambda app: telling(app, lets_alarms_in=True),
+    "key-admission": lambda app: encrypted(app, lets_rules_in=True),
+    "role-before-policy": minutely,
+    "confused-deputy": minutely,
+    "alarm-action": watching,
+    "alarm-on-missing-data": lambda app: watching(app, treat_missing_data=cloudwatch.TreatMissingData.MISSING),
 }
 
 
@@ -318,13 +428,7 @@ def two_stacks(app: App) -> None:
     feed(function(second), queue)
     dead = first.node.find_child("Dead")
     assert isinstance(dead, sqs.Queue)
-    cloudwatch.Alarm(
-        second,
-        "Alarm",
-        metric=dead.metric_approximate_number_of_messages_visible(),
-        threshold=1,
-        evaluation_periods=1,
-    )
+    alarmed(dead.metric_approximate_number_of_messages_visible(), second, "Alarm")
 
 
 @pytest.mark.parametrize("context", [{}, STRONG], ids=["weak reference", "export"])
@@ -360,7 +464,7 @@ def test_an_alarm_on_messages_sent_does_not_watch_dead_letters(synthesis: Synthe
     def build(app: App) -> None:
         scope = stack(app)
         dead = dead_letters(scope, alarm=False)
-        dead.metric_number_of_messages_sent().create_alarm(scope, "Alarm", threshold=1, evaluation_periods=1)
+        alarmed(dead.metric_number_of_messages_sent(), scope, "Alarm")
         work_queue(scope, dead_letter_queue=sqs.DeadLetterQueue(queue=dead, max_receive_count=3))
 
     assert synthesis.of(build).rules == {"dead-letter-alarm"}

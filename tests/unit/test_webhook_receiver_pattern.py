@@ -16,11 +16,13 @@ from offload.contracts.webhooks.scheme import Provider
 from offload.contracts.webhooks.shards import MOST_A_SECOND, SHARDS
 from offload.contracts.webhooks.stored_secret import StoredSecrets
 from stacks.constructs.event_bus import EventBus
+from stacks.constructs.operators import Operators
 from stacks.constructs.python_function import ROOT_CONTEXT
 from stacks.environment import Environment
 from stacks.guardrails import guard
 from stacks.guardrails.access import SIGNATURE_CHECK
 from stacks.patterns.webhook_receiver import UnusableProvider, WebhookReceiver
+from tests.environments import with_address
 from tests.unit.test_background_job import CONTEXT
 
 Template = dict[str, Any]
@@ -36,8 +38,9 @@ class Deployed:
             outdir=str(folder / "out"), context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)}
         )
         guard(self.app)
-        Environment.load("dev").attach(self.app)
+        with_address("dev").attach(self.app)
         self.stack = Stack(self.app, "Shop")
+        Operators(self.stack, "Operators")
         self.bus = EventBus(self.stack, "Events")
 
     def receive(self, name: str, provider: Provider) -> WebhookReceiver:
@@ -158,7 +161,7 @@ def test_the_relay_is_called_each_minute_and_says_when_it_is_not_or_falls_behind
         next(alarm for name, alarm in alarms.items() if part in name)
         for part in ("RelayStopped", "RelayFailed", "Behind", "MissedMinutes")
     )
-    assert (stopped["MetricName"], stopped["TreatMissingData"]) == ("Invocations", "breaching")
+    assert (stopped["MetricName"], stopped["TreatMissingData"]) == ("Invocations", "missing")
     assert failed["MetricName"] == "Errors"
     assert (behind["MetricName"], behind["Threshold"]) == ("OldestOwedWebhook-dev", 300)
     assert missed["MetricName"] == "ApproximateNumberOfMessagesVisible"

@@ -15,10 +15,11 @@ from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.api import ROUTES
 from offload.contracts.subscriptions.policy import Policy
 from stacks.constructs.event_bus import EventBus
+from stacks.constructs.operators import Operators
 from stacks.constructs.python_function import ROOT_CONTEXT
-from stacks.environment import Environment
 from stacks.guardrails import guard
 from stacks.patterns.webhook_sender import WebhookSender
+from tests.environments import with_address
 from tests.unit.test_background_job import CONTEXT
 
 FUNCTIONS = ("delivery_planner", "delivery_sender", "delivery_timekeeper", "subscriptions_api")
@@ -31,9 +32,10 @@ def template_of(folder: Path, **sending: Any) -> dict[str, Any]:
         (folder / "lambdas" / name).mkdir(parents=True)
     app = App(outdir=str(folder / "out"), context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)})
     guard(app)
-    environment = Environment.load("dev")
+    environment = with_address("dev")
     replace(environment, sending=replace(environment.sending, **sending)).attach(app)
     stack = Stack(app, "Shop")
+    Operators(stack, "Operators")
     WebhookSender(stack, "Out", events=(StockLow,), bus=EventBus(stack, "Events"))
     found: dict[str, Any] = app.synth().get_stack_by_name("Shop").template["Resources"]
     return found
