@@ -13,6 +13,7 @@ from offload.contracts.subscriptions.catalogue import OUTWARD_TYPES
 from offload.contracts.subscriptions.filters import matches, type_matches
 from offload.contracts.subscriptions.message import message_of
 from offload.runtime.consumer import Arrival, Effect, consumer_of_arrivals
+from offload.runtime.log import Logger
 from offload.runtime.sending.deliveries import Payload
 from offload.runtime.sending.deployed import SendingSettings, utc_now
 from offload.runtime.sending.items import Record
@@ -21,6 +22,11 @@ from offload.runtime.sending.recoveries import Recoveries, is_owed
 settings = SendingSettings.from_environment()
 subscriptions, deliveries, tokens = settings.subscriptions, settings.deliveries, settings.tokens
 recoveries = Recoveries(settings.offload_subscriptions_table, utc_now)
+log = Logger(service="delivery_planner")
+
+
+class Unplanned(Exception):
+    """Subscriptions that could not be asked whether they want an event; the others have it."""
 
 
 @consumer_of_arrivals(*OUTWARD_TYPES)
@@ -28,8 +34,10 @@ def handler(arrivals: Sequence[Arrival]) -> Effect:
     """Plans, which it may do again and again; so it also does for a replayed event what was not done at first."""
     records = subscriptions.all()
     owing: dict[str, None] = {}
+    unplanned: list[str] = []
     for arrival in arrivals:
-        wanting = _wanting(arrival.event, records)
+        wanting, failed = _wanting(arrival.event, records)
+        unplanned += failed
         if arrival.replay:
             recovery = recoveries.of(arrival.replay)
             wanting = [record for record in wanting if is_owed(record, arrival.event.type, arrival.at, recovery)]
@@ -45,6 +53,9 @@ def handler(arrivals: Sequence[Arrival]) -> Effect:
             if active and not (health.parked_until and health.parked_until > now)
         }
     )
+    if unplanned:
+        # The event is retried, and becomes a dead letter with this reason, while every other subscriber has it.
+        raise Unplanned(f"the filter of {', '.join(sorted(set(unplanned)))} cannot be applied: the log has the error")
     return Effect()
 
 
@@ -59,9 +70,19 @@ def _payload(event: Event[Any]) -> Payload:
     )
 
 
-def _wanting(event: Event[Any], records: Sequence[Record]) -> list[Record]:
+def _wanting(event: Event[Any], records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """The subscriptions that want the event, and the ids of those whose filter failed on it."""
     of_type = [record for record in records if type_matches(record.types, event.type)]
     if not any(record.filter for record in of_type):
-        return of_type
+        return of_type, []
     data = msgspec.to_builtins(event.data)
-    return [record for record in of_type if record.filter is None or matches(record.filter, data)]
+    wanting: list[Record] = []
+    failed: list[str] = []
+    for record in of_type:
+        try:
+            if record.filter is None or matches(record.filter, data):
+                wanting.append(record)
+        except Exception:  # one subscriber's filter fails for that subscriber alone
+            log.exception("filter failed", subscription=record.id, event_id=event.id, event_type=event.type)
+            failed.append(record.id)
+    return wanting, failed

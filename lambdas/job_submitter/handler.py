@@ -18,7 +18,7 @@ store = JobStore.from_environment()
 
 @consumer(JobWanted)
 def handler(event: Event[JobWanted]) -> None:
-    """Submits under the event's id: a job that is there already is the same job."""
+    """Submits under the event's key: a job that is there already is the same job."""
     wanted = event.data
     job_type = JOB_TYPES.get(wanted.job_type)
     if job_type is None:
@@ -26,7 +26,7 @@ def handler(event: Event[JobWanted]) -> None:
     wish = Submit(
         type=wanted.job_type,
         input=wanted.input,
-        idempotency_key=event.id,
+        idempotency_key=event.key,
         run_at=wanted.run_at,
         priority=wanted.priority,
         tags=wanted.tags,

@@ -24,4 +24,4 @@ settings = SalesLedgerSettings.from_environment()
 @transactional_consumer(OrderPlaced, OrderCancelled)
 def handler(events: Sequence[Event[Invoice]]) -> Effect:
     """One posting for the whole batch."""
-    return Effect(postings=(Posting(settings.ledger_table, [event.id for event in events], sums_of(events)),))
+    return Effect(postings=(Posting(settings.ledger_table, [event.key for event in events], sums_of(events)),))

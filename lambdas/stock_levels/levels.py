@@ -15,7 +15,7 @@ SHELVES: Final = 48
 
 
 class Change(NamedTuple):
-    """The levels after some invoices, and the events that they caused, by the id of the invoice's event."""
+    """The levels after some invoices, and the events that they caused, by the key of the invoice's event."""
 
     levels: dict[str, int]
     low: dict[str, list[Event[StockLow]]]
@@ -43,8 +43,13 @@ def apply(events: Iterable[Event[Invoice]], levels: Mapping[str, int], *, openin
             after[product] = before - taken
             if after[product] < low_below <= before:
                 fact = StockLow(
-                    product=product, units=after[product], low_below=low_below, cause=event.id, caused_at=event.time
+                    product=product,
+                    units=after[product],
+                    low_below=low_below,
+                    cause=event.id,
+                    cause_source=event.source,
+                    caused_at=event.time,
                 )
                 traceparent = event.traceparent or None
-                low.setdefault(event.id, []).append(fact.event(traceparent=traceparent))
+                low.setdefault(event.key, []).append(fact.event(traceparent=traceparent))
     return Change(after, low)

@@ -97,7 +97,7 @@ def seconds(value: timedelta | float | None) -> float | None:
 def wanted(job_type: JobType[InputT, Any], content: InputT, **options: Unpack[Options]) -> Event[JobWanted]:
     """The event that asks for a job, for `outbox.add`: the job exists if the caller's transaction commits.
 
-    A `delay` counts from now. The job's idempotency key is the event's id. Raises BrokenContract.
+    A `delay` counts from now. The job's idempotency key is the event's source and id. Raises BrokenContract.
     """
     wish = wish_of(job_type, content, options)
     now = datetime.now(UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -89,6 +89,24 @@ class Entry:
         replay's period are about. When the fact happened is the envelope's `time`.
         """
         return {"EventBusName": bus, "Source": self.source, "DetailType": self.type, "Detail": self.detail.decode()}
+
+
+def requests(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """The entries in their order, in requests that PutEvents takes: REQUEST_ENTRIES and REQUEST_BYTES at most.
+
+    An entry that is over REQUEST_BYTES by itself has a request of its own, and is refused there.
+    """
+    batch: list[Entry] = []
+    size = 0
+    for entry in entries:
+        more = entry.size()
+        if batch and (len(batch) == REQUEST_ENTRIES or size + more > REQUEST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += more
+    if batch:
+        yield batch
 
 
 def _read_back(event: Event[Any]) -> bytes:

@@ -7,8 +7,9 @@ distributed-tracing.md and dataref.md).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Annotated, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, ClassVar, Final, Generic, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -16,7 +17,19 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 DataT_co = TypeVar("DataT_co", bound="EventData", covariant=True)
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
+"""A name of 1 to 256 characters. `check_name` bounds its bytes, which a type cannot say."""
 Moment = Annotated[datetime, Meta(tz=True)]
+"""A point in time with its offset. `check_moment` bounds its year, which a type cannot say."""
+
+# A partition key of DynamoDB has at most 2,048 bytes (Constraints.html, read 2026-11-29). An event's key has its id and
+# its source, in which each "#" and "%" takes three bytes.
+LONGEST_NAME_BYTES: Final = 400
+FIRST_MOMENT: Final = datetime(1900, 1, 1, tzinfo=UTC)
+LAST_MOMENT: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""A moment outside cannot be converted to every time zone, or added to."""
+# An event's id is its type, a colon and this, and has 256 characters.
+_LONGEST_DERIVED_BYTES: Final = 180
+_SHOWN_BYTES: Final = 100
 
 
 class BrokenContract(Exception):
@@ -85,6 +98,11 @@ class Event(Struct, Generic[DataT_co], frozen=True, kw_only=True):
     specversion: Literal["1.0"] = "1.0"
     datacontenttype: Literal["application/json"] = "application/json"
 
+    @property
+    def key(self) -> str:
+        """What everything is keyed by that is about this event: `event_key` of its source and id."""
+        return event_key(self.source, self.id)
+
     def to_json(self) -> bytes:
         """The structured form, as it travels; it ends with the data."""
         return msgspec.json.encode(self)
@@ -104,6 +122,11 @@ class Envelope(Struct, frozen=True, kw_only=True):
     traceparent: str | UnsetType = UNSET
     dataref: str | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        for field in ("id", "source", "type"):
+            check_name(field, getattr(self, field))
+        check_moment("time", self.time)
 
     def event(self, types: Contracts, data: bytes | None = None) -> Event[EventData]:
         """Reads the data by the contract of the event's type.
@@ -133,6 +156,49 @@ class Envelope(Struct, frozen=True, kw_only=True):
 _StructT = TypeVar("_StructT", bound=Struct)
 
 
+def event_key(source: str, event_id: str) -> str:
+    """The one name of the event `(source, event_id)`: two events have two keys, whatever characters they consist of."""
+    return f"{_escaped(source, '#')}#{event_id}"
+
+
+def split_event_key(key: str) -> tuple[str, str]:
+    """The source and the id that `event_key` made a key of."""
+    source, _, event_id = key.partition("#")
+    return source.replace("%23", "#").replace("%25", "%"), event_id
+
+
+def derived_key(*parts: str) -> str:
+    """The `key` of an event that follows from something else: one for these parts in this order, and for no others.
+
+    It is the parts with a colon between them, as long as an event's id has room for that; else it ends in their hash.
+    """
+    *firsts, last = parts
+    # Only a key that ends in a hash has a tilde.
+    plain = ":".join([*(_escaped(part, ":~") for part in firsts), _escaped(last, "~")])
+    content = plain.encode()
+    if len(content) <= _LONGEST_DERIVED_BYTES:
+        return plain
+    return f"{content[:_SHOWN_BYTES].decode(errors='ignore')}~{sha256(content).hexdigest()}"
+
+
+def check_name(field: str, value: str) -> None:
+    """Raises ValueError for a name over LONGEST_NAME_BYTES in UTF-8; for the `__post_init__` of a contract."""
+    if not isinstance(value, str):  # refused by its type, once the event is read
+        return
+    size = len(value.encode())
+    if size > LONGEST_NAME_BYTES:
+        raise ValueError(f"{field} has {size} bytes, over {LONGEST_NAME_BYTES}")
+
+
+def check_moment(field: str, value: datetime | None) -> None:
+    """Raises ValueError for a moment before FIRST_MOMENT or after LAST_MOMENT; for a contract's `__post_init__`."""
+    # Anything else is refused by its type, once the event is read.
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        return
+    if not FIRST_MOMENT <= value <= LAST_MOMENT:
+        raise ValueError(f"{field} is not between the years {FIRST_MOMENT.year} and {LAST_MOMENT.year}")
+
+
 def read_envelope(content: bytes | Raw) -> Envelope:
     """Reads an event's envelope from its JSON; raises BrokenContract."""
     return _read(content, Envelope, "envelope")
@@ -155,3 +221,13 @@ def _read(content: bytes | Raw, kind: type[_StructT], what: str) -> _StructT:
         raise BrokenContract(f"{what}: not UTF-8 at byte {error.start}") from error
     except RecursionError as error:
         raise BrokenContract(f"{what}: nested too deep") from error
+    except Exception as error:
+        # A contract's own check may raise anything on a value that it does not expect; to read is to do nothing else,
+        # so the same event is refused by every retry.
+        raise BrokenContract(f"{what}: cannot be read by its contract ({type(error).__name__})") from error
+
+
+def _escaped(text: str, separators: str) -> str:
+    for character in f"%{separators}":
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta, Struct
 
-from offload.contracts.event import EventData, Id, Moment
+from offload.contracts.event import EventData, Id, Moment, check_moment, check_name
 
 # Wider than any real price or quantity; what is beyond is a broken record, not an order.
 _PRICE_BOUND: Final = Decimal(10) ** 9
@@ -33,8 +33,12 @@ class OrderLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
         exponent = self.unit_price.as_tuple().exponent
         if not isinstance(exponent, int):
             raise ValueError("unit_price is not a number")
-        if exponent < -_PRICE_DECIMALS or abs(self.unit_price) >= _PRICE_BOUND:
+        # By the place of its first digit: arithmetic with an exponent of a million raises Overflow.
+        if exponent < -_PRICE_DECIMALS or self.unit_price.adjusted() > _PRICE_BOUND.adjusted() - 1:
             raise ValueError(f"unit_price has more than {_PRICE_DECIMALS} decimals or is not below {_PRICE_BOUND}")
+        check_name("product", self.product)
+        check_name("country", self.country or "")
+        check_moment("invoiced_at", self.invoiced_at)
 
     @property
     def amount(self) -> Decimal:
@@ -52,6 +56,11 @@ class Invoice(EventData, frozen=True, kw_only=True, omit_defaults=True):
     country: Id
     customer: str | None = None
     lines: Annotated[tuple[OrderLine, ...], Meta(min_length=1)]
+
+    def __post_init__(self) -> None:
+        check_name("invoice", self.invoice)
+        check_name("country", self.country)
+        check_moment("invoiced_at", self.invoiced_at)
 
     @property
     def key(self) -> str:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from offload.contracts.event import event_key, split_event_key
 from offload.operate.dead_letters import DeadLetter, DeadLetters, Wanted
 from offload.operate.deliveries_audit import DeliveryAccount
 from offload.operate.deliveries_audit import draw_up as draw_up_deliveries
@@ -26,6 +27,7 @@ from offload.operate.jobs_audit import draw_up as draw_up_jobs
 from offload.operate.resources import Consumer, Deployment
 from offload.operate.webhooks import OVERDUE, owed
 from offload.runtime import sums
+from offload.runtime.consumer import MARK_PREFIX, mark_key
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
 JOURNAL: Final = "event_journal"
 """The folder of the consumer that takes every event."""
 
-# DynamoDB BatchGetItem: 100 keys a call (Constraints.html, read 2026-11-23).
+# DynamoDB BatchGetItem: 100 keys a call; a partition key has 2,048 bytes at most (Constraints.html, read 2026-11-29).
 _BATCH_GET_KEYS: Final = 100
+_LONGEST_KEY_BYTES: Final = 2_048
 _SHOWN: Final = 100
 # Every dead letter has to be counted; a queue with more than this is a disaster that the alarm has told of.
 _ALL: Final = 1_000_000
@@ -88,6 +91,8 @@ class Account(NamedTuple):
     jobs: JobAccount | None = None
     webhooks: tuple[OwedWebhook, ...] = ()
     deliveries: DeliveryAccount | None = None
+    unidentified: tuple[DeadLetter, ...] = ()
+    """Dead letters whose event has no name that could be looked up; each counts as one dead event."""
 
     @property
     def events_add_up(self) -> bool:
@@ -131,19 +136,20 @@ def _draw_up(deployment: Deployment) -> Account:
     listing = DeadLetters(deployment.aws.sqs, consumers).listing(Wanted(), limit=_ALL)
     lines: list[Line] = []
     missing: list[Missing] = []
+    unidentified: list[DeadLetter] = []
     for consumer in consumers:
         if consumer is journal:
             continue
         letters = [letter for letter in listing.letters if letter.consumer == consumer.name]
         dead = _dead(client, consumer, letters)
+        unidentified += [letter for letter in letters if not _can_be_looked_up(_key(letter))]
         done = _tally(client, consumer)
         types = consumer.event_types or tuple(sorted(published))
         queue = queues[consumer.name]
         own = _lines(consumer, types, published, done, queue.waiting, dead)
         lacking = [line.event_type for line in own if line.missing]
         if lacking:
-            dead_ids = {letter.event_id for letter in letters}
-            found = list(_missing(client, journal, consumer, lacking, dead_ids))
+            found = list(_missing(client, journal, consumer, lacking, {_key(letter) for letter in letters}))
             before = Counter(each.event_type for each, sent in found if sent < queue.created)
             # The tallies do not say when; the marks do.
             since = {event_type: published.get(event_type, 0) - before[event_type] for event_type in types}
@@ -156,7 +162,9 @@ def _draw_up(deployment: Deployment) -> Account:
     sender = deployment.subscription_service_or_none()
     deliveries = draw_up_deliveries(client, sender.table) if sender else None
     unread = queues[journal.name].waiting
-    return Account(tuple(lines), tuple(missing), unread, jobs, owed_webhooks(deployment), deliveries)
+    return Account(
+        tuple(lines), tuple(missing), unread, jobs, owed_webhooks(deployment), deliveries, tuple(unidentified[:_SHOWN])
+    )
 
 
 def owed_webhooks(deployment: Deployment, *, now: datetime | None = None) -> tuple[OwedWebhook, ...]:
@@ -224,23 +232,34 @@ def _dead(client: DynamoDBClient, consumer: Consumer, letters: Iterable[DeadLett
 
 
 def _key(letter: DeadLetter) -> str:
-    """The key that the event's mark has, or would have."""
+    """The key that the event's inbox entry has, or would have."""
     try:
         message = json.loads(letter.body)
     except (ValueError, RecursionError):
-        return f"event##{letter.event_id}"
+        message = None
     message = message if isinstance(message, dict) else {}
     detail = message.get("detail")
     envelope: dict[str, Any] = detail if isinstance(detail, dict) else {}
     # A broken envelope is known by the bus's own names, as the consumer's runtime has it.
-    source = message.get("source", "") if letter.event_id.startswith("bus:") else envelope.get("source", "")
-    return f"event#{source}#{letter.event_id}"
+    named = message if letter.event_id.startswith("bus:") else envelope
+    source, event_id = named.get("source"), envelope.get("id")
+    # The letter's attribute leaves out what SQS does not take in one; the message has the id as it is.
+    own = event_id if isinstance(event_id, str) and named is envelope else letter.event_id
+    return MARK_PREFIX + event_key(source if isinstance(source, str) else "", own)
+
+
+def _can_be_looked_up(key: str) -> bool:
+    """Whether a table can have the key: it is UTF-8, and not too long."""
+    try:
+        return len(key.encode()) <= _LONGEST_KEY_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def _marked(client: DynamoDBClient, consumer: Consumer, keys: Iterable[str]) -> set[str]:
-    """Those of the marks' keys that the consumer has."""
+    """Those of the marks' keys that the consumer has; a key that no table can have is in none."""
     table = str(consumer.marks_table)
-    wanted = [{"pk": {"S": key}, "sk": {"S": "mark"}} for key in dict.fromkeys(keys)]
+    wanted = [mark_key(key.removeprefix(MARK_PREFIX)) for key in dict.fromkeys(keys) if _can_be_looked_up(key)]
     found: set[str] = set()
     while wanted:
         batch: Any = {table: {"Keys": wanted[:_BATCH_GET_KEYS], "ProjectionExpression": "pk", "ConsistentRead": True}}
@@ -268,6 +287,6 @@ def _missing(
         }
         done = _marked(client, consumer, marks)
         for key, (event_type, sent) in marks.items():
-            source, _, event_id = key.removeprefix("event#").partition("#")
-            if key not in done and event_id not in dead:
+            source, event_id = split_event_key(key.removeprefix(MARK_PREFIX))
+            if key not in done and key not in dead:
                 yield Missing(consumer.name, event_type, source, event_id), sent

@@ -33,6 +33,7 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
             "unread": account.unread,
             "lines": [line._asdict() for line in account.lines],
             "missing": [missing._asdict() for missing in account.missing],
+            "unidentified": [letter.summary() for letter in account.unidentified],
         }
         if account.jobs is not None:
             document["jobs"] = {
@@ -60,7 +61,15 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
         if account.unread:
             console.print(f"The journal has {account.unread:,} events to read yet; they count as published after that.")
         for missing in account.missing:
-            console.print(f"missing: {missing.consumer} has not got {missing.event_type} {missing.event_id}")
+            console.print(
+                f"missing: {missing.consumer} has not got {missing.event_type} {missing.event_id}", markup=False
+            )
+        for letter in account.unidentified:
+            console.print(
+                f"unidentified: {letter.consumer} gave up on an event whose name cannot be looked up:"
+                f" offload dead-letters show {letter.id}",
+                markup=False,
+            )
         if account.jobs is not None:
             _show_jobs(account.jobs, console)
         if account.deliveries is not None and account.deliveries.lines:

@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from offload.contracts.event import BrokenContract, Contracts, Envelope, Event, EventData, by_type, read_envelope
+from offload.contracts.entry import REQUEST_BYTES, Entry, requests
+from offload.contracts.event import (
+    LONGEST_NAME_BYTES,
+    BrokenContract,
+    Contracts,
+    Envelope,
+    Event,
+    EventData,
+    by_type,
+    read_envelope,
+)
 from offload.runtime import aws, claim_check, invocation, sums
 from offload.runtime.log import Logger
 from offload.runtime.reasons import Reason, Refused
@@ -33,13 +43,15 @@ _DataT = TypeVar("_DataT", bound=EventData)
 _TRANSACTION_ACTIONS: Final = 100
 # DynamoDB BatchGetItem: 100 keys a call (same page).
 _BATCH_GET_KEYS: Final = 100
-# EventBridge PutEvents: 10 entries a call (API_PutEvents, read 2026-11-23).
-_PUT_ENTRIES: Final = 10
+# An item has 400 KB (Constraints.html, read 2026-11-29); names, key and type of an inbox entry take less than the rest.
+_KEPT_BYTES: Final = 390_000
 _COMMIT_ATTEMPTS: Final = 8
 _RETRY_BASE_SECONDS: Final = 2
 # SQS: a message can stay invisible for 12 h; a quarter of an hour is as long as anybody wants to wait for a retry.
 _RETRY_CAP_SECONDS: Final = 900
 _DETAIL_LENGTH: Final = 500
+MARK_PREFIX: Final = "event#"
+"""What the partition keys of inbox entries begin with."""
 
 
 class ConsumerSettings(Settings, frozen=True, kw_only=True):
@@ -58,7 +70,8 @@ class Effect(NamedTuple):
     """What a transactional handler wants done for the events it was given.
 
     `actions` are TransactWriteItems actions; `postings` sums to add; `publications` events to publish once the
-    transaction is written, by the id of the event that caused them: they are kept with its mark until they are out.
+    transaction is written, by the key of the event that caused them (`Event.key`): they are checked before the
+    transaction, and kept with the event's inbox entry until they are published.
     """
 
     actions: Sequence[Mapping[str, Any]] = ()
@@ -151,7 +164,7 @@ class _Record:
         self.outcome = "failed"
         self.error = error
         self.reason = error.reason if isinstance(error, Refused) else ""
-        self.detail = (str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}")[
+        self.detail = (_text_of(error) if isinstance(error, Refused) else f"{type(error).__name__}: {_text_of(error)}")[
             :_DETAIL_LENGTH
         ]
 
@@ -162,7 +175,7 @@ def consumer(
     """Makes a function of one event into a Lambda handler for the consumer's queue.
 
     An event that was done before is not handled again; one whose handler raises is retried alone. The mark is written
-    after the effect, so a crash between the two repeats the effect: pass `event.id` on as the idempotency key of what
+    after the effect, so a crash between the two repeats the effect: pass `event.key` on as the idempotency key of what
     must not happen twice.
     """
 
@@ -233,7 +246,7 @@ class _Consumer:
             try:
                 record.read(self._types, self._settings.offload_claims_bucket)
                 readable.append(record)
-            except (Refused, BotoCoreError, ClientError) as error:
+            except Exception as error:  # noqa: BLE001 -- whatever one record raises is that record's outcome
                 record.failed(error)
             record.seconds = time.perf_counter() - began
         with invocation.running(context):
@@ -247,10 +260,10 @@ class _Consumer:
 
     def _handle(self, records: list[_Record]) -> None:
         """Gives every readable record its outcome; the copies of one event share theirs."""
-        copies: dict[tuple[str, str], list[_Record]] = {}
+        copies: dict[str, list[_Record]] = {}
         for record in records:
             if record.event is not None:
-                copies.setdefault((record.event.source, record.event.id), []).append(record)
+                copies.setdefault(record.event.key, []).append(record)
         firsts = [same[0] for same in copies.values()]
         began = time.perf_counter()
         if self._marks_first:
@@ -302,9 +315,9 @@ class _Consumer:
                 decide([_arrival(record) for record in records])
                 for record in records:
                     record.done("handled")
-        except Exception as error:  # noqa: BLE001 -- whatever the handler or AWS raised, it is the records' outcome
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever was raised, it is the records' outcome
             left = [record for record in records if record.outcome in ("", "handled")]
-            if len(left) == 1 or _same_for_all(error):
+            if len(left) <= 1 or _same_for_all(error):
                 for record in left:
                     record.failed(error)
             else:
@@ -321,7 +334,12 @@ class _Consumer:
             effect = decide([_arrival(record) for record in new])
             tally = self._tally(new)
             postings = (tally, *effect.postings)
-            marks = [self._mark(record, effect) for record in new]
+            if unknown := effect.publications.keys() - {_event(record).key for record in new}:
+                raise LookupError(
+                    f"publications of '{min(unknown)}': it is the key (Event.key) of no event given to it"
+                )
+            publications = {record.message_id: self._publications(record, effect) for record in new}
+            marks = [self._mark(record, publications[record.message_id]) for record in new]
             actions: list[Any] = [*marks, *(posting.action() for posting in postings), *effect.actions]
             if len(actions) > _TRANSACTION_ACTIONS:
                 if len(new) == 1:
@@ -346,18 +364,43 @@ class _Consumer:
                 time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 -- jitter, not a secret
                 continue
             for record in new:
-                caused = effect.publications.get(record.id)
-                self._publish(record, msgspec.json.encode(list(caused)) if caused else None, outcome="done")
+                self._publish(record, publications[record.message_id], outcome="done")
             self._fold(postings)
             return
         raise Contended(f"other deliveries won each of {_COMMIT_ATTEMPTS} transactions")
 
-    def _mark(self, record: _Record, effect: Effect) -> dict[str, Any]:
+    def _publications(self, record: _Record, effect: Effect) -> bytes | None:
+        """The events that a record's effect causes, as its inbox entry keeps them until they are published.
+
+        Raises Refused for one that the bus or a consumer would refuse: after the transaction it would be too late.
+        """
+        caused = effect.publications.get(_event(record).key)
+        if not caused:
+            return None
+        entries = []
+        for event in caused:
+            entry = Entry.of(event)
+            if entry.size() > REQUEST_BYTES:
+                raise Refused(
+                    f"event '{entry.id}' ({entry.type}), which it causes, has {entry.size()} bytes: the bus takes"
+                    f" {REQUEST_BYTES}",
+                    Reason.TOO_LARGE,
+                )
+            entries.append(msgspec.Raw(entry.detail))
+        content = msgspec.json.encode(entries)
+        if len(content) > _KEPT_BYTES:
+            raise Refused(
+                f"the {len(entries)} events that it causes have {len(content)} bytes: an inbox entry holds"
+                f" {_KEPT_BYTES}",
+                Reason.TOO_LARGE,
+            )
+        return content
+
+    def _mark(self, record: _Record, publications: bytes | None) -> dict[str, Any]:
         event = _event(record)
         item: dict[str, Any] = {**_mark_key(event), "type": {"S": event.type}, "sent": {"N": str(record.sent_at)}}
-        publications = effect.publications.get(event.id)
         if publications:
-            item["publish"] = {"B": msgspec.json.encode(list(publications))}
+            item["publish"] = {"B": publications}
         return {
             "Put": {
                 "TableName": self._settings.offload_marks_table,
@@ -394,19 +437,10 @@ class _Consumer:
             record.done(outcome)
 
     def _put_events(self, events: Sequence[msgspec.Raw]) -> None:
-        entries: list[Any] = []
-        for content in events:
-            envelope = read_envelope(content)
-            entries.append(
-                {
-                    "EventBusName": self._settings.offload_bus,
-                    "Source": envelope.source,
-                    "DetailType": envelope.type,
-                    "Detail": bytes(content).decode(),
-                }
-            )
-        for start in range(0, len(entries), _PUT_ENTRIES):
-            answer = aws.events().put_events(Entries=entries[start : start + _PUT_ENTRIES])
+        entries = [Entry.read(bytes(content)) for content in events]
+        for batch in requests(entries):
+            request: Any = [entry.request(self._settings.offload_bus) for entry in batch]
+            answer = aws.events().put_events(Entries=request)
             if answer["FailedEntryCount"]:
                 codes = sorted({entry.get("ErrorCode", "?") for entry in answer["Entries"] if entry.get("ErrorCode")})
                 raise NotPublished(f"the bus refused {answer['FailedEntryCount']} events: {', '.join(codes)}")
@@ -416,9 +450,9 @@ class _Consumer:
             if posting.folds:
                 try:
                     sums.fold(aws.dynamodb(), posting.table, posting.shard)
-                except (BotoCoreError, ClientError) as error:
-                    # The sums are exact without it, the batch is done, and the next posting's turn comes soon.
-                    self._log.warning("fold failed", table=posting.table, shard=posting.shard, error=str(error))
+                except Exception as error:  # noqa: BLE001 -- the batch is done, whatever became of the fold
+                    # The sums are exact without it, and the next posting's turn comes soon.
+                    self._log.warning("fold failed", table=posting.table, shard=posting.shard, error=_text_of(error))
 
     def _retry_or_give_up(self, record: _Record, context: LambdaContext) -> None:
         """Hides the record for its next attempt, or keeps it as a dead letter with its reason when there is none."""
@@ -434,10 +468,10 @@ class _Consumer:
                 ReceiptHandle=record.receipt,
                 VisibilityTimeout=retry_delay(record.attempt),
             )
-        except (BotoCoreError, ClientError) as error:
+        except Exception as error:  # noqa: BLE001 -- one record's way to the dead letters is no other's
             # The queue itself then brings the record back after its visibility timeout, and buries it in the end.
             record.outcome = "retry"
-            self._log.warning("queue call failed", event_id=record.id, error=str(error))
+            self._log.warning("queue call failed", event_id=record.id, error=_text_of(error))
 
     def _dead_letter(self, record: _Record, context: LambdaContext) -> None:
         attributes = {
@@ -504,8 +538,13 @@ def _arrival(record: _Record) -> Arrival:
     return Arrival(_event(record), record.taken_at, record.replay)
 
 
+def mark_key(key: str) -> dict[str, Any]:
+    """The key of an event's inbox entry in a consumer's table; `key` is the event's (`event_key`)."""
+    return {"pk": {"S": f"{MARK_PREFIX}{key}"}, "sk": {"S": "mark"}}
+
+
 def _mark_key(event: Event[Any]) -> dict[str, Any]:
-    return {"pk": {"S": f"event#{event.source}#{event.id}"}, "sk": {"S": "mark"}}
+    return mark_key(event.key)
 
 
 def _unread(envelope: Envelope) -> Event[EventData]:
@@ -519,7 +558,7 @@ def _unreadable(message: _Message) -> Event[EventData]:
     """An event whose envelope is broken, by the bus's own names for it."""
     return Event(
         id=f"bus:{message.id}",
-        source=message.source,
+        source=message.source.encode()[:LONGEST_NAME_BYTES].decode(errors="ignore"),
         type=message.type,
         time=datetime.fromtimestamp(0, UTC),
         dataschema="",
@@ -527,7 +566,15 @@ def _unreadable(message: _Message) -> Event[EventData]:
     )
 
 
-def _same_for_all(error: Exception) -> bool:
+def _text_of(error: BaseException) -> str:
+    """What an error says, also one whose own text cannot be made."""
+    try:
+        return str(error)
+    except Exception as worse:  # noqa: BLE001 -- a handler's exception may have any `__str__`
+        return f"(its text cannot be shown: {type(worse).__name__})"
+
+
+def _same_for_all(error: BaseException) -> bool:
     """Whether the error says nothing of any one record: AWS is out of reach, throttles or denies.
 
     Halving the batch would then only ask more often. A transaction that is invalid is the fault of some record in it.

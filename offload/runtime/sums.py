@@ -69,7 +69,7 @@ def merge(into: Sections, more: Sections) -> None:
 class Posting:
     """What one batch adds: an insert, for the batch's transaction.
 
-    `table` is the table's name, `cause` the ids of the batch's events, which make the posting's key.
+    `table` is the table's name, `cause` the keys of the batch's events (`Event.key`), which make the posting's key.
     """
 
     def __init__(self, table: str, cause: Iterable[str], sums: Sections) -> None:
@@ -82,8 +82,12 @@ class Posting:
         self._sums = sums
 
     def action(self) -> dict[str, Any]:
-        """The TransactWriteItems action; the marks in the same transaction are its condition."""
-        return {"Put": {"TableName": self.table, "Item": _item(self.shard, self._key, _encode(self._sums))}}
+        """The TransactWriteItems action; the marks in the same transaction say that it is written once.
+
+        It never takes the place of another posting: what another has added would be lost without a trace.
+        """
+        item = _item(self.shard, self._key, _encode(self._sums))
+        return {"Put": {"TableName": self.table, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}}
 
 
 def fold(client: DynamoDBClient, table: str, shard: int) -> int:

@@ -179,7 +179,7 @@ def levels_agree_with_the_events(copy: Copy) -> None:
     assert levels == {product: 1_000 - units for product, units in sold.items()}
     marks = deployment.consumer("EventJournal").marks_table
     told = {
-        item["pk"]["S"].split("stock.low:")[1].partition(":order")[0]
+        item["pk"]["S"].split("stock.low:")[1].partition(":offload.shop")[0]
         for page in deployment.aws.dynamodb.get_paginator("scan").paginate(TableName=str(marks))
         for item in page["Items"]
         if item.get("type", {}).get("S") == "stock.low"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 
 from offload.contracts.event import BrokenContract, Event
-from offload.contracts.orders import OrderLine, OrderPlaced
+from offload.contracts.orders import OrderPlaced
 from offload.contracts.stock import StockLow
 from offload.runtime import aws, invocation, sums
 from offload.runtime.consumer import (
@@ -26,82 +23,11 @@ from offload.runtime.consumer import (
     transactional_consumer,
 )
 from offload.runtime.reasons import Refused
-from tests.conftest import new_table
+from tests.unit.consumer_bench import CONTEXT, Bench, message, order
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
-
-CONTEXT: Any = SimpleNamespace(aws_request_id="request-1")
-
-
-class Bench:
-    """A consumer's queues and marks, and records as Lambda hands them over."""
-
-    def __init__(self, sqs: SQSClient, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sqs, self.dynamodb = sqs, dynamodb
-        self.name = f"C{uuid.uuid4().hex[:8]}"
-        self.queue = sqs.create_queue(QueueName=f"{self.name}-queue")["QueueUrl"]
-        self.dead = sqs.create_queue(QueueName=f"{self.name}-dead")["QueueUrl"]
-        self.marks = new_table(dynamodb, f"{self.name}-marks")
-        self.figures = new_table(dynamodb, f"{self.name}-figures")
-        self.bus = f"{self.name}-bus"
-        events = boto3.client("events")
-        events.create_event_bus(Name=self.bus)
-        events.put_rule(Name=f"{self.name}-all", EventBusName=self.bus, EventPattern='{"source": [{"prefix": ""}]}')
-        self.published = sqs.create_queue(QueueName=f"{self.name}-published")["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=self.published, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        events.put_targets(Rule=f"{self.name}-all", EventBusName=self.bus, Targets=[{"Id": "t", "Arn": arn}])
-        bucket = f"{self.name.lower()}-claims"
-        boto3.client("s3").create_bucket(Bucket=bucket)
-        for variable, value in {
-            "OFFLOAD_CONSUMER": self.name,
-            "OFFLOAD_QUEUE_URL": self.queue,
-            "OFFLOAD_DEAD_LETTER_QUEUE_URL": self.dead,
-            "OFFLOAD_MARKS_TABLE": self.marks,
-            "OFFLOAD_CLAIMS_BUCKET": bucket,
-            "OFFLOAD_ATTEMPTS": "3",
-            "OFFLOAD_BUS": self.bus,
-        }.items():
-            monkeypatch.setenv(variable, value)
-
-    def batch(self, *bodies: Event[Any] | str, attempt: int = 1) -> dict[str, Any]:
-        """Sends the bodies through the real queue and returns them as one Lambda invocation's event."""
-        records: list[dict[str, Any]] = []
-        for body in bodies:
-            text = body if isinstance(body, str) else message(json.loads(body.to_json()))
-            self.sqs.send_message(QueueUrl=self.queue, MessageBody=text)
-        while len(records) < len(bodies):
-            found = self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10, WaitTimeSeconds=2)
-            assert found.get("Messages"), "the queue lost a message"
-            records += [
-                {
-                    "messageId": each["MessageId"],
-                    "receiptHandle": each["ReceiptHandle"],
-                    "body": each["Body"],
-                    "attributes": {"ApproximateReceiveCount": str(attempt), "SentTimestamp": "1291191960000"},
-                }
-                for each in found["Messages"]
-            ]
-        order = {text: number for number, text in enumerate(b if isinstance(b, str) else "" for b in bodies)}
-        return {"Records": sorted(records, key=lambda record: order.get(record["body"], 0))}
-
-    def dead_letters(self) -> list[dict[str, str]]:
-        """The attributes of what is in the dead-letter queue."""
-        found = self.sqs.receive_message(
-            QueueUrl=self.dead, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=1
-        ).get("Messages", [])
-        return [{name: value["StringValue"] for name, value in m["MessageAttributes"].items()} for m in found]
-
-    def publications(self) -> list[dict[str, Any]]:
-        """The events on the bus so far."""
-        found = self.sqs.receive_message(QueueUrl=self.published, MaxNumberOfMessages=10, WaitTimeSeconds=1)
-        return [json.loads(each["Body"])["detail"] for each in found.get("Messages", [])]
-
-    def done(self) -> dict[str, int]:
-        """The tally: how many events of each type were done."""
-        rows = sums.read(self.dynamodb, self.marks).get("done", {})
-        return {kind: int(amounts[0]) for kind, amounts in rows.items()}
 
 
 @pytest.fixture
@@ -110,28 +36,13 @@ def bench(sqs: SQSClient, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPa
     return Bench(sqs, dynamodb, monkeypatch)
 
 
-def order(number: int, quantity: int = 1) -> Event[OrderPlaced]:
-    """An order of one line."""
-    return OrderPlaced(
-        invoice=str(number),
-        invoiced_at=datetime(2010, 12, 1, 8, 26, tzinfo=UTC),
-        country="France",
-        lines=(OrderLine(product="22423", quantity=quantity, unit_price=Decimal("12.75")),),
-    ).event()
-
-
-def message(detail: Any, kind: str = "order.placed") -> str:
-    """An event as EventBridge puts it into a queue."""
-    return json.dumps({"id": str(uuid.uuid4()), "source": "offload.shop", "detail-type": kind, "detail": detail})
-
-
 def counting(bench: Bench) -> Callable[..., dict[str, Any]]:
     """A transactional consumer that adds up quantities."""
 
     @transactional_consumer(OrderPlaced)
     def handler(events: Sequence[Event[OrderPlaced]]) -> Effect:
         units = sum(line.quantity for event in events for line in event.data.lines)
-        posting = sums.Posting(bench.figures, [event.id for event in events], {"all": {"units": [units]}})
+        posting = sums.Posting(bench.figures, [event.key for event in events], {"all": {"units": [units]}})
         return Effect(postings=(posting,))
 
     return handler
@@ -223,7 +134,7 @@ def test_one_bad_event_fails_alone_is_retried_and_ends_as_a_dead_letter(
         if any(event.data.invoice == "13" for event in events):
             raise ZeroDivisionError("thirteen")
         quantity = sum(line.quantity for event in events for line in event.data.lines)
-        return Effect(postings=(sums.Posting(bench.figures, [e.id for e in events], {"all": {"units": [quantity]}}),))
+        return Effect(postings=(sums.Posting(bench.figures, [e.key for e in events], {"all": {"units": [quantity]}}),))
 
     batch = bench.batch(*(order(n) for n in (11, 12, 13, 14, 15)))
     bad = next(record for record in batch["Records"] if '"13"' in record["body"])
@@ -303,7 +214,7 @@ def publishing(bench: Bench) -> Callable[..., dict[str, Any]]:
 
     @transactional_consumer(OrderPlaced)
     def handler(events: Sequence[Event[OrderPlaced]]) -> Effect:
-        low = {e.id: [low_after(e)] for e in events}
+        low = {e.key: [low_after(e)] for e in events}
         return Effect(publications=low)
 
     return handler

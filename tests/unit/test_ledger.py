@@ -82,7 +82,7 @@ def test_a_period_has_the_figures_of_its_days_alone_folded_or_not(dynamodb: Dyna
                 country=country,
                 lines=(line(f"product-{day}", 1, "1.05"),),
             )
-            posting = sums.Posting(table, [invoice.event().id], sums_of([invoice.event()]))
+            posting = sums.Posting(table, [invoice.event().key], sums_of([invoice.event()]))
             dynamodb.transact_write_items(TransactItems=[posting.action()])  # type: ignore[list-item]
     for shard in range(0, sums.SHARDS, 2):
         sums.fold(dynamodb, table, shard)
@@ -100,7 +100,7 @@ def test_the_ledger_is_read_as_the_postings_added_it(dynamodb: DynamoDBClient) -
     invoices = read_orders(SHIPPED_DAY).invoices
     for start in range(0, len(invoices), 10):
         events = [invoice.event() for invoice in invoices[start : start + 10]]
-        posting = sums.Posting(table, [event.id for event in events], sums_of(events))
+        posting = sums.Posting(table, [event.key for event in events], sums_of(events))
         dynamodb.transact_write_items(TransactItems=[posting.action()])  # type: ignore[list-item]
         if posting.folds:
             assert sums.fold(dynamodb, table, posting.shard) > 0

@@ -204,7 +204,7 @@ def test_one_event_is_published_from_its_data(deployment: Deployment, published_
     file.write_text(json.dumps(LOW))
     for arguments, stdin in ((("--data", str(file)), None), (("--data", "-"), json.dumps(LOW))):
         result = ran("events", "publish", "stock.low", *arguments, "--json", stdin=stdin)
-        assert json.loads(result.stdout)["id"] == "stock.low:22423:order.placed:1"
+        assert json.loads(result.stdout)["id"] == "stock.low:22423:offload.shop:order.placed:1"
     assert [message["detail"]["data"] for message in received(deployment, published_queue)] == [LOW, LOW]
 
 

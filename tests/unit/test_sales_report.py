@@ -254,7 +254,7 @@ def test_marks_of_an_axis_are_short(amount: str, says: str) -> None:
 def book(table: str, client: DynamoDBClient, invoices: Sequence[Invoice]) -> None:
     for start in range(0, len(invoices), 50):
         events = [invoice.event() for invoice in invoices[start : start + 50]]
-        posting = sums.Posting(table, [event.id for event in events], sums_of(events))
+        posting = sums.Posting(table, [event.key for event in events], sums_of(events))
         client.transact_write_items(TransactItems=[posting.action()])  # type: ignore[list-item]
 
 

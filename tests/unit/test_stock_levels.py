@@ -26,15 +26,15 @@ def test_units_are_taken_from_what_was_there_or_from_the_opening_units() -> None
 
 def test_the_invoice_that_takes_a_product_below_the_threshold_causes_one_event() -> None:
     change = apply([invoice("1", A=4), invoice("2", A=2), invoice("3", A=1)], {"A": 10}, opening=0, low_below=5)
-    assert list(change.low) == ["order.placed:2"]
-    (low,) = change.low["order.placed:2"]
-    assert (low.id, low.data.units, low.subject) == ("stock.low:A:order.placed:2", 4, "A")
+    assert list(change.low) == ["offload.shop#order.placed:2"]
+    (low,) = change.low["offload.shop#order.placed:2"]
+    assert (low.id, low.data.units, low.subject) == ("stock.low:A:offload.shop:order.placed:2", 4, "A")
 
 
 def test_a_product_that_a_cancellation_brought_back_can_be_low_again() -> None:
     events = [invoice("1", A=6), invoice("C2", A=-6), invoice("3", A=7)]
     change = apply(events, {"A": 10}, opening=0, low_below=5)
-    assert list(change.low) == ["order.placed:1", "order.placed:3"]
+    assert list(change.low) == ["offload.shop#order.placed:1", "offload.shop#order.placed:3"]
     assert change.levels == {"A": 3}
 
 

@@ -45,7 +45,7 @@ class JobFinished(EventData, frozen=True, kw_only=True, omit_defaults=True):
 class JobWanted(EventData, frozen=True, kw_only=True, omit_defaults=True):
     """Somebody who cannot wait for an answer asks for a job: a transaction, through its outbox.
 
-    Lost it cannot be, and told twice it is one job: the job's idempotency key is the event's id.
+    Lost it cannot be, and told twice it is one job: the job's idempotency key is the event's source and id.
     """
 
     TYPE: ClassVar[str] = "job.wanted"

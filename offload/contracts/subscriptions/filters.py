@@ -94,10 +94,11 @@ def _same(wanted: Any, value: Any) -> bool:
     return bool(wanted == value) and isinstance(wanted, bool) == isinstance(value, bool)
 
 
-def _number(value: Any) -> float | None:
+def _number(value: Any) -> int | float | None:
     """A number, also one that is written as text, as amounts of money are."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        # As it is: an integer of 400 digits can be compared, and is no float.
+        return value
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", value):
         return float(value)
     return None
