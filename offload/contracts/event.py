@@ -30,6 +30,7 @@ LAST_MOMENT: Final = datetime(9000, 1, 1, tzinfo=UTC)
 # An event's id is its type, a colon and this, and has 256 characters.
 _LONGEST_DERIVED_BYTES: Final = 180
 _SHOWN_BYTES: Final = 100
+_DIGEST_LENGTH: Final = 32
 
 
 class BrokenContract(Exception):
@@ -154,6 +155,23 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
 
 _StructT = TypeVar("_StructT", bound=Struct)
+
+
+def data_digest(envelope: Envelope) -> str:
+    """A hash by which the data of two copies of an event can be compared, whatever has written their JSON since.
+
+    Of a claim check it is the name of what was stored, which is its content's hash.
+    """
+    if not isinstance(envelope.dataref, UnsetType):
+        return sha256(envelope.dataref.rpartition("/")[2].encode()).hexdigest()[:_DIGEST_LENGTH]
+    if isinstance(envelope.data, UnsetType):
+        return ""
+    try:
+        content = msgspec.json.encode(msgspec.json.decode(envelope.data), order="sorted")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
+        # A number that only a contract can read, for one: then the text itself is compared.
+        content = bytes(envelope.data)
+    return sha256(content).hexdigest()[:_DIGEST_LENGTH]
 
 
 def event_key(source: str, event_id: str) -> str:

@@ -24,16 +24,14 @@ from offload.operate.deliveries_audit import draw_up as draw_up_deliveries
 from offload.operate.failure import Failure
 from offload.operate.jobs_audit import JobAccount
 from offload.operate.jobs_audit import draw_up as draw_up_jobs
+from offload.operate.journal import JOURNAL, journal_of
 from offload.operate.resources import Consumer, Deployment
 from offload.operate.webhooks import OVERDUE, owed
 from offload.runtime import sums
-from offload.runtime.consumer import MARK_PREFIX, mark_key
+from offload.runtime.consumer import CONFLICTS, MARK_PREFIX, mark_key
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-JOURNAL: Final = "event_journal"
-"""The folder of the consumer that takes every event."""
 
 # DynamoDB BatchGetItem: 100 keys a call; a partition key has 2,048 bytes at most (Constraints.html, read 2026-11-29).
 _BATCH_GET_KEYS: Final = 100
@@ -70,6 +68,14 @@ class Missing(NamedTuple):
     event_id: str
 
 
+class Conflict(NamedTuple):
+    """How many repeats of one type came to a consumer under an id that was done before, with other data."""
+
+    consumer: str
+    event_type: str
+    repeats: int
+
+
 class OwedWebhook(NamedTuple):
     """A webhook that was answered 2xx and is not on the bus although the relay had its chances."""
 
@@ -91,6 +97,7 @@ class Account(NamedTuple):
     jobs: JobAccount | None = None
     webhooks: tuple[OwedWebhook, ...] = ()
     deliveries: DeliveryAccount | None = None
+    conflicts: tuple[Conflict, ...] = ()
     unidentified: tuple[DeadLetter, ...] = ()
     """Dead letters whose event has no name that could be looked up; each counts as one dead event."""
 
@@ -126,24 +133,26 @@ def audit(deployment: Deployment, *, pause: Callable[[float], None] = time.sleep
 
 def _draw_up(deployment: Deployment) -> Account:
     consumers = deployment.consumers()
-    journal = next((consumer for consumer in consumers if consumer.folder == JOURNAL), None)
+    journal = journal_of(deployment)
     if journal is None:
         raise Failure(f"environment {deployment.environment} has no journal (a consumer of lambdas/{JOURNAL})")
     client = deployment.aws.dynamodb
     # In this order an event that moves on while we read is counted twice rather than not at all.
-    published = _tally(client, journal)
+    published, _ = _tallies(client, journal)
     queues = {consumer.name: _queue(deployment, consumer) for consumer in consumers}
     listing = DeadLetters(deployment.aws.sqs, consumers).listing(Wanted(), limit=_ALL)
     lines: list[Line] = []
     missing: list[Missing] = []
     unidentified: list[DeadLetter] = []
+    conflicts: list[Conflict] = []
     for consumer in consumers:
-        if consumer is journal:
+        if consumer.folder == JOURNAL:
             continue
         letters = [letter for letter in listing.letters if letter.consumer == consumer.name]
         dead = _dead(client, consumer, letters)
         unidentified += [letter for letter in letters if not _can_be_looked_up(_key(letter))]
-        done = _tally(client, consumer)
+        done, repeated = _tallies(client, consumer)
+        conflicts += [Conflict(consumer.name, event_type, count) for event_type, count in sorted(repeated.items())]
         types = consumer.event_types or tuple(sorted(published))
         queue = queues[consumer.name]
         own = _lines(consumer, types, published, done, queue.waiting, dead)
@@ -163,7 +172,14 @@ def _draw_up(deployment: Deployment) -> Account:
     deliveries = draw_up_deliveries(client, sender.table) if sender else None
     unread = queues[journal.name].waiting
     return Account(
-        tuple(lines), tuple(missing), unread, jobs, owed_webhooks(deployment), deliveries, tuple(unidentified[:_SHOWN])
+        tuple(lines),
+        tuple(missing),
+        unread,
+        jobs,
+        owed_webhooks(deployment),
+        deliveries,
+        tuple(conflicts),
+        tuple(unidentified[:_SHOWN]),
     )
 
 
@@ -203,11 +219,16 @@ def _lines(
     return lines
 
 
-def _tally(client: DynamoDBClient, consumer: Consumer) -> dict[str, int]:
+def _tallies(client: DynamoDBClient, consumer: Consumer) -> tuple[dict[str, int], dict[str, int]]:
+    """How many events a consumer has done, and how many repeats with other data it has had, by type."""
     if consumer.marks_table is None:
         raise Failure(f"{consumer.name} has no marks: it cannot be audited")
-    rows = sums.read(client, consumer.marks_table).get("done", {})
-    return {event_type: int(amounts[0]) for event_type, amounts in rows.items()}
+    sections = sums.read(client, consumer.marks_table)
+    done, conflicts = (
+        {event_type: int(amounts[0]) for event_type, amounts in sections.get(section, {}).items()}
+        for section in ("done", CONFLICTS)
+    )
+    return done, conflicts
 
 
 class _Queue(NamedTuple):

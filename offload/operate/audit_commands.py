@@ -33,6 +33,7 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
             "unread": account.unread,
             "lines": [line._asdict() for line in account.lines],
             "missing": [missing._asdict() for missing in account.missing],
+            "conflicts": [conflict._asdict() for conflict in account.conflicts],
             "unidentified": [letter.summary() for letter in account.unidentified],
         }
         if account.jobs is not None:
@@ -63,6 +64,12 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
         for missing in account.missing:
             console.print(
                 f"missing: {missing.consumer} has not got {missing.event_type} {missing.event_id}", markup=False
+            )
+        for conflict in account.conflicts:
+            console.print(
+                f"conflict: {conflict.consumer} has had {conflict.repeats:,} {conflict.event_type} under the id of an"
+                f" event that it had done, with other data: offload logs {conflict.consumer}",
+                markup=False,
             )
         for letter in account.unidentified:
             console.print(

@@ -64,16 +64,35 @@ def publish(
     except BrokenContract as error:
         raise Failure(f"{name}: not the data of {event_type}: {error}; see schemas/{event_type}.json") from error
     from offload.client.publisher import EventTooLarge, NotPublished
+    from offload.operate.journal import journal_of, published_with_other_data
     from offload.operate.orders import publisher_of
     from offload.operate.resources import Deployment
 
+    deployment = Deployment.of(environment)
+    journal = journal_of(deployment)
     try:
-        published = publisher_of(Deployment.of(environment)).publish_many([event])
+        conflict = bool(
+            journal
+            and journal.marks_table
+            and published_with_other_data(journal.marks_table, [event], deployment.aws.dynamodb)
+        )
+        published = publisher_of(deployment).publish_many([event])
     except (BrokenContract, EventTooLarge, NotPublished) as error:
         raise Failure(f"{name}: {error}") from error
     if as_json:
         print_json(
-            {"id": event.id, "type": event.type, "source": event.source, "claim_check": published.claim_checks > 0}
+            {
+                "id": event.id,
+                "type": event.type,
+                "source": event.source,
+                "claim_check": published.claim_checks > 0,
+                "conflict": conflict,
+            }
         )
-    else:
-        console().print(f"published {event.id}", markup=False)
+        return
+    console().print(f"published {event.id}", markup=False)
+    if conflict:
+        console().print(
+            "It was published before with other data: consumers keep the first. A correction needs an id of its own",
+            markup=False,
+        )

@@ -14,6 +14,7 @@ from offload.contracts.claim import claim_key, claim_reference
 from offload.contracts.event import Event
 from offload.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 from offload.operate.failure import Failure
+from offload.operate.journal import journal_of, published_with_other_data
 from offload.runtime.reasons import Reason
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class Outcome:
     duplicates: int
     poison: tuple[Poison, ...]
     seconds: float
+    conflicts: tuple[str, ...] = ()
+    """The ids of events that were published before with other data: consumers keep what came first."""
 
     @property
     def events(self) -> int:
@@ -117,13 +120,19 @@ def publish(
     publications = mixed(invoices, mix or Mix(), bucket)
     publisher = publisher_of(deployment)
     poison: list[Poison] = []
+    conflicts: dict[str, None] = {}
+    journal = journal_of(deployment)
     done = 0
     began = time.monotonic()
     for portion in _portions(publications, _PORTION if rate is None else max(1, round(rate * _BEAT_SECONDS))):
         if rate is not None:
             sleep(max(0.0, began + done / rate - time.monotonic()))
+        good = [each for each in portion if not isinstance(each, Broken)]
+        if journal and journal.marks_table:
+            for event in published_with_other_data(journal.marks_table, good, deployment.aws.dynamodb):
+                conflicts[event.id] = None
         try:
-            publisher.publish_many(each for each in portion if not isinstance(each, Broken))
+            publisher.publish_many(good)
         except NotPublished as error:
             published = f"{done + len(error.published)} of {len(publications)}"
             raise Failure(f"{error}; {published} were published: publish the file again") from error
@@ -139,6 +148,7 @@ def publish(
         duplicates=len(publications) - len(invoices) - len(poison),
         poison=tuple(poison),
         seconds=time.monotonic() - began,
+        conflicts=tuple(conflicts),
     )
 
 

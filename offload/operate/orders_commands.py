@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Orders files (CSV of the UCI Online Retail set): publish them as events, or make them.")
 
 _BAD_ROWS_SHOWN = 20
+_CONFLICTS_SHOWN = 5
 _SEED_BITS = 31
 
 
@@ -97,6 +98,7 @@ def _document(file: Path, orders: Orders, outcome: Outcome, seed: int) -> dict[s
         "cancelled": outcome.cancelled,
         "duplicates": outcome.duplicates,
         "poison": [poison._asdict() for poison in outcome.poison],
+        "conflicts": list(outcome.conflicts),
         "bad_invoices": list(orders.bad_invoices),
         "bad_rows": [
             {"row": bad.row, "column": bad.column, "reason": bad.reason, "invoice": bad.invoice}
@@ -121,6 +123,18 @@ def _show(file: Path, orders: Orders, outcome: Outcome, seed: int) -> None:
     )
     if orders.bad_rows:
         screen.print(f"{len(orders.bad_invoices):,} invoices left out for {len(orders.bad_rows):,} bad rows")
+    if outcome.conflicts:
+        shown = ", ".join(outcome.conflicts[:_CONFLICTS_SHOWN])
+        more = (
+            f" and {len(outcome.conflicts) - _CONFLICTS_SHOWN:,} more"
+            if len(outcome.conflicts) > _CONFLICTS_SHOWN
+            else ""
+        )
+        screen.print(
+            f"{len(outcome.conflicts):,} of them were published before with other data, and consumers keep the first:"
+            f" {shown}{more}. A correction needs an invoice number of its own",
+            markup=False,
+        )
     if outcome.duplicates or outcome.poison:
         screen.print(
             f"and with them {outcome.duplicates:,} duplicates and {len(outcome.poison):,} poison events (seed {seed})"

@@ -27,6 +27,7 @@ from offload.contracts.event import (
     Event,
     EventData,
     by_type,
+    data_digest,
     read_envelope,
 )
 from offload.runtime import aws, claim_check, invocation, sums
@@ -50,6 +51,8 @@ _RETRY_BASE_SECONDS: Final = 2
 # SQS: a message can stay invisible for 12 h; a quarter of an hour is as long as anybody wants to wait for a retry.
 _RETRY_CAP_SECONDS: Final = 900
 _DETAIL_LENGTH: Final = 500
+CONFLICTS: Final = "conflicts"
+"""The section of a consumer's sums that counts repeats with other data, by event type."""
 MARK_PREFIX: Final = "event#"
 """What the partition keys of inbox entries begin with."""
 
@@ -114,6 +117,9 @@ class _Record:
         self.event: Event[EventData] | None = None
         self.taken_at = datetime.fromtimestamp(self.sent_at / 1000, UTC)
         self.replay = ""
+        self.digest = ""
+        # The digest of the data that was done under the event's key: its own, or that of the copy that came first.
+        self.kept = ""
         self.id = ""
         self.type = ""
         self.trace = ""
@@ -136,6 +142,7 @@ class _Record:
             envelope = read_envelope(message.detail)
             self.id, self.type = envelope.id, envelope.type
             self.trace = envelope.traceparent or ""
+            self.digest = data_digest(envelope)
             if not types:
                 self.event = _unread(envelope)
                 return
@@ -280,17 +287,20 @@ class _Consumer:
             for copy in same[1:]:
                 copy.outcome = "duplicate" if first.outcome in ("done", "duplicate") else first.outcome
                 copy.reason, copy.detail, copy.error = first.reason, first.detail, first.error
+            for record in same:
+                if first.kept and record.digest != first.kept and record.outcome == "duplicate":
+                    self._count_conflict(record, first.kept)
 
     def _not_yet_marked(self, records: list[_Record]) -> list[_Record]:
         table = self._settings.offload_marks_table
-        marked: set[str] = set()
+        marked: dict[str, str] = {}
         try:
             for start in range(0, len(records), _BATCH_GET_KEYS):
                 keys = [_mark_key(_event(record)) for record in records[start : start + _BATCH_GET_KEYS]]
                 found = aws.dynamodb().batch_get_item(
-                    RequestItems={table: {"Keys": keys, "ProjectionExpression": "pk", "ConsistentRead": True}}
+                    RequestItems={table: {"Keys": keys, "ProjectionExpression": "pk, digest", "ConsistentRead": True}}
                 )
-                marked.update(item["pk"]["S"] for item in found["Responses"].get(table, []))
+                marked |= {item["pk"]["S"]: _digest_of(item) for item in found["Responses"].get(table, [])}
                 # What was throttled is handled as new: its commit will say whether it had been done.
         except (BotoCoreError, ClientError) as error:
             for record in records:
@@ -298,7 +308,9 @@ class _Consumer:
             return []
         new = []
         for record in records:
-            if _mark_key(_event(record))["pk"]["S"] in marked:
+            key = _mark_key(_event(record))["pk"]["S"]
+            if key in marked:
+                record.kept = marked[key]
                 record.done("duplicate")
             else:
                 new.append(record)
@@ -356,7 +368,9 @@ class _Consumer:
                 reasons: list[Any] = cancelled.response["CancellationReasons"]
                 for record, why in zip(new, reasons, strict=False):
                     if why.get("Code") == "ConditionalCheckFailed":
-                        self._publish(record, why.get("Item", {}).get("publish", {}).get("B"), outcome="duplicate")
+                        there: Mapping[str, Any] = why.get("Item", {})
+                        self._publish(record, there.get("publish", {}).get("B"), outcome="duplicate")
+                        record.kept = _digest_of(there)
                 if any(record.outcome for record in new if record.outcome != "handled"):
                     continue
                 if not _may_pass(reasons) or attempt == _COMMIT_ATTEMPTS:
@@ -364,6 +378,7 @@ class _Consumer:
                 time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 -- jitter, not a secret
                 continue
             for record in new:
+                record.kept = record.digest
                 self._publish(record, publications[record.message_id], outcome="done")
             self._fold(postings)
             return
@@ -398,7 +413,12 @@ class _Consumer:
 
     def _mark(self, record: _Record, publications: bytes | None) -> dict[str, Any]:
         event = _event(record)
-        item: dict[str, Any] = {**_mark_key(event), "type": {"S": event.type}, "sent": {"N": str(record.sent_at)}}
+        item: dict[str, Any] = {
+            **_mark_key(event),
+            "type": {"S": event.type},
+            "sent": {"N": str(record.sent_at)},
+            "digest": {"S": record.digest},
+        }
         if publications:
             item["publish"] = {"B": publications}
         return {
@@ -409,6 +429,30 @@ class _Consumer:
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             }
         }
+
+    def _count_conflict(self, record: _Record, kept: str) -> None:
+        """Counts and logs a repeat whose data is not that of the event that was done: its id wins, its data does not.
+
+        Each other content counts once, with an entry of its own beside the event's.
+        """
+        event = _event(record)
+        table = self._settings.offload_marks_table
+        entry = {"pk": _mark_key(event)["pk"], "sk": {"S": f"conflict#{record.digest}"}, "type": {"S": event.type}}
+        posting = sums.Posting(table, [f"{event.key}#{record.digest}"], {CONFLICTS: {event.type: [1]}})
+        put = {"Put": {"TableName": table, "Item": entry, "ConditionExpression": "attribute_not_exists(pk)"}}
+        actions: Any = [put, posting.action()]
+        client = aws.dynamodb()
+        self._log.warning(
+            "conflicting repeat", event_id=record.id, event_source=event.source, event_type=event.type, kept=kept
+        )
+        try:
+            client.transact_write_items(TransactItems=actions)
+        except client.exceptions.TransactionCanceledException as cancelled:
+            reasons = cancelled.response["CancellationReasons"]
+            if reasons[0].get("Code") != "ConditionalCheckFailed":
+                record.failed(cancelled)
+        except (BotoCoreError, ClientError) as error:
+            record.failed(error)
 
     def _tally(self, records: list[_Record]) -> sums.Posting:
         """How many events of each type the transaction does: what the audit adds up, at no call of its own."""
@@ -572,6 +616,11 @@ def _text_of(error: BaseException) -> str:
         return str(error)
     except Exception as worse:  # noqa: BLE001 -- a handler's exception may have any `__str__`
         return f"(its text cannot be shown: {type(worse).__name__})"
+
+
+def _digest_of(item: Mapping[str, Any]) -> str:
+    """The digest in an inbox entry; empty in one that was written before there were any."""
+    return str(item.get("digest", {}).get("S", ""))
 
 
 def _same_for_all(error: BaseException) -> bool:

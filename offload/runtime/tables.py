@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from offload.runtime import aws
 from offload.runtime.refusals import Contended
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 Item = Mapping[str, Any]
 
@@ -52,11 +55,17 @@ def transact(
 
 
 def batch_get(
-    table: str, keys: Iterable[Item], *, attributes: str | None = None, names: Mapping[str, str] | None = None
+    table: str,
+    keys: Iterable[Item],
+    *,
+    attributes: str | None = None,
+    names: Mapping[str, str] | None = None,
+    client: DynamoDBClient | None = None,
 ) -> Iterator[Item]:
     """The items that there are of these keys, as they are at this moment, in no order.
 
-    `attributes` is a projection expression, whose aliases are `names`; without it the items are whole.
+    `attributes` is a projection expression, whose aliases are `names`; without it the items are whole. `client` is the
+    function's own unless another is given.
     """
     options: dict[str, Any] = {"ConsistentRead": True}
     options |= {"ProjectionExpression": attributes} if attributes else {}
@@ -64,7 +73,7 @@ def batch_get(
     left = list(keys)
     while left:
         wanted: Any = {table: {**options, "Keys": left[:_BATCH_GET_KEYS]}}
-        answer = aws.dynamodb().batch_get_item(RequestItems=wanted)
+        answer = (client or aws.dynamodb()).batch_get_item(RequestItems=wanted)
         yield from answer["Responses"].get(table, [])
         # What was throttled is asked for again.
         unread: Any = answer["UnprocessedKeys"]

@@ -22,7 +22,7 @@ from offload.contracts.event import (
 from offload.contracts.orders import OrderCancelled, OrderPlaced
 from offload.contracts.stock import StockLow
 from offload.runtime import sums
-from offload.runtime.consumer import Effect, consumer, transactional_consumer
+from offload.runtime.consumer import CONFLICTS, Effect, consumer, transactional_consumer
 from tests.unit.consumer_bench import CONTEXT, Bench, message, order
 
 if TYPE_CHECKING:
@@ -139,6 +139,40 @@ def test_a_separator_in_a_source_or_an_id_makes_no_two_events_one(
     assert handler(bench.batch(*bodies), CONTEXT) == {"batchItemFailures": []}
     assert len(effects(bench, seen)) == len(set(effects(bench, seen))) == 3
     assert bench.done() == {"order.placed": 3}
+
+
+def conflicts(bench: Bench) -> dict[str, int]:
+    rows = sums.read(bench.dynamodb, bench.marks).get(CONFLICTS, {})
+    return {kind: int(count) for kind, (count, *_) in rows.items()}
+
+
+@pytest.mark.parametrize("kind", [transactional, plain])
+def test_a_repeat_with_other_data_changes_nothing_and_is_logged_and_counted_once(
+    bench: Bench, kind: Callable[[Bench, Seen], Handler], capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = Seen([])
+    handler = kind(bench, seen)
+    handler(bench.batch(with_line(1, quantity=1), with_line(1, quantity=1)), CONTEXT)
+    assert conflicts(bench) == {}
+    for _ in range(2):
+        handler(bench.batch(with_line(1, quantity=2)), CONTEXT)
+    assert conflicts(bench) == {"order.placed": 1}
+    handler(bench.batch(with_line(1, quantity=3), with_line(1, quantity=1), with_line(1, quantity=4)), CONTEXT)
+    assert conflicts(bench) == {"order.placed": 3}
+    assert effects(bench, seen) == ["offload.shop#order.placed:1"]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [line for line in lines if line["message"] == "conflicting repeat"]
+    assert {line["event_id"] for line in told} == {"order.placed:1"}
+    assert len(told) == 4
+
+
+def test_the_same_data_written_in_another_way_is_no_conflict(bench: Bench) -> None:
+    handler = transactional(bench, Seen([]))
+    plainly = with_line(1, description="Caf\u00e9")
+    rewritten = json.dumps(json.loads(plainly), ensure_ascii=False, indent=2, sort_keys=True)
+    handler(bench.batch(plainly), CONTEXT)
+    handler(bench.batch(rewritten), CONTEXT)
+    assert conflicts(bench) == {}
 
 
 class Unspeakable(Exception):

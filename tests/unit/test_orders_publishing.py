@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import gzip
 import json
+import uuid
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from offload.contracts.catalogue import EVENT_TYPES
-from offload.contracts.event import BrokenContract, Event, by_type, read_envelope
+from offload.contracts.event import BrokenContract, Event, by_type, data_digest, read_envelope
+from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate import resources
 from offload.operate.aws import Aws
 from offload.operate.command_line import app
 from offload.operate.embedded.process import Instance
 from offload.operate.failure import Failure
+from offload.operate.journal import JOURNAL
 from offload.operate.ledger_commands import By, document_of, table_of
 from offload.operate.orders import POISON_KINDS, Broken, Mix, mixed, publish
-from offload.operate.resources import Deployment
+from offload.operate.resources import Consumer, Deployment
+from offload.runtime.consumer import mark_key
 from offload.runtime.reasons import Reason
 from offload.shop.ledger import Figures, Ledger
 from offload.shop.money import money
 from offload.shop.orders import SHIPPED_DAY, generate, read_orders
-
-if TYPE_CHECKING:
-    pass
+from tests.conftest import new_table
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
 GOOD = "536365,85123A,WHITE HANGING HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom\n"
@@ -41,6 +44,11 @@ INVOICES = tuple(generate(1, 200))
 
 class Bare(Deployment):
     """A bus and a bucket that were made by hand, in place of deployed stacks; everything is real but the look-up."""
+
+    journal: tuple[Consumer, ...] = ()
+
+    def consumers(self) -> list[Consumer]:
+        return list(self.journal)
 
     @property
     def bus(self) -> str:
@@ -65,7 +73,7 @@ def published_queue(emulator: Instance) -> str:
 
 
 @pytest.fixture
-def deployment(emulator: Instance, published_queue: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+def deployment(emulator: Instance, published_queue: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bare]:
     bare = Bare(Aws("local", emulator))
     monkeypatch.setattr(resources.Deployment, "of", staticmethod(lambda _: bare))
     yield bare
@@ -167,6 +175,29 @@ def test_the_command_publishes_a_file_and_says_so_as_json(deployment: Deployment
     assert len(received(deployment, published_queue)) == 150
 
 
+def test_the_command_names_what_was_published_before_with_other_data(
+    deployment: Bare, published_queue: str, tmp_path: Path
+) -> None:
+    table = new_table(deployment.aws.dynamodb, f"journal-{uuid.uuid4().hex[:8]}")
+    deployment.journal = (Consumer("EventJournal", JOURNAL, (), "", "", None, "", "", table),)
+    event = OrderPlaced(
+        invoice="536365",
+        invoiced_at=datetime(2010, 12, 1, 8, 26, tzinfo=UTC),
+        country="France",
+        lines=(OrderLine(product="85123A", quantity=6, unit_price=Decimal("2.55")),),
+    ).event()
+    entry = {**mark_key(event.key), "digest": {"S": data_digest(read_envelope(event.to_json()))}}
+    deployment.aws.dynamodb.put_item(TableName=table, Item=entry)
+    orders = tmp_path / "orders.csv"
+    orders.write_text(HEADER + GOOD + GOOD.replace("536365", "536366"), encoding="utf-8")
+
+    document = json.loads(ran("orders", "publish", str(orders), "--json").stdout)
+    assert (document["events"], document["conflicts"]) == (2, ["order.placed:536365"])
+    shown = " ".join(ran("orders", "publish", str(orders)).stdout.split())
+    assert "1 of them were published before with other data, and consumers keep the first: order.placed:536365" in shown
+    assert len(received(deployment, published_queue)) == 4
+
+
 def test_a_bad_row_publishes_nothing_until_told_to_go_on(
     deployment: Deployment, published_queue: str, tmp_path: Path
 ) -> None:
@@ -205,7 +236,8 @@ def test_one_event_is_published_from_its_data(deployment: Deployment, published_
     for arguments, stdin in ((("--data", str(file)), None), (("--data", "-"), json.dumps(LOW))):
         result = ran("events", "publish", "stock.low", *arguments, "--json", stdin=stdin)
         assert json.loads(result.stdout)["id"] == "stock.low:22423:offload.shop:order.placed:1"
-    assert [message["detail"]["data"] for message in received(deployment, published_queue)] == [LOW, LOW]
+    published = LOW | {"cause_source": "offload.shop"}
+    assert [message["detail"]["data"] for message in received(deployment, published_queue)] == [published, published]
 
 
 @pytest.mark.parametrize(
