@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from offload.shop.orders import UnreadableOrders
+from offload.shop.orders import LONGEST_FIELD, UnreadableOrders
 
 # Ours: no order line comes near it, and what is longer would be held in memory whole.
 RECORD_BYTES: Final = 2**20
@@ -30,6 +30,7 @@ def records(blocks: Iterable[bytes], name: str, *, offset: int = 0, lines: int =
     lines stand before it. Raises UnreadableOrders.
     """
     text = _Lines(blocks, name, offset, lines)
+    csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader(text, strict=True)
     while True:
         start, line = text.end, text.count + 1

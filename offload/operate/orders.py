@@ -10,8 +10,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from offload.client.publisher import ClaimStore, NotPublished, Publisher
-from offload.contracts.claim import claim_key, claim_reference
-from offload.contracts.event import Event
+from offload.contracts.claim import CLAIM_LIMIT, claim_key, claim_reference
+from offload.contracts.entry import Entry
+from offload.contracts.event import BrokenContract, Event
 from offload.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 from offload.operate.failure import Failure
 from offload.operate.journal import journal_of, published_with_other_data
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # So many at a time go through the publisher: enough for full batches, few enough for a progress bar that moves.
 _PORTION: Final = 100
+_NUMBER_SHOWN: Final = 40
 # With a rate, a portion is what is due in this time.
 _BEAT_SECONDS: Final = 0.1
 # EventBridge PutEvents: entries a call (API_PutEvents, read 2026-11-23).
@@ -113,10 +115,12 @@ def publish(
 ) -> Outcome:
     """Publishes invoices on the deployment's bus, at most `rate` events a second; `progress` is told of each portion.
 
-    Raises Failure when the bus did not take some; what was published before stays published, and the same file may
-    simply be published again.
+    Every event is checked by its contract before the first is published: raises Failure, with nothing published, for
+    one that no consumer could read. Raises Failure too when the bus did not take some; what was published before stays
+    published, and the same file may simply be published again.
     """
     bucket = deployment.bucket("Claims")
+    _check(invoices)
     publications = mixed(invoices, mix or Mix(), bucket)
     publisher = publisher_of(deployment)
     poison: list[Poison] = []
@@ -150,6 +154,19 @@ def publish(
         seconds=time.monotonic() - began,
         conflicts=tuple(conflicts),
     )
+
+
+def _check(invoices: Iterable[Invoice]) -> None:
+    for invoice in invoices:
+        try:
+            entry = Entry.of(invoice.event())
+        except BrokenContract as error:
+            raise Failure(f"invoice {invoice.invoice[:_NUMBER_SHOWN]}: {error}. Nothing was published") from error
+        if len(entry.detail) > CLAIM_LIMIT:
+            raise Failure(
+                f"invoice {invoice.invoice}: its event has {len(entry.detail):,} bytes, the limit is {CLAIM_LIMIT:,}:"
+                " make several of it. Nothing was published"
+            )
 
 
 def publisher_of(deployment: Deployment) -> Publisher:

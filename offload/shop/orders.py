@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import BinaryIO, Final, TextIO, cast
 
+from offload.contracts.event import LONGEST_NAME_BYTES, check_moment
 from offload.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
 
 COLUMNS: Final = (
@@ -43,6 +44,13 @@ _DECIMAL: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 _CUSTOMER: Final = re.compile(r"(\d+)(\.0+)?", re.ASCII)
 # The bounds of the contract (`Id`, `Quantity`): msgspec checks them when it reads an event, not when it is made here.
 ID_LENGTH: Final = 256
+# An event's id is its type, a colon and the invoice's number.
+_BEFORE_NUMBER: Final = max(len(kind.TYPE) for kind in (OrderPlaced, OrderCancelled)) + 1
+DESCRIPTION_LENGTH: Final = 10_000
+"""Characters; what is longer is a broken row, such as one whose quote was never closed."""
+# Of one field, in characters: beyond it the csv module gives up on the file. An invoice has 16 MiB at most.
+LONGEST_FIELD: Final = 16 * 1024 * 1024
+_NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 _QUANTITY_BOUND: Final = 10**9
 _ROWS_TOLD: Final = 5
 _BUFFER: Final = 2**18
@@ -184,29 +192,38 @@ def _text_of(file: BinaryIO, name: str) -> Iterator[TextIO]:
                 yield text
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UnreadableOrders(f"{name}: the gzip file is damaged or cut off ({error})") from error
-    except UnicodeDecodeError as error:
-        raise UnreadableOrders(
-            f"{name}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as CSV in UTF-8"
-        ) from error
 
 
 def _decoded(file: io.BufferedReader[io.RawIOBase] | gzip.GzipFile) -> io.TextIOWrapper:
     # utf-8-sig takes the byte order mark that spreadsheets write; newline="" leaves line ends inside quotes alone.
-    return io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    # A byte that is not UTF-8 is kept as a surrogate, so that the line can be named where it stands.
+    return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _rows(text: TextIO, name: str) -> Iterator[Row | BadRow]:
+    csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader(text, strict=True)
     try:
         header = [column.strip() for column in next(reader, [])]
+        _check_encoding(header, name, 1)
         places = columns_at(header, name)
         before = reader.line_num
         for fields in reader:
             line, before = before + 1, reader.line_num
             if fields:
+                _check_encoding(fields, name, line)
                 yield read_row(fields, places, len(header), line)
     except csv.Error as error:
         raise UnreadableOrders(f"{name}: not CSV at line {reader.line_num}: {error}") from error
+
+
+def _check_encoding(fields: Sequence[str], name: str, line: int) -> None:
+    content = "".join(fields)
+    wrong = None if content.isascii() else _NOT_UTF8.search(content)
+    if wrong:
+        raise UnreadableOrders(
+            f"{name}: not UTF-8 at line {line} (byte 0x{ord(wrong[0]) & 0xFF:02x}); save it as CSV in UTF-8"
+        )
 
 
 def columns_at(header: Sequence[str], name: str) -> tuple[int, ...]:
@@ -231,9 +248,9 @@ def read_row(fields: Sequence[str], places: tuple[int, ...], width: int, line: i
     _, product, description, quantity, invoiced_at, price, customer, country = (fields[place] for place in places)
     try:
         return Row(
-            invoice=_name(invoice, "InvoiceNo"),
+            invoice=_name(invoice, "InvoiceNo", before=_BEFORE_NUMBER),
             product=_name(product, "StockCode"),
-            description=description or None,
+            description=_description(description),
             quantity=_quantity(quantity),
             invoiced_at=_time(invoiced_at),
             unit_price=_price(price),
@@ -244,13 +261,22 @@ def read_row(fields: Sequence[str], places: tuple[int, ...], width: int, line: i
         return BadRow(line, bad.column, bad.reason, invoice)
 
 
-def _name(text: str, column: str) -> str:
+def _name(text: str, column: str, *, before: int = 0) -> str:
+    """A name that an event can have; `before` is how many characters of its id come first."""
     # Kept as it stands: 'm' and 'M' are two products, and so are a code with and without a blank at its end.
     if not text.strip():
         raise _Bad(column, "empty")
-    if len(text) > ID_LENGTH:
-        raise _Bad(column, f"longer than {ID_LENGTH} characters")
+    if len(text) > ID_LENGTH - before:
+        raise _Bad(column, f"longer than {ID_LENGTH - before} characters")
+    if len(text.encode()) > LONGEST_NAME_BYTES - before:
+        raise _Bad(column, f"longer than {LONGEST_NAME_BYTES - before} bytes in UTF-8")
     return text
+
+
+def _description(text: str) -> str | None:
+    if len(text) > DESCRIPTION_LENGTH:
+        raise _Bad("Description", f"longer than {DESCRIPTION_LENGTH:,} characters")
+    return text or None
 
 
 def _quantity(text: str) -> int:
@@ -267,9 +293,14 @@ def _time(text: str) -> datetime:
     if not _TIME.fullmatch(text.strip()):
         raise _Bad("InvoiceDate", f"{_quoted(text)} is not of the form YYYY-MM-DD HH:MM:SS")
     try:
-        return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
     except ValueError as error:
         raise _Bad("InvoiceDate", f"{_quoted(text)} is not a time ({error})") from error
+    try:
+        check_moment("it", moment)
+    except ValueError as error:
+        raise _Bad("InvoiceDate", f"{_quoted(text)}: {error}") from error
+    return moment
 
 
 @lru_cache(maxsize=4096)

@@ -308,12 +308,16 @@ def test_an_invoice_that_memory_should_not_hold_is_rejected_and_its_neighbours_a
     ]
 
 
-def test_an_event_that_breaks_its_contract_is_rejected_with_what_the_contract_says(shop: Shop) -> None:
-    imported = shop.imported(shop.upload(lines_of(row("1" * 250), row("2"))), shop.run())
+def test_an_invoice_whose_number_no_event_could_have_is_rejected_and_so_is_a_field_that_is_far_too_long(
+    shop: Shop,
+) -> None:
+    content = lines_of(row("1" * 250), row("2"), row("3", description="x" * 200_000))
+    imported = shop.imported(shop.upload(content), shop.run())
     assert shop.bus.ids == ["order.placed:2"]
-    ((number, reason, *_),) = shop.rejects(imported)[1:]
-    assert number == "2"
-    assert "id: Expected `str` of length <= 256" in reason
+    assert [tuple(reject[:2]) for reject in shop.rejects(imported)[1:]] == [
+        ("2", "InvoiceNo: longer than 240 characters"),
+        ("4", "Description: longer than 10,000 characters"),
+    ]
 
 
 def test_the_data_of_an_event_too_large_for_the_bus_are_left_in_the_claims_bucket(shop: Shop) -> None:

@@ -199,6 +199,11 @@ def test_quoted_commas_quotes_and_line_ends_stay_in_the_description(orders_file:
         ("StockCode", "85123A", "A" * 257, "longer than 256"),
         ("Country", "United Kingdom", "", "empty"),
         ("InvoiceNo", "536365", "", "empty"),
+        ("InvoiceNo", "536365", "9" * 241, "longer than 240 characters"),
+        ("InvoiceNo", "536365", "é" * 200, "longer than 384 bytes"),
+        ("Country", "United Kingdom", "\U0001f600" * 101, "longer than 400 bytes"),
+        ("InvoiceDate", "2010-12-01 08:26:00", "0001-01-01 00:00:00", "between the years 1900 and 9000"),
+        ("Description", "WHITE HANGING HEART", "x" * 140_000, "longer than 10,000 characters"),
     ],
 )
 def test_a_bad_value_is_told_with_row_column_and_reason(
@@ -238,6 +243,13 @@ def test_told_to_skip_it_leaves_out_exactly_the_invoices_with_a_bad_row(orders_f
     assert orders.bad_invoices == ("536366",)
 
 
+def test_a_field_that_is_far_too_long_costs_its_own_invoice_alone(orders_file: Path) -> None:
+    long = GOOD.replace("536365", "536366").replace("WHITE", "x" * 140_000)
+    orders_file.write_text(HEADER + GOOD + long + GOOD.replace("536365", "536367"))
+    orders = read_orders(orders_file, skip_bad=True)
+    assert [invoice.invoice for invoice in orders.invoices] == ["536365", "536367"]
+
+
 def test_many_bad_rows_are_counted_in_one_short_line(orders_file: Path) -> None:
     orders_file.write_text(HEADER + GOOD.replace(",6,", ",x,") * 50)
     text = refusal(orders_file)
@@ -258,7 +270,9 @@ def test_many_bad_rows_are_counted_in_one_short_line(orders_file: Path) -> None:
             HEADER.replace("Country", "Country,Quantity").encode(), "column Quantity stands twice", id="twice"
         ),
         pytest.param(HEADER.encode() + GOOD.encode("utf-16"), "not UTF-8", id="utf-16"),
-        pytest.param((HEADER + GOOD.replace("WHITE", "£")).encode("latin-1"), "not UTF-8 (byte 0xa3)", id="latin-1"),
+        pytest.param(
+            (HEADER + GOOD.replace("WHITE", "£")).encode("latin-1"), "not UTF-8 at line 2 (byte 0xa3)", id="latin-1"
+        ),
         pytest.param(gzip.compress((HEADER + GOOD).encode())[:-12], "damaged or cut off", id="gzip cut off"),
         pytest.param(b"\x1f\x8bnot really gzip", "damaged or cut off", id="no gzip"),
         pytest.param((HEADER + GOOD.replace("WHITE", '"WHITE')).encode(), "not CSV at line", id="open quote"),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -211,6 +212,18 @@ def test_a_bad_row_publishes_nothing_until_told_to_go_on(
     assert "left out: row 3, Quantity" in result.stdout
     assert "1 invoices left out for 1 bad rows" in result.stdout
     assert [message["detail"]["subject"] for message in received(deployment, published_queue)] == ["536365"]
+
+
+def test_an_invoice_that_no_consumer_could_read_publishes_nothing_of_the_file(
+    deployment: Bare, published_queue: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text(HEADER + GOOD + GOOD.replace("536365", "9" * 250))
+    assert "row 3, InvoiceNo: longer than 240 characters" in refusal("orders", "publish", str(file))
+    too_large = replace(INVOICES[0], lines=INVOICES[0].lines * (400_000 // len(INVOICES[0].lines)))
+    with pytest.raises(Failure, match=r"the limit is 16,777,216: make several of it\. Nothing was published"):
+        publish(deployment, [*INVOICES[1:3], too_large])
+    assert received(deployment, published_queue) == []
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
