@@ -1,4 +1,4 @@
-"""Published = done + waiting + dead, for each consumer and type; and what is missing, by id.
+"""Published = done + waiting + dead + dropped, for each consumer and type; and what is missing, by id.
 
 Of jobs see jobs_audit, of deliveries deliveries_audit.
 
@@ -9,7 +9,6 @@ their own. What does not add up is looked for among the marks, one by one, and n
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,10 +16,11 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from offload.contracts.event import event_key, split_event_key
-from offload.operate.dead_letters import DeadLetter, DeadLetters, Wanted
+from offload.contracts.event import split_event_key
+from offload.operate.dead_letters import DeadLetter, DeadLetters, Wanted, key_of
 from offload.operate.deliveries_audit import DeliveryAccount
 from offload.operate.deliveries_audit import draw_up as draw_up_deliveries
+from offload.operate.dropped import Dropped, dropped_of
 from offload.operate.failure import Failure
 from offload.operate.jobs_audit import JobAccount
 from offload.operate.jobs_audit import draw_up as draw_up_jobs
@@ -45,7 +45,7 @@ _BETWEEN_LOOKS_SECONDS: Final = 1.0
 
 
 class Line(NamedTuple):
-    """One consumer's account of one event type, in distinct events; `missing` is what nobody has.
+    """One consumer's reconciliation of one event type, in distinct events; `missing` is what nobody has.
 
     `published` leaves out what was published before the consumer was there.
     """
@@ -57,6 +57,7 @@ class Line(NamedTuple):
     waiting: int
     dead: int
     missing: int
+    dropped: int = 0
 
 
 class Missing(NamedTuple):
@@ -149,20 +150,21 @@ def _draw_up(deployment: Deployment) -> Account:
         if consumer.folder == JOURNAL:
             continue
         letters = [letter for letter in listing.letters if letter.consumer == consumer.name]
-        dead = _dead(client, consumer, letters)
-        unidentified += [letter for letter in letters if not _can_be_looked_up(_key(letter))]
+        dead, gone = _dead(client, consumer, letters)
+        unidentified += [letter for letter in letters if not _can_be_looked_up(key_of(letter))]
         done, repeated = _tallies(client, consumer)
         conflicts += [Conflict(consumer.name, event_type, count) for event_type, count in sorted(repeated.items())]
         types = consumer.event_types or tuple(sorted(published))
         queue = queues[consumer.name]
-        own = _lines(consumer, types, published, done, queue.waiting, dead)
+        own = _lines(consumer, types, published, done, queue.waiting, dead, gone)
         lacking = [line.event_type for line in own if line.missing]
         if lacking:
-            found = list(_missing(client, journal, consumer, lacking, {_key(letter) for letter in letters}))
+            ended = {key_of(letter) for letter in letters} | {each.key for each in _dropped(client, consumer)}
+            found = list(_missing(client, journal, consumer, lacking, ended))
             before = Counter(each.event_type for each, sent in found if sent < queue.created)
             # The tallies do not say when; the marks do.
             since = {event_type: published.get(event_type, 0) - before[event_type] for event_type in types}
-            own = _lines(consumer, types, since, done, queue.waiting, dead)
+            own = _lines(consumer, types, since, done, queue.waiting, dead, gone)
             if any(line.missing for line in own):
                 missing += [each for each, sent in found if sent >= queue.created][:_SHOWN]
         lines += own
@@ -198,10 +200,12 @@ def _lines(
     done: Mapping[str, int],
     waiting: int,
     dead: Mapping[str, int],
+    gone: Mapping[str, int],
 ) -> list[Line]:
     lines = []
     for event_type in types:
-        owed = published.get(event_type, 0) - done.get(event_type, 0) - dead.get(event_type, 0)
+        ended = done.get(event_type, 0) + dead.get(event_type, 0) + gone.get(event_type, 0)
+        owed = published.get(event_type, 0) - ended
         # A queue does not say of which types its messages are: they are taken for what is owed as far as they go.
         here = max(0, min(owed, waiting))
         waiting -= here
@@ -214,6 +218,7 @@ def _lines(
                 here,
                 dead.get(event_type, 0),
                 max(0, owed - here),
+                gone.get(event_type, 0),
             )
         )
     return lines
@@ -245,28 +250,19 @@ def _queue(deployment: Deployment, consumer: Consumer) -> _Queue:
     return _Queue(sum(int(count) for count in counts), int(said["CreatedTimestamp"]) * 1000)
 
 
-def _dead(client: DynamoDBClient, consumer: Consumer, letters: Iterable[DeadLetter]) -> Counter[str]:
-    """Distinct events that are dead, by type; not one that another delivery of it has done."""
-    keys = {_key(letter): letter.event_type for letter in letters}
-    done = _marked(client, consumer, keys)
-    return Counter(event_type for key, event_type in keys.items() if key not in done)
+def _dropped(client: DynamoDBClient, consumer: Consumer) -> Iterator[Dropped]:
+    return dropped_of(client, str(consumer.marks_table))
 
 
-def _key(letter: DeadLetter) -> str:
-    """The key that the event's inbox entry has, or would have."""
-    try:
-        message = json.loads(letter.body)
-    except (ValueError, RecursionError):
-        message = None
-    message = message if isinstance(message, dict) else {}
-    detail = message.get("detail")
-    envelope: dict[str, Any] = detail if isinstance(detail, dict) else {}
-    # A broken envelope is known by the bus's own names, as the consumer's runtime has it.
-    named = message if letter.event_id.startswith("bus:") else envelope
-    source, event_id = named.get("source"), envelope.get("id")
-    # The letter's attribute leaves out what SQS does not take in one; the message has the id as it is.
-    own = event_id if isinstance(event_id, str) and named is envelope else letter.event_id
-    return MARK_PREFIX + event_key(source if isinstance(source, str) else "", own)
+def _dead(
+    client: DynamoDBClient, consumer: Consumer, letters: Iterable[DeadLetter]
+) -> tuple[Counter[str], Counter[str]]:
+    """Distinct events that are dead, and that were dropped, by type; not one that another delivery of it has done."""
+    keys = {key_of(letter): letter.event_type for letter in letters}
+    dropped = {each.key: each.event_type for each in _dropped(client, consumer) if each.key not in keys}
+    done = _marked(client, consumer, [*keys, *dropped])
+    dead, gone = (Counter(event_type for key, event_type in of.items() if key not in done) for of in (keys, dropped))
+    return dead, gone
 
 
 def _can_be_looked_up(key: str) -> bool:

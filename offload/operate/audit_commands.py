@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show(*, environment: options.EnvironmentOption = "local", as_json: options.JsonOption = False) -> None:
-    """Show published = done + waiting + dead of events, accepted = ended + open of jobs; what is missing: exit 1.
+    """Show published = done + waiting + dead + dropped of events, accepted = ended + open of jobs; exit 1 for a gap.
 
     A webhook that was stored over five minutes ago and is not on the bus is missing too, and so is a delivery to a
     subscriber that waits and that nobody will attempt.
@@ -53,10 +53,13 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
     else:
         console = options.console()
         table = Table("consumer", "event type", title=f"Audit of {environment}")
-        for heading in ("published", "done", "waiting", "dead", "missing"):
+        headings = ["published", "done", "waiting", "dead", "missing"]
+        if any(line.dropped for line in account.lines):
+            headings.append("dropped")
+        for heading in headings:
             table.add_column(heading, justify="right")
         for line in account.lines:
-            figures = [f"{figure:,}" for figure in line[2:]]
+            figures = [f"{figure:,}" for figure in line[2 : 2 + len(headings)]]
             table.add_row(line.consumer, line.event_type, *figures, style="red" if line.missing else None)
         console.print(table)
         if account.unread:

@@ -1,4 +1,4 @@
-"""Dead letters: what consumers gave up on, read from their dead-letter queues and sent through again.
+"""Dead letters: what consumers gave up on, read from their dead-letter queues, redriven or dropped.
 
 Three things put a message there, and each says why in its own way: the consumer's runtime (message attributes), SQS
 itself when the function died each time (no attributes), and EventBridge when it could not hand an event to the queue
@@ -16,12 +16,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from offload.contracts.event import event_key
+from offload.operate import dropped
+from offload.operate.dropped import Dropped
 from offload.operate.failure import Failure
 from offload.operate.resources import Consumer
+from offload.runtime.consumer import MARK_PREFIX
 
 if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import (
         DeleteMessageBatchRequestEntryTypeDef,
@@ -74,15 +79,43 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which dead letters are meant: of one consumer, with one reason, with one id (the letter's or its event's)."""
+    """Which dead letters are meant; each field that is given has to fit.
+
+    `id` is the letter's or its event's, `text` a part of the error's text, whatever its case; `since` and `until` bound
+    the time at which the consumer gave up, both included.
+    """
 
     consumer: str | None = None
     reason: str | None = None
     id: str | None = None
+    event_type: str | None = None
+    text: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing was chosen: every letter is meant."""
+        return self == Wanted()
 
     def includes(self, letter: DeadLetter) -> bool:
         """Whether the letter is meant; the consumer is not looked at again."""
-        return self.reason in (None, letter.reason) and self.id in (None, letter.id, letter.event_id)
+        return (
+            self.reason in (None, letter.reason)
+            and self.id in (None, letter.id, letter.event_id)
+            and self.event_type in (None, letter.event_type)
+            and (self.text is None or self.text.lower() in letter.detail.lower())
+            and self._in_time(letter)
+        )
+
+    def _in_time(self, letter: DeadLetter) -> bool:
+        if self.since is None and self.until is None:
+            return True
+        try:
+            failed = datetime.fromisoformat(letter.failed_at)
+        except ValueError:
+            return False  # nobody knows when
+        return (self.since is None or self.since <= failed) and (self.until is None or failed <= self.until)
 
 
 @dataclass(frozen=True)
@@ -94,17 +127,34 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Redriven:
-    """How many letters went back into their consumer's queue, and how many SQS refused (they stayed)."""
+class Handled:
+    """What became of the letters that were meant: `letters` were redriven or dropped, `stayed` SQS refused."""
 
-    by_consumer: dict[str, int]
-    by_reason: dict[str, int]
-    refused: int = 0
+    letters: tuple[DeadLetter, ...]
+    stayed: tuple[DeadLetter, ...] = ()
+
+    @property
+    def by_consumer(self) -> dict[str, int]:
+        """How many were redriven or dropped, by consumer."""
+        return dict(Counter(letter.consumer for letter in self.letters))
+
+    @property
+    def by_reason(self) -> dict[str, int]:
+        """How many were redriven or dropped, by reason."""
+        return dict(Counter(letter.reason for letter in self.letters))
 
     @property
     def count(self) -> int:
-        """All of them."""
-        return sum(self.by_consumer.values())
+        """How many were redriven or dropped."""
+        return len(self.letters)
+
+    @property
+    def refused(self) -> int:
+        """How many stayed."""
+        return len(self.stayed)
+
+
+_Letter: TypeAlias = "tuple[MessageTypeDef, DeadLetter]"
 
 
 class DeadLetters:
@@ -131,52 +181,88 @@ class DeadLetters:
         letters.sort(key=lambda letter: (letter.consumer, letter.failed_at, letter.id))
         return Listing(tuple(letters), all(complete for _, complete in looked))
 
-    def redrive(self, wanted: Wanted | None = None, *, progress: Callable[[int], None] | None = None) -> Redriven:
+    def redrive(self, wanted: Wanted | None = None, *, progress: Callable[[int], None] | None = None) -> Handled:
         """Sends the letters meant back into their consumers' queues, as they first came.
 
         Each is deleted only once it has been sent: a crash between the two leaves it in both places, and the consumer
         sees that it has done it already. What dies again meanwhile is left for the next redrive.
         """
-        wanted = wanted or Wanted()
+        return self._handle(wanted or Wanted(), self._forward, progress)
+
+    def drop(
+        self,
+        wanted: Wanted,
+        because: str,
+        *,
+        dynamodb: DynamoDBClient,
+        now: datetime,
+        progress: Callable[[int], None] | None = None,
+    ) -> Handled:
+        """Deletes the letters meant, for good, once a record of each is in its consumer's inbox table.
+
+        `because` is kept with the record, which the audit counts. Raises Failure, with nothing dropped, where a
+        consumer has no such table.
+        """
+        for queue in self._queues(wanted):
+            if queue.consumer.marks_table is None:
+                raise Failure(f"{queue.consumer.name} has no inbox table, which is where a drop is recorded")
+
+        def drop(queue: _Queue, batch: Sequence[_Letter]) -> list[_Letter]:
+            for _, letter in batch:
+                entry = Dropped(
+                    key_of(letter), letter.event_type, letter.reason, letter.detail, because, dropped.now_text(now)
+                )
+                dropped.record(dynamodb, str(queue.consumer.marks_table), entry)
+            return self._delete(queue, batch)
+
+        return self._handle(wanted, drop, progress)
+
+    def _handle(
+        self,
+        wanted: Wanted,
+        act: Callable[[_Queue, Sequence[_Letter]], list[_Letter]],
+        progress: Callable[[int], None] | None,
+    ) -> Handled:
         queues = self._queues(wanted)
         with ThreadPoolExecutor(max_workers=max(1, len(queues))) as threads:
-            parts = list(threads.map(lambda queue: self._redrive(queue, wanted, progress), queues))
-        sent = [letter for letters, _ in parts for letter in letters]
-        return Redriven(
-            by_consumer=dict(Counter(consumer for consumer, _ in sent)),
-            by_reason=dict(Counter(reason for _, reason in sent)),
-            refused=sum(refused for _, refused in parts),
+            parts = list(threads.map(lambda queue: self._handle_queue(queue, wanted, act, progress), queues))
+        return Handled(
+            tuple(letter for part in parts for letter in part.letters),
+            tuple(letter for part in parts for letter in part.stayed),
         )
 
-    def _redrive(
-        self, queue: _Queue, wanted: Wanted, progress: Callable[[int], None] | None
-    ) -> tuple[list[tuple[str, str]], int]:
-        """Consumer and reason of each letter sent, and how many were refused."""
-        redriven: list[tuple[str, str]] = []
-        refused = 0
+    def _handle_queue(
+        self,
+        queue: _Queue,
+        wanted: Wanted,
+        act: Callable[[_Queue, Sequence[_Letter]], list[_Letter]],
+        progress: Callable[[int], None] | None,
+    ) -> Handled:
+        handled: list[DeadLetter] = []
+        stayed: list[DeadLetter] = []
 
-        def send(letters: Sequence[tuple[MessageTypeDef, DeadLetter]]) -> None:
-            nonlocal refused
+        def send(letters: Sequence[_Letter]) -> None:
             for batch in _batches(letters):
-                sent = self._forward(queue, batch)
-                held.forget([message for message, _ in sent])
-                refused += len(batch) - len(sent)
-                redriven.extend((letter.consumer, letter.reason) for _, letter in sent)
+                gone = act(queue, batch)
+                held.forget([message for message, _ in gone])
+                ids = {letter.id for _, letter in gone}
+                handled.extend(letter for _, letter in gone)
+                stayed.extend(letter for _, letter in batch if letter.id not in ids)
                 if progress:
-                    progress(len(sent))
+                    progress(len(gone))
 
         with self._hold(queue) as held:
             started = self._server_time(queue)
-            chosen: list[tuple[MessageTypeDef, DeadLetter]] = []
+            chosen: list[_Letter] = []
             for page in held.pages():
                 # A letter that was sent may be back already, dead again: from then on only those from before count.
-                old = [message for message in page if not redriven or _sent_at(message) < started]
+                old = [message for message in page if not handled or _sent_at(message) < started]
                 chosen += [pair for pair in ((each, queue.letter(each)) for each in old) if wanted.includes(pair[1])]
                 if len(chosen) >= REDRIVEN_TOGETHER:
                     send(chosen)
                     chosen = []
             send(chosen)
-        return redriven, refused
+        return Handled(tuple(handled), tuple(stayed))
 
     def _queues(self, wanted: Wanted) -> list[_Queue]:
         queues = []
@@ -208,27 +294,28 @@ class DeadLetters:
         finally:
             held.put_back()
 
-    def _forward(
-        self, queue: _Queue, batch: Sequence[tuple[MessageTypeDef, DeadLetter]]
-    ) -> list[tuple[MessageTypeDef, DeadLetter]]:
+    def _forward(self, queue: _Queue, batch: Sequence[_Letter]) -> list[_Letter]:
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
             {"Id": str(number), "MessageBody": letter.body} for number, (_, letter) in enumerate(batch)
         ]
         answer = self._sqs.send_message_batch(QueueUrl=queue.consumer.queue_url, Entries=entries)
         sent = [batch[int(entry["Id"])] for entry in answer.get("Successful", [])]
-        if sent:
-            deletions: list[DeleteMessageBatchRequestEntryTypeDef] = [
-                {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
-                for number, (message, _) in enumerate(sent)
-            ]
-            deleted = self._sqs.delete_message_batch(QueueUrl=queue.url, Entries=deletions)
-            if deleted.get("Failed"):
-                raise Failure(
-                    f"{queue.consumer.name}: {len(deleted['Failed'])} dead letters were sent again but not deleted "
-                    f"({deleted['Failed'][0].get('Message', 'no reason given')}); they are in both queues now, and "
-                    "the consumer does them once"
-                )
+        if len(self._delete(queue, sent)) < len(sent):
+            raise Failure(
+                f"{queue.consumer.name}: dead letters were sent again and could not be deleted; they are in both queues"
+                " now, and the consumer does them once"
+            )
         return sent
+
+    def _delete(self, queue: _Queue, batch: Sequence[_Letter]) -> list[_Letter]:
+        """Deletes the letters; returns those that are gone."""
+        if not batch:
+            return []
+        deletions: list[DeleteMessageBatchRequestEntryTypeDef] = [
+            {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]} for number, (message, _) in enumerate(batch)
+        ]
+        deleted = self._sqs.delete_message_batch(QueueUrl=queue.url, Entries=deletions)
+        return [batch[int(entry["Id"])] for entry in deleted.get("Successful", [])]
 
     def _server_time(self, queue: _Queue) -> float:
         """The queue's own clock, since it stamps the letters; whole seconds, rounded down."""
@@ -319,6 +406,23 @@ class _Queue:
         )
 
 
+def key_of(letter: DeadLetter) -> str:
+    """The key that the event's inbox entry has, or would have."""
+    try:
+        message = json.loads(letter.body)
+    except (ValueError, RecursionError):
+        message = None
+    message = message if isinstance(message, dict) else {}
+    detail = message.get("detail")
+    envelope: dict[str, Any] = detail if isinstance(detail, dict) else {}
+    # A broken envelope is known by the bus's own names, as the consumer's runtime has it.
+    named = message if letter.event_id.startswith("bus:") else envelope
+    source, event_id = named.get("source"), envelope.get("id")
+    # The letter's attribute leaves out what SQS does not take in one; the message has the id as it is.
+    own = event_id if isinstance(event_id, str) and named is envelope else letter.event_id or f"letter:{letter.id}"
+    return MARK_PREFIX + event_key(source if isinstance(source, str) else "", own)
+
+
 def _event_of(body: str) -> tuple[str, str]:
     """The event's id and type as far as the message says them."""
     try:
@@ -342,10 +446,8 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else ""
 
 
-def _batches(
-    chosen: Sequence[tuple[MessageTypeDef, DeadLetter]],
-) -> Iterator[list[tuple[MessageTypeDef, DeadLetter]]]:
-    batch: list[tuple[MessageTypeDef, DeadLetter]] = []
+def _batches(chosen: Sequence[_Letter]) -> Iterator[list[_Letter]]:
+    batch: list[_Letter] = []
     size = 0
     for message, letter in chosen:
         length = len(letter.body.encode())

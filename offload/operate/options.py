@@ -24,11 +24,12 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON 
 _STDIN = "-"
 
 
-def console() -> Console:
-    """The console for results, on stdout; lines are cut to its width on a terminal only."""
+def console(*, stderr: bool = False) -> Console:
+    """The console for results, on stdout, or for progress. Lines are cut to its width on a terminal only."""
     from rich.console import Console
 
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, soft_wrap=not stream.isatty(), highlight=False)
 
 
 def print_json(value: Any) -> None:

@@ -231,6 +231,39 @@ def test_an_event_that_vanishes_from_a_queue_is_named_by_the_audit(copy: Copy) -
     assert [(each["consumer"], each["event_id"]) for each in document["missing"]] == [("SalesLedger", order.event().id)]
 
 
+def test_broken_events_cost_no_other_and_the_audit_counts_them_dead_and_then_dropped(copy: Copy) -> None:
+    aws = copy.deployment.aws
+    detail = json.loads(an_order("900020", 1).event().to_json())
+    price = json.loads(json.dumps(detail))
+    price["id"], price["data"]["lines"][0]["unit_price"] = "order.placed:900021", "1e1000000"
+    named = detail | {"id": "\U0001f600" * 256, "source": "\U0001f600" * 256}
+    entries: Any = [
+        {
+            "EventBusName": copy.deployment.bus,
+            "Source": OrderPlaced.SOURCE,
+            "DetailType": OrderPlaced.TYPE,
+            "Detail": json.dumps(each),
+        }
+        for each in (detail, price, named)
+    ]
+    assert aws.events.put_events(Entries=entries)["FailedEntryCount"] == 0
+    until(lambda: audit_line(copy.deployment)[2:7] == (3, 1, 0, 2, 0), "one order to be done and two to be dead")
+    assert ledger_of(copy.deployment).total == Figures(Decimal(1), 1, 1, 0)
+
+    # As a runtime without bounds left it: the key of its inbox entry is longer than any table's.
+    body = json.dumps({"id": "b", "source": "s", "detail-type": "order.placed", "detail": named | {"id": "x" * 3_000}})
+    aws.sqs.send_message(QueueUrl=copy.deployment.consumer("SalesLedger").dead_letter_queue_url, MessageBody=body)
+    until(lambda: len(dead_letters(copy)) > 0, "the letter")
+    document = json.loads(copy.offload("audit", "--json").stdout)
+    assert [letter["consumer"] for letter in document["unidentified"]] == ["SalesLedger"]
+
+    chosen = ("--consumer", "SalesLedger", "--reason", "broken-contract")
+    dropped = copy.offload("dead-letters", "drop", *chosen, "--because", "a test", "--yes")
+    assert dropped.returncode == 0, dropped.stderr
+    line = audit_line(copy.deployment)
+    assert (line.published, line.done, line.dropped, line.missing) == (3, 1, 2, 0)
+
+
 def test_a_consumer_that_came_later_owes_nothing_for_what_was_before_it(copy: Copy) -> None:
     aws = copy.deployment.aws
     consumer = copy.deployment.consumer("SalesLedger")

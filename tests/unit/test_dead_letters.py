@@ -6,18 +6,23 @@ import json
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
-from offload.operate import dead_letters
+from offload.operate import dead_letter_commands, dead_letters
 from offload.operate.dead_letters import FUNCTION_DIED, UNDELIVERABLE, DeadLetters, Wanted
+from offload.operate.dropped import Dropped, dropped_of
 from offload.operate.failure import Failure
 from offload.operate.resources import Consumer
 from offload.runtime.reasons import Reason
+from tests.conftest import new_table
 
 if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
 
 DEADLINE = 10.0
@@ -26,8 +31,8 @@ DEADLINE = 10.0
 class Bench:
     """Two consumers' queues, real ones."""
 
-    def __init__(self, sqs: SQSClient) -> None:
-        self.sqs = sqs
+    def __init__(self, sqs: SQSClient, dynamodb: DynamoDBClient) -> None:
+        self.sqs, self.dynamodb = sqs, dynamodb
         self.consumers = [self._consumer("SalesLedger", "sales_ledger"), self._consumer("StockLevels", "stock_levels")]
         self.dead_letters = DeadLetters(sqs, self.consumers, wait_seconds=0)
 
@@ -36,7 +41,8 @@ class Bench:
             self.sqs.create_queue(QueueName=f"{name}-{role}-{uuid.uuid4().hex[:8]}")["QueueUrl"]
             for role in ("queue", "dead", "undeliverable")
         ]
-        return Consumer(name, folder, (), urls[0], urls[1], urls[2], name, f"/{name}", None)
+        table = new_table(self.dynamodb, f"{name}-{uuid.uuid4().hex[:8]}")
+        return Consumer(name, folder, (), urls[0], urls[1], urls[2], name, f"/{name}", table)
 
     def dies(self, consumer: int, event_id: str, reason: str = "broken-contract", **more: str) -> str:
         """Puts a letter where the consumer's runtime puts it; returns its id."""
@@ -70,8 +76,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def bench(sqs: SQSClient) -> Bench:
-    return Bench(sqs)
+def bench(sqs: SQSClient, dynamodb: DynamoDBClient) -> Bench:
+    return Bench(sqs, dynamodb)
 
 
 def test_a_letter_says_who_gave_up_why_and_on_what(bench: Bench) -> None:
@@ -247,6 +253,110 @@ def test_a_letter_that_dies_again_at_once_is_not_sent_a_second_time(
 
     assert bench.dead_letters.redrive(progress=die_again).count == 20
     assert len(bench.dead_letters.listing().letters) == 20
+
+
+NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
+
+
+def test_a_dropped_letter_is_gone_and_recorded_with_why(bench: Bench) -> None:
+    bench.dies(0, "order.placed:1", detail="no such country")
+    bench.dies(0, "order.placed:2", detail="no such country")
+    bench.dies(0, "order.placed:3", detail="a timeout")
+    handled = bench.dead_letters.drop(Wanted(text="NO SUCH"), "test data", dynamodb=bench.dynamodb, now=NOW)
+    assert sorted(letter.event_id for letter in handled.letters) == ["order.placed:1", "order.placed:2"]
+    assert [letter.event_id for letter in bench.dead_letters.listing().letters] == ["order.placed:3"]
+    table = str(bench.consumers[0].marks_table)
+    assert sorted(dropped_of(bench.dynamodb, table)) == [
+        Dropped(
+            f"event##order.placed:{number}",
+            "order.placed",
+            "broken-contract",
+            "no such country",
+            "test data",
+            "2026-11-29T12:00:00Z",
+        )
+        for number in (1, 2)
+    ]
+    assert bench.waiting(bench.consumers[0].queue_url) == []
+
+
+def test_a_drop_that_is_cut_off_before_the_deletion_is_done_by_the_next_and_counts_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.dies(0, "order.placed:1")
+    with monkeypatch.context() as patched:
+        patched.setattr(DeadLetters, "_delete", lambda *_: (_ for _ in ()).throw(ConnectionError("cut off")))
+        with pytest.raises(ConnectionError):
+            bench.dead_letters.drop(Wanted(consumer="SalesLedger"), "no", dynamodb=bench.dynamodb, now=NOW)
+    assert len(bench.dead_letters.listing().letters) == 1
+    bench.dead_letters.drop(Wanted(consumer="SalesLedger"), "again", dynamodb=bench.dynamodb, now=NOW)
+    assert bench.dead_letters.listing().letters == ()
+    assert [each.because for each in dropped_of(bench.dynamodb, str(bench.consumers[0].marks_table))] == ["no"]
+
+
+def test_a_letter_whose_event_has_no_name_that_a_table_could_have_is_dropped_too(bench: Bench) -> None:
+    body = json.dumps({"id": "b", "detail": {"id": "\U0001f600" * 900 + "\ud800", "source": "s"}})
+    for text in (body, "not json"):
+        bench.sqs.send_message(QueueUrl=bench.consumers[0].dead_letter_queue_url, MessageBody=text)
+    handled = bench.dead_letters.drop(Wanted(reason=FUNCTION_DIED), "noise", dynamodb=bench.dynamodb, now=NOW)
+    assert handled.count == 2
+    assert len(list(dropped_of(bench.dynamodb, str(bench.consumers[0].marks_table)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Wanted(event_type="order.placed"), ["1", "2"]),
+        (Wanted(event_type="stock.low"), []),
+        (Wanted(text="time"), ["2"]),
+        (Wanted(since=datetime(2026, 11, 2, tzinfo=UTC)), ["2"]),
+        (Wanted(until=datetime(2026, 11, 2, tzinfo=UTC)), ["1"]),
+        (Wanted(since=datetime(2026, 11, 1, tzinfo=UTC), until=datetime(2026, 11, 4, tzinfo=UTC)), ["1", "2"]),
+    ],
+)
+def test_letters_are_chosen_by_type_text_and_time(bench: Bench, wanted: Wanted, found: list[str]) -> None:
+    bench.dies(0, "1", detail="AccessDenied", failed_at="2026-11-01T10:00:00Z")
+    bench.dies(0, "2", detail="A TimeOut", failed_at="2026-11-03T10:00:00Z")
+    letters = bench.dead_letters.listing(wanted).letters
+    assert [letter.event_id for letter in letters] == found
+
+
+def ran(bench: Bench, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
+    monkeypatch.setattr(dead_letter_commands, "_dead_letters", lambda _: bench.dead_letters)
+    monkeypatch.setattr(dead_letter_commands, "_dynamodb", lambda _: bench.dynamodb)
+    return CliRunner().invoke(dead_letter_commands.app, arguments)
+
+
+def test_the_command_drops_nothing_without_a_choice_a_reason_and_a_yes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.dies(0, "order.placed:1")
+    for arguments, told in (
+        (("--because", "x"), "drop needs to know which"),
+        (("--because", " ", "--consumer", "SalesLedger"), "--because: say why"),
+        (("--because", "x", "--consumer", "SalesLedger"), "nothing was dropped: --yes"),
+    ):
+        result = ran(bench, monkeypatch, "drop", *arguments)
+        assert isinstance(result.exception, Failure)
+        assert told in str(result.exception)
+    counted = ran(bench, monkeypatch, "drop", "--because", "x", "--consumer", "SalesLedger", "--dry-run")
+    assert "1 dead letters would be dropped: SalesLedger 1 broken-contract" in counted.stdout
+    assert len(bench.dead_letters.listing().letters) == 1
+
+
+def test_the_command_says_what_became_of_each_letter(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.dies(0, "order.placed:1")
+    bench.dies(1, "order.placed:2", reason="refused")
+    redriven = ran(bench, monkeypatch, "redrive", "--reason", "refused", "--json")
+    document = json.loads(redriven.stdout)
+    assert [(each["event_id"], each["outcome"]) for each in document["dead_letters"]] == [
+        ("order.placed:2", "redriven")
+    ]
+    dropped = ran(bench, monkeypatch, "drop", "--because", "old", "--type", "order.placed", "--yes", "--json")
+    document = json.loads(dropped.stdout)
+    outcomes = [(each["event_id"], each["outcome"]) for each in document["dead_letters"]]
+    assert outcomes == [("order.placed:1", "dropped")]
+    assert bench.waiting(bench.consumers[1].queue_url) == ["order.placed:2"]
 
 
 def test_the_documentation_has_a_row_for_every_reason() -> None:
