@@ -84,6 +84,7 @@ diff: toolchain ## what a deploy of ENV would change
 	@node_modules/.bin/cdk diff --context environment=$(ENV)
 
 deploy: toolchain ## deploy ENV to AWS
+	@$(BIN)/offload preflight $(ENV) $(PREFLIGHT)
 	@node_modules/.bin/cdk deploy --all --context environment=$(ENV)
 
 bench: toolchain ## every benchmark under bench/, one after the other

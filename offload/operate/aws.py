@@ -145,6 +145,10 @@ class Aws:
             aws_access_key_id=ACCOUNT, aws_secret_access_key=_SECRET, region_name=REGION, botocore_session=inner
         )
 
+    def client(self, service: str) -> Any:
+        """A new client of a service that has no name here, as botocore names it."""
+        return self._client(service)
+
     def _client(self, service: str) -> Any:
         from botocore.config import Config
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from offload.operate import audit_commands, options, receiver_commands
 from offload.operate.failure import Failure
+from offload.operate.preflight.commands import preflight
 
 SUB_COMMANDS: dict[str, str] = {
     "orders": "offload.operate.orders_commands",
@@ -126,6 +127,7 @@ def logs(
 
 app.command("audit")(audit_commands.show)
 app.command("receiver")(receiver_commands.receiver)
+app.command("preflight")(preflight)
 
 
 def main() -> None:
