@@ -190,7 +190,11 @@ def taken(names: Mapping[str, Mapping[str, tuple[str, str]]], facts: Facts) -> l
             continue
         for name in sorted(set(exists) & of_kind.keys()):
             stack, logical_id = of_kind[name]
-            if _owns(facts.stacks.get(stack), logical_id):
+            owns = _owns(facts.stacks.get(stack), logical_id)
+            if isinstance(owns, Untold):
+                items.append(not_known("names", owns))
+                break
+            if owns:
                 continue
             says = f"{kind} {name} exists outside of {stack}: the deploy would fail"
             items.append(refused("names", says, "delete it, or import it into the stack (cdk import)"))
@@ -249,14 +253,13 @@ def _has_version_of(new: NewStack, version: Mapping[str, Any]) -> bool:
     )
 
 
-def _owns(stack: OldStack | Untold | None, logical_id: str) -> bool:
-    return (
-        isinstance(stack, OldStack)
-        and not isinstance(stack.resources, Untold)
-        and any(
-            each["LogicalResourceId"] == logical_id and each["ResourceStatus"] != "DELETE_COMPLETE"
-            for each in stack.resources
-        )
+def _owns(stack: OldStack | Untold | None, logical_id: str) -> bool | Untold:
+    resources = stack.resources if isinstance(stack, OldStack) else stack
+    if isinstance(resources, Untold):
+        return resources
+    return any(
+        each["LogicalResourceId"] == logical_id and each["ResourceStatus"] != "DELETE_COMPLETE"
+        for each in resources or ()
     )
 
 

@@ -44,7 +44,7 @@ def run(environment: str, *, given: Path | None = None, accepted: Collection[str
     except Failure as failure:
         lines = [refused("templates", line, "as it says") for line in str(failure).splitlines()]
         return first + lines, aws
-    return first + [accept(item, accepted) for item in _of_templates(reader, who, assembly, kept)], aws
+    return first + [accept(item, accepted) for item in examine(reader, who, assembly, kept)], aws
 
 
 def accept(item: Item, accepted: Collection[str]) -> Item:
@@ -71,7 +71,7 @@ def judge(kept: Kept, assembly: Assembly, facts: Facts) -> list[Item]:
         *(stacks.state(stack, facts.stacks.get(stack.name), kept.environment) for stack in assembly.stacks),
         *stacks.left_over(assembly, facts.stack_names, kept.environment),
         stacks.protection(kept, assembly, facts.stacks),
-        stacks.address(kept, facts.subscriptions),
+        stacks.address(kept, facts.subscriptions, facts.stacks),
         *_changes(kept, assembly, facts),
         *changes.taken(names, facts),
         changes.orphans(facts, kept.environment),
@@ -112,7 +112,8 @@ def _assembly(environment: str, given: Path | None) -> Assembly:
         return read(Path(folder), environment)
 
 
-def _of_templates(reader: Reader, who: Identity, assembly: Assembly, kept: Kept) -> list[Item]:
+def examine(reader: Reader, who: Identity, assembly: Assembly, kept: Kept) -> list[Item]:
+    """Asks AWS and decides: the report's lines about one assembly in one account and Region."""
     names = changes.physical_names(assembly, who.account, reader.region)
     facts = gather(reader, who, assembly, kept.environment, {kind: frozenset(of) for kind, of in names.items()})
     return judge(kept, assembly, facts)

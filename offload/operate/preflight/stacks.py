@@ -54,10 +54,18 @@ def protection(kept: Kept, assembly: Assembly, deployed: Mapping[str, OldStack |
     return ok("protection", "on")
 
 
-def address(kept: Kept, subscriptions: Mapping[str, tuple[Mapping[str, Any], ...] | Untold | None]) -> Item:
-    """The address that alarms go to, and whether its owner has confirmed it."""
+def address(
+    kept: Kept,
+    subscriptions: Mapping[str, tuple[Mapping[str, Any], ...] | Untold | None],
+    deployed: Mapping[str, OldStack | Untold | None],
+) -> Item:
+    """The address that alarms go to, and whether its owner has confirmed it; topics are those of deployed stacks."""
     if kept.email is None:
         return ok("address", "none in the environment's file: no alarm is sent")
+    for stack in deployed.values():
+        unread = stack.resources if isinstance(stack, OldStack) else stack
+        if isinstance(unread, Untold):
+            return not_known("address", unread)
     own: list[Mapping[str, Any]] = []
     for found in subscriptions.values():
         if isinstance(found, Untold):
