@@ -12,12 +12,12 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain up down test test-fast check check-types check-templates synth diff deploy bench prove lock schemas clean
+.PHONY: help toolchain up down test test-fast check check-types check-templates synth diff deploy conformance bench prove lock schemas clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-toolchain: .venv/.ready node_modules/.ready .offload/embedded/.ready .offload/durable/.ready ## install what the other commands need (they do it by themselves)
+toolchain: .venv/.ready node_modules/.ready .offload/embedded/.ready .offload/durable/.ready .offload/moto/.ready ## install what the other commands need (they do it by themselves)
 
 .venv/.ready: requirements.txt requirements/dev.txt requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -52,6 +52,13 @@ node_modules/.ready: package.json package-lock.json .venv/.ready
 	@$(BIN)/uv pip sync --quiet --compile-bytecode --python .offload/durable/bin/python --require-hashes requirements/durable.txt
 	@touch $@
 
+.offload/moto/.ready: requirements/moto.txt .venv/.ready
+	@echo "Installing moto's server into .offload/moto"
+	@mkdir -p .offload && rm -rf .offload/moto
+	@$(BIN)/uv venv --quiet --python $(BIN)/python .offload/moto
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python .offload/moto/bin/python --require-hashes requirements/moto.txt
+	@touch $@
+
 up: toolchain ## start the embedded AWS, deploy `local` to it, publish a day of real orders and show the ledger
 	@$(BIN)/offload up
 
@@ -60,7 +67,7 @@ down: ## stop the embedded AWS; its state stays in .offload
 
 test: toolchain check ## everything that is not a benchmark: checks, unit, snapshots, the embedded AWS
 	@$(BIN)/python -m pytest $(PARALLEL) tests/unit tests/snapshots
-	@$(BIN)/python -m pytest $(PARALLEL) tests/local
+	@$(BIN)/python -m pytest $(PARALLEL) tests/local tests/conformance
 
 test-fast: toolchain ## unit and template tests alone, without the slow ones
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests/unit tests/snapshots
@@ -87,6 +94,9 @@ deploy: toolchain ## deploy ENV to AWS
 	@$(BIN)/offload preflight $(ENV) $(PREFLIGHT)
 	@node_modules/.bin/cdk deploy --all --context environment=$(ENV)
 
+conformance: toolchain ## try on the account of ENV what the code relies on; it says first what it makes and costs
+	@$(BIN)/python -m tests.conformance.account $(ENV)
+
 bench: toolchain ## every benchmark under bench/, one after the other
 	@missed=0; for bench in bench/*/run.py; do echo "$$bench"; $(BIN)/python $$bench || missed=1; done; exit $$missed
 
@@ -95,7 +105,7 @@ prove: toolchain ## the proofs that are too long for `make test`, whole
 	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest tests/local
 
 lock: toolchain ## compile the pinned, hashed requirements, the functions' too
-	@for name in uv app dev embedded durable; do \
+	@for name in uv app dev embedded durable moto; do \
 	  case $$name in app) out=requirements.txt;; *) out=requirements/$$name.txt;; esac; \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in --output-file $$out; done
 	@$(BIN)/python -m stacks.bundling.lock

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import boto3
 import botocore.session
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.exceptions import ParamValidationError
 from botocore.stub import validate_parameters
 
@@ -33,7 +34,7 @@ class RecordedAws:
         self.answers = dict(answers)
         self.calls: list[tuple[str, str]] = []
         self._clients: dict[str, Any] = {}
-        inner = botocore.session.Session()
+        inner: Any = botocore.session.Session()
         inner.register("provide-client-params.*.*", self._note)
         inner.register("before-call.*.*", self._answer)
         self.session = boto3.Session(
@@ -59,10 +60,10 @@ class RecordedAws:
         found = answer(context["recorded"]) if callable(answer) else answer
         if isinstance(found, Refusal):
             error = {"Error": {"Code": found.code, "Message": found.message}, "ResponseMetadata": {}}
-            return AWSResponse("https://recorded", found.status, {}, None), error
+            return AWSResponse("https://recorded", found.status, HTTPHeaders(), None), error
         if model.output_shape is not None:
             try:
                 validate_parameters(dict(found), model.output_shape)
             except ParamValidationError as error:
                 raise AssertionError(f"no answer of {model.name}: {error}") from error
-        return AWSResponse("https://recorded", 200, {}, None), dict(found)
+        return AWSResponse("https://recorded", 200, HTTPHeaders(), None), dict(found)

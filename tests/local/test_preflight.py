@@ -21,6 +21,7 @@ from tests.local.conftest import Copy
 PLACE = "/offload/local/jobs/sales_report"
 ADDRESS = "operators@offload-shop.net"
 STACK = "offload-local-platform"
+WITHIN: Any = {"Delay": 1, "MaxAttempts": 60}
 TABLES = ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable")
 
 
@@ -54,17 +55,13 @@ def a_stack_with(aws: Aws, resources: dict[str, Any], name: str = STACK) -> str:
     cloudformation = aws.cloudformation
     tags: Any = [{"Key": "environment", "Value": LOCAL}]
     cloudformation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": resources}), Tags=tags)
-    waiter = cloudformation.get_waiter("stack_create_complete")
-    waiter.config.delay, waiter.config.max_attempts = 1, 60
-    waiter.wait(StackName=name)
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig=WITHIN)
     return str(cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"])
 
 
 def gone(aws: Aws, name: str = STACK) -> None:
     aws.cloudformation.delete_stack(StackName=name)
-    waiter = aws.cloudformation.get_waiter("stack_delete_complete")
-    waiter.config.delay, waiter.config.max_attempts = 1, 60
-    waiter.wait(StackName=name)
+    aws.cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig=WITHIN)
 
 
 def test_what_is_deployed_is_ready_to_be_deployed_again_by_calls_of_the_list_alone(
@@ -155,18 +152,20 @@ def test_a_table_that_outlived_its_stack_is_an_orphan(empty: Aws, templates: Ass
     assert (item.level, item.says) == ("warning", "1 resources of earlier stacks remain: 1 dynamodb table")
 
 
-def test_an_address_that_has_not_confirmed_is_warned_of(empty: Aws, templates: Assembly) -> None:
-    topic = {"Type": "AWS::SNS::Topic", "Properties": {}}
-    a_stack_with(empty, {"Topic": topic})
+def test_an_address_is_found_at_the_topic_of_the_stack_where_the_emulator_confirms_it_at_once(
+    empty: Aws, templates: Assembly
+) -> None:
+    a_stack_with(empty, {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {}}})
     try:
         resources = empty.cloudformation.list_stack_resources(StackName=STACK)["StackResourceSummaries"]
-        arn = resources[0]["PhysicalResourceId"]
-        empty.client("sns").subscribe(TopicArn=arn, Protocol="email", Endpoint=ADDRESS)
+        sns = empty.client("sns")
+        sns.subscribe(TopicArn=resources[0]["PhysicalResourceId"], Protocol="email", Endpoint=ADDRESS)
         (item,) = examined(empty, templates, Kept(LOCAL, email=ADDRESS))["address"]
+        (other,) = examined(empty, templates, Kept(LOCAL, email="new@offload-shop.net"))["address"]
     finally:
         gone(empty)
-    assert item.level == "warning"
-    assert f"{ADDRESS} has not confirmed" in item.says
+    assert item.says == f"{ADDRESS} has confirmed"
+    assert other.says == "new@offload-shop.net is new: SNS asks it to confirm after the deploy"
 
 
 def test_a_stack_that_the_app_no_longer_has_is_named(empty: Aws, templates: Assembly) -> None:

@@ -98,7 +98,7 @@ def test_a_bootstrap_is_as_new_as_the_assembly_needs(has: str | Untold | None, l
 
 
 USED = {"AWS::Lambda::Function": frozenset({"Code", "DurableConfig"}), TABLE: frozenset({"Tags"})}
-LAMBDA_SCHEMA = {"properties": {"Code": {}, "DurableConfig": {}}}
+LAMBDA_SCHEMA: dict[str, Any] = {"properties": {"Code": {}, "DurableConfig": {}}}
 
 
 @pytest.mark.parametrize(
