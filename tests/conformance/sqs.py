@@ -26,7 +26,7 @@ MESSAGE_LIMIT = 1_048_576  # bytes
 def comes_back(aws: Oracle) -> Any:
     url = aws.queue()
     aws.client("sqs").send_message(QueueUrl=url, MessageBody="a")
-    first = until(lambda: aws.receive(url, visibility=3))
+    first = until(lambda: aws.receive(url, visibility=2))
     hidden = aws.receive(url, wait=0)
     again = until(lambda: aws.receive(url))
     assert first
@@ -171,7 +171,7 @@ def batch_fails_in_part(aws: Oracle) -> Any:
 )
 def delay(aws: Oracle) -> Any:
     sqs, url, other = aws.client("sqs"), aws.queue(), aws.queue()
-    sqs.send_message(QueueUrl=url, MessageBody="a", DelaySeconds=3)
+    sqs.send_message(QueueUrl=url, MessageBody="a", DelaySeconds=2)
     at_once = aws.receive(url, wait=0)
     later = until(lambda: aws.receive(url))
     longest = refusal(sqs.send_message, QueueUrl=other, MessageBody="a", DelaySeconds=900)
