@@ -133,7 +133,7 @@ def fate(aws: Oracle, bodies: list[str]) -> dict[str, str]:
 
     assert until(settled, within=2 * WITHIN), f"{bodies} are still in the queue"
     # Between the queue and its dead letters a message is in neither.
-    until(lambda: failed.update(each["Body"] for each in aws.receive(dead, wait=0)), within=1)
+    failed.update(each["Body"] for each in aws.receive(dead))
     return {body: "dead" if body in failed else "done" for body in bodies}
 
 
@@ -230,7 +230,12 @@ def asynchronous_call_fails_once(aws: Oracle) -> Any:
     assert until(set_up)
     functions.invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps({"fail": "async"}))
     found: list[dict[str, Any]] = []
-    until(lambda: found.extend(aws.receive(failures)) or found)
+
+    def arrived() -> bool:
+        found.extend(aws.receive(failures))
+        return bool(found)
+
+    until(arrived)
     end = time.monotonic() + ONCE
     while time.monotonic() < end:
         found += aws.receive(failures)

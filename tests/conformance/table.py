@@ -117,7 +117,7 @@ def main() -> None:
 def _row(behaviour: Behaviour) -> str:
     title = f"{behaviour.says} ([{behaviour.document.rpartition('/')[2].removesuffix('.html')}]({behaviour.document}),"
     relied = ", ".join(f"`{path}`" for path in behaviour.relied)
-    cells = " | ".join(_cell(behaviour, where) for where in ("embedded", "moto", "account"))  # type: ignore[arg-type]
+    cells = " | ".join(_cell(behaviour, where) for where in ("embedded", "moto", "account"))
     return f"| {title} {behaviour.read}) | {relied} | {cells} |\n"
 
 

@@ -112,7 +112,7 @@ def test_the_wrong_account_is_refused_before_anything_else_is_asked(
     empty: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "of_file", lambda environment: Kept(environment, account="210987654321", keep=True))
-    monkeypatch.setattr(Aws, "of", staticmethod(lambda environment: Aws(environment, empty.instance)))
+    monkeypatch.setattr(report, "_aws", lambda environment: Aws(environment, empty.instance))
     items, aws = report.run(LOCAL, given=Path("/nowhere"))
     assert [item.name for item in items] == ["account", "region"]
     assert f"the credentials are of account {ACCOUNT}" in items[0].says

@@ -16,7 +16,6 @@ from aws_cdk import App
 from typer.testing import CliRunner
 
 from app import compose
-from offload.operate import aws as aws_module
 from offload.operate.aws import Aws
 from offload.operate.command_line import app as command_line
 from offload.operate.embedded import PROJECT
@@ -346,7 +345,7 @@ def test_the_policy_allows_each_call_in_the_environments_own_place_and_nothing_e
 
 def run_on(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Answer], *arguments: str) -> Any:
     aws = recorded().now(answers)
-    monkeypatch.setattr(aws_module.Aws, "of", staticmethod(lambda environment: aws))
+    monkeypatch.setattr(report, "_aws", lambda environment: aws)
     return CliRunner().invoke(command_line, ["preflight", *arguments])
 
 
@@ -371,6 +370,20 @@ def test_the_command_ends_with_1_for_a_refusal_and_prints_json(
     document = json.loads(result.stdout)
     assert (document["environment"], document["refused"]) == ("prod", 2)
     assert [item["name"] for item in document["items"]] == ["account", "region"]
+
+
+def test_the_policy_is_printed_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_aws", lambda environment: pytest.fail("AWS was asked"))
+    result = CliRunner().invoke(command_line, ["preflight", "dev", "--policy"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == policy("dev", account=None, region=None)
+
+
+def test_an_environment_knows_those_whose_names_begin_with_its_own(tmp_path: Path) -> None:
+    (tmp_path / "environments").mkdir()
+    for name in ("dev", "dev-2", "devil"):
+        (tmp_path / "environments" / f"{name}.toml").write_text("[data]\nkeep = true\n")
+    assert of_file("dev", project=tmp_path) == Kept("dev", keep=True, others=("dev-2",))
 
 
 def test_credentials_that_have_expired_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,7 +240,9 @@ def test_only_new_groups_outside_of_vendedlogs_need_room_in_the_log_policy() -> 
         ("UPDATE_IN_PROGRESS", False, "refused"),
         ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", False, "refused"),
         ("ROLLBACK_COMPLETE", False, "warning"),
-        ("ROLLBACK_COMPLETE", True, "refused"),
+        ("ROLLBACK_COMPLETE", True, "warning"),
+        ("ROLLBACK_FAILED", False, "refused"),
+        ("CREATE_FAILED", False, "refused"),
         ("UPDATE_ROLLBACK_FAILED", False, "refused"),
         ("DELETE_FAILED", False, "refused"),
     ],
@@ -300,8 +302,8 @@ def test_an_address_is_not_known_where_the_topic_cannot_be_found(stack: Any) -> 
 
 
 def test_a_stack_of_the_environment_that_the_app_no_longer_has_is_named() -> None:
-    names = ("offload-dev-shop", "offload-dev-old", "offload-devil", "other")
-    (item,) = stacks.left_over(Assembly((a_stack(),)), names, "dev")
+    names = ("offload-dev-shop", "offload-dev-old", "offload-devil", "offload-dev-2-shop", "other")
+    (item,) = stacks.left_over(Assembly((a_stack(),)), names, "dev", ["dev-2"])
     assert "offload-dev-old" in item.says
 
 

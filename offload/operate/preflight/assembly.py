@@ -20,13 +20,17 @@ SYNTH_WITHIN = 300.0
 
 @dataclass(frozen=True)
 class Kept:
-    """What the environment's file says of its place and its data; None is not said."""
+    """What the environment's file says of its place and its data; None is not said.
+
+    `others` are the environments whose names begin with this one's: `dev-2` of `dev`.
+    """
 
     environment: str
     account: str | None = None
     region: str | None = None
     email: str | None = None
     keep: bool = False
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,22 @@ def of_file(environment: str, *, project: Path = PROJECT) -> Kept:
     """
     folder = project / "environments"
     path = folder / f"{environment}.toml"
-    known = ", ".join(sorted(each.stem for each in folder.glob("*.toml")))
+    known = sorted(each.stem for each in folder.glob("*.toml"))
     if not path.is_file():
-        raise Failure(f"no environment '{environment}' (known: {known})")
+        raise Failure(f"no environment '{environment}' (known: {', '.join(known)})")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Failure(f"environments/{path.name}: {error}") from error
     aws, alarms, data = content.get("aws", {}), content.get("alarms", {}), content.get("data", {})
-    return Kept(environment, aws.get("account"), aws.get("region"), alarms.get("email"), data.get("keep") is True)
+    return Kept(
+        environment,
+        account=aws.get("account"),
+        region=aws.get("region"),
+        email=alarms.get("email"),
+        keep=data.get("keep") is True,
+        others=tuple(name for name in known if name.startswith(f"{environment}-")),
+    )
 
 
 def synthesize(environment: str, into: Path, *, project: Path = PROJECT) -> None:

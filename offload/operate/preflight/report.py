@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from offload.operate.aws import Aws
+from offload.operate.aws import LOCAL, Aws
 from offload.operate.failure import Failure
 from offload.operate.preflight import account, changes, quotas, region, stacks
 from offload.operate.preflight.assembly import Assembly, Kept, of_file, read, synthesize
@@ -30,7 +30,7 @@ def run(environment: str, *, given: Path | None = None, accepted: Collection[str
     Raises Failure for an environment without a file, and when AWS cannot be asked at all: no credentials, no Region.
     """
     kept = of_file(environment)
-    aws = Aws.of(environment)
+    aws = _aws(environment)
     reader = Reader(aws)
     who = identity(reader)
     if isinstance(who, Untold):
@@ -69,7 +69,7 @@ def judge(kept: Kept, assembly: Assembly, facts: Facts) -> list[Item]:
         quotas.log_policies(quotas.access_log_groups(assembly, facts.stacks), facts.log_policies),
         quotas.buses(assembly, facts.stacks, facts.buses),
         *(stacks.state(stack, facts.stacks.get(stack.name), kept.environment) for stack in assembly.stacks),
-        *stacks.left_over(assembly, facts.stack_names, kept.environment),
+        *stacks.left_over(assembly, facts.stack_names, kept.environment, kept.others),
         stacks.protection(kept, assembly, facts.stacks),
         stacks.address(kept, facts.subscriptions, facts.stacks),
         *_changes(kept, assembly, facts),
@@ -102,6 +102,11 @@ def _wrapped(text: str, indent: str) -> list[str]:
     return textwrap.wrap(
         text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
     )
+
+
+def _aws(environment: str) -> Aws:
+    """The shell's AWS as it is: what else refuses the wrong account is a line of the report here."""
+    return Aws.of(environment) if environment == LOCAL else Aws(environment)
 
 
 def _assembly(environment: str, given: Path | None) -> Assembly:

@@ -23,15 +23,11 @@ def state(new: NewStack, old: OldStack | Untold | None, environment: str) -> Ite
     says = f"{name}: {old.status}"
     if old.status.endswith("_IN_PROGRESS"):
         return refused("stack", f"{says}: another deploy is at work", "wait for its end (CloudFormation, Events)")
-    if old.status in {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"}:
-        if old.protected:
-            command = "aws cloudformation update-termination-protection --no-enable-termination-protection"
-            fix = f"{command} --stack-name {name}"
-            return refused("stack", f"{says}: its first deploy failed, and it is protected from deletion", fix)
+    if old.status == "ROLLBACK_COMPLETE":
         fix = "look at `orphans` below first: what it kept is not taken up again"
         return warning("stack", f"{says}: its first deploy failed; the deploy deletes it and makes it again", fix)
-    if old.status in {"UPDATE_ROLLBACK_FAILED", "UPDATE_FAILED", "DELETE_FAILED"}:
-        command = "destroy" if old.status == "DELETE_FAILED" else "rollback"
+    if old.status.endswith("_FAILED"):
+        command = "rollback" if old.status.startswith("UPDATE") else "destroy"
         fix = f"node_modules/.bin/cdk {command} {name} --context environment={environment}"
         return refused("stack", f"{says}: it can be neither updated nor made", fix)
     return ok("stack", says)
@@ -86,12 +82,22 @@ def address(
     return ok("address", f"{kept.email} has confirmed")
 
 
-def left_over(assembly: Assembly, names: Iterable[str] | Untold, environment: str) -> list[Item]:
-    """Stacks of this environment that the app no longer has: a deploy leaves them alone."""
+def left_over(
+    assembly: Assembly, names: Iterable[str] | Untold, environment: str, longer: Iterable[str] = ()
+) -> list[Item]:
+    """Stacks of this environment that the app no longer has: a deploy leaves them alone.
+
+    `longer` are other environments whose names begin with this one's.
+    """
     if isinstance(names, Untold):
         return []
     known = {stack.name for stack in assembly.stacks}
-    others = sorted(name for name in names if name.startswith(f"offload-{environment}-") and name not in known)
+    of_others = tuple(f"offload-{name}-" for name in longer)
+    others = sorted(
+        name
+        for name in names
+        if name.startswith(f"offload-{environment}-") and not name.startswith(of_others) and name not in known
+    )
     return [
         warning(
             "stack",
