@@ -60,7 +60,7 @@ def a_queue(aws: Oracle) -> str:
 @behaviour(
     "PutEvents takes at most 10 entries",
     document=f"{API}/API_PutEvents.html",
-    read=READ,
+    read="2026-11-23",
     relied=(*PUBLISHERS, "offload/contracts/entry.py"),
     expected="ValidationException",
     on=EVERYWHERE,
@@ -89,7 +89,7 @@ def entries_fail_in_part(aws: Oracle) -> Any:
 
 @behaviour(
     "An entry of more than 1 MB is refused",
-    document=f"{GUIDE}/eb-putevent-size.html",
+    document=f"{API}/API_PutEvents.html",
     read=READ,
     relied=("offload/contracts/entry.py",),
     expected="refused",
@@ -132,7 +132,7 @@ OURS_TAKES = {"numeric of text"}
     "Event patterns: exact values, prefix, suffix, numeric, anything-but, exists, one element of a list; filters of"
     " subscriptions decide the same, but that they take a number in a text for one",
     document=f"{GUIDE}/eb-create-pattern-operators.html",
-    read=READ,
+    read="2026-11-27",
     relied=("offload/contracts/subscriptions/filters.py", "stacks/patterns/event_consumer.py"),
     expected={name: matches for name, (_, _, matches) in PATTERNS.items()},
 )
@@ -163,7 +163,7 @@ def patterns(aws: Oracle) -> Any:
 @behaviour(
     "Rules hand over what matches these patterns, and nothing else",
     document=f"{GUIDE}/eb-create-pattern-operators.html",
-    read=READ,
+    read="2026-11-27",
     relied=("stacks/patterns/event_consumer.py",),
     expected=sorted(name for name, (_, _, matches) in PATTERNS.items() if matches),
     on=EVERYWHERE,
@@ -216,7 +216,7 @@ def envelope(aws: Oracle) -> Any:
     "What a rule cannot hand over goes to the target's dead-letter queue, with the error's code and the rule as"
     " attributes",
     document=f"{GUIDE}/eb-rule-dlq.html",
-    read=READ,
+    read="2026-11-23",
     relied=("offload/operate/dead_letters.py", "stacks/patterns/event_consumer.py"),
     expected=["ERROR_CODE", "RULE_ARN"],
     differs={"embedded": Differs([], "the event is lost: published and done differ in the reconciliation")},

@@ -10,13 +10,14 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.conformance.behaviour import Differs, behaviour
+from tests.conformance.behaviour import behaviour
 from tests.conformance.oracle import WITHIN, Oracle, refusal, until
 
 GUIDE = "lambda/latest/dg"
 READ = "2026-11-29"
 VISIBILITY = 6  # seconds; at least the function's timeout
-ONCE = 2.0  # seconds in which a second try of the embedded AWS would have come
+ONCE: dict[str, float] = {"embedded": 2.0, "account": 90.0}
+"""Seconds in which a second try would have come: on AWS a minute after the first (invocation-async-error-handling)."""
 
 CODE = """
 import json
@@ -32,9 +33,6 @@ def handler(event, context):
         if body.startswith("raise"):
             if int(event["Records"][0]["attributes"]["ApproximateReceiveCount"]) == 1:
                 raise ValueError("on purpose")
-    if any(body.startswith("unknown") for body in bodies.values()):
-        if all(each["attributes"]["ApproximateReceiveCount"] == "1" for each in event["Records"]):
-            return {"batchItemFailures": [{"itemIdentifier": "no such message"}]}
     return {"batchItemFailures": [{"itemIdentifier": id} for id, body in bodies.items() if body.startswith("bad")]}
 """
 
@@ -152,18 +150,6 @@ def batch_reports_failures(aws: Oracle) -> Any:
 
 
 @behaviour(
-    "A report with an id that is not in the batch makes the whole batch come back",
-    document=f"{GUIDE}/services-sqs-errorhandling.html",
-    read=READ,
-    relied=("offload/runtime/consumer.py",),
-    expected={"unknown": "dead"},
-    differs={"embedded": Differs({"unknown": "done"}, "it ignores such an id; the code reports ids of records alone")},
-)
-def batch_reports_an_unknown_message(aws: Oracle) -> Any:
-    return fate(aws, ["unknown"])
-
-
-@behaviour(
     "A function that raises makes its whole batch come back",
     document=f"{GUIDE}/services-sqs-errorhandling.html",
     read=READ,
@@ -176,7 +162,7 @@ def batch_raises(aws: Oracle) -> Any:
 
 @behaviour(
     "A call that waits answers 200 and names the function's error, with its message",
-    document=f"{GUIDE}/python-exceptions.html",
+    document="lambda/latest/api/API_Invoke.html",
     read=READ,
     relied=("offload/operate/webhooks.py", "offload/runtime/jobs/executions.py"),
     expected=[200, "Unhandled", "on purpose: yes"],
@@ -239,7 +225,7 @@ def asynchronous_call_fails_once(aws: Oracle) -> Any:
         return bool(found)
 
     until(arrived)
-    end = time.monotonic() + ONCE
+    end = time.monotonic() + ONCE[aws.where]
     while time.monotonic() < end:
         found += aws.receive(failures)
     return [len(found), json.loads(found[0]["Body"])["requestPayload"]]

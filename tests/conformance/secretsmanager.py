@@ -87,7 +87,7 @@ def put_is_idempotent(aws: Oracle) -> Any:
 @behaviour(
     "A secret has at most 65,536 bytes",
     document="secretsmanager/latest/userguide/reference_limits.html",
-    read=READ,
+    read="2026-11-27",
     relied=("offload/operate/integrations.py",),
     expected=[None, "refused"],
     differs={"embedded": Differs([None, None], "it takes any size; the code refuses a longer one itself")},

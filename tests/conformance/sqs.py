@@ -94,7 +94,7 @@ def moves_to_dead_letters(aws: Oracle) -> Any:
 @behaviour(
     "A message holds 1,048,576 bytes; one more is refused",
     document=f"{GUIDE}/quotas-messages.html",
-    read=READ,
+    read="2026-11-23",
     relied=("offload/contracts/entry.py",),
     expected=[None, "refused"],
     on=EVERYWHERE,
@@ -122,7 +122,7 @@ def batch_of_one_mebibyte(aws: Oracle) -> Any:
 
 @behaviour(
     "A batch has at most 10 entries",
-    document=f"{GUIDE}/quotas-messages.html",
+    document=f"{API}/API_SendMessageBatch.html",
     read=READ,
     relied=("offload/operate/dead_letters.py", "offload/runtime/sending/tokens.py"),
     expected="AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
@@ -186,7 +186,7 @@ def delay(aws: Oracle) -> Any:
 
 @behaviour(
     "A FIFO queue takes one message of a deduplication id in five minutes",
-    document=f"{GUIDE}/using-messagededuplicationid-property.html",
+    document=f"{GUIDE}/FIFO-key-terms.html",
     read=READ,
     relied=("offload/runtime/sending/transport.py",),
     expected=["a"],

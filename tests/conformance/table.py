@@ -25,6 +25,10 @@ TITLES = {
 
 NOT_COVERED = (
     (
+        "What Lambda makes of a report with an id that is not in the batch",
+        "the code reports ids of its batch alone; the embedded AWS takes such a batch for done",
+    ),
+    (
         "Durable executions: a name starts one once; a wait survives; operations and their limits",
         "the embedded AWS has AWS's local runner for them, which starts a name twice (facts in docs/jobs.md)",
     ),
@@ -60,7 +64,7 @@ _HEAD = """\
 Written by `.venv/bin/python -m tests.conformance.table` from the declarations in `tests/conformance`; do not edit.
 
 Each line is a behaviour of AWS that the code relies on, with the page of AWS's documentation that says so and the day
-it was read. Each is a test, which tries it and compares what came of it:
+it was read (API references in the text that botocore carries, guides in public copies). Each is a test, which tries it and compares what came of it:
 
 | where | when | what it is |
 | --- | --- | --- |

@@ -23,7 +23,12 @@ def dev_here(emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was handed to pytest."""
     found: list[Any] = []
-    monkeypatch.setattr(pytest, "main", lambda arguments: found.append(arguments) or 0)
+
+    def run(arguments: list[str]) -> int:
+        found.append(arguments)
+        return 0
+
+    monkeypatch.setattr(pytest, "main", run)
     monkeypatch.setenv(account.ENVIRONMENT_VARIABLE, "")
     return found
 
@@ -31,7 +36,12 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.mark.usefixtures("dev_here")
 def test_it_says_what_it_makes_and_costs_and_runs_once_the_environments_name_is_typed(ran: list[Any]) -> None:
     said: list[str] = []
-    assert account.main(["dev"], ask=lambda text: said.append(text) or "dev") == 0
+
+    def answer(text: str) -> str:
+        said.append(text)
+        return "dev"
+
+    assert account.main(["dev"], ask=answer) == 0
     assert len(ran) == 1
     assert "account 000000000000, us-east-1" in said[0]
     assert f"{account.DOLLARS_AT_MOST} US dollars" in said[0]

@@ -10,7 +10,7 @@ from offload.operate.preflight.facts import OldStack
 from offload.operate.preflight.item import Item, Untold, not_known, ok, refused, warning
 
 RESOURCES_A_STACK = 500
-"""CloudFormation, a hard limit (AWSCloudFormation/latest/UserGuide/cloudformation-limits.html, read 2026-11-29)."""
+"""CloudFormation, a hard limit (UserGuide/cloudformation-limits.html; cfn-lint 1.58 holds templates to the same)."""
 NEAR = 0.8
 """From this share of a limit on, there is a warning."""
 UNRESERVED_AT_LEAST = 100
@@ -18,13 +18,15 @@ UNRESERVED_AT_LEAST = 100
 LOG_POLICIES = 10
 """An account and Region, without those on one log group (logs API_PutResourcePolicy.html, read 2026-11-29)."""
 LOG_POLICY_CHARACTERS = 5_120
-"""(step-functions/latest/dg/bp-cwl.html, read 2026-11-29; API_PutResourcePolicy.html has it as the maximum length.)"""
+"""Of one policy by AWS's guides (step-functions/latest/dg/bp-cwl.html, read 2026-11-29)."""
+LOG_POLICY_AT_MOST = 51_200
+"""The same by the API's own model (PolicyDocument of PutResourcePolicy, botocore 1.43.127): beyond, it is refused."""
 LOG_DELIVERY = "AWSLogDeliveryWrite20150319"
-"""The policy into which AWS writes the ARNs of access logs (logs/AWS-logs-and-resource-policy.html)."""
+"""The name of the policy into which AWS writes the ARNs of log groups that services deliver to."""
 VENDED = "/aws/vendedlogs/"
 """Groups below are covered by one entry of that policy, however many there are (the same pages)."""
 BUSES = 100
-"""An account and Region, by default (eventbridge/latest/userguide/eb-quota.html, read 2026-11-29)."""
+"""An account and Region, by default (eventbridge/latest/userguide/eb-quota.html, read 2026-11-23)."""
 RULES_A_BUS = 300
 """By default (the same page)."""
 
@@ -140,18 +142,11 @@ def log_policies(new_groups: int, found: tuple[Mapping[str, Any], ...] | Untold,
     if delivery is None and len(counted) >= LOG_POLICIES:
         return refused("log policies", f"{says}: none is left for the APIs' access logs", "delete one (logs)")
     after = length + new_groups * name_length
-    if after > LOG_POLICY_CHARACTERS:
-        return refused(
-            "log policies",
-            f"{LOG_DELIVERY} has {length} of {LOG_POLICY_CHARACTERS} characters: too few for {new_groups} access logs",
-            f"name the access logs' groups {VENDED}…, or take old groups out of the policy",
-        )
+    fix = f"name the access logs' groups {VENDED}…, or take old groups out of the policy"
+    if new_groups and after > LOG_POLICY_AT_MOST:
+        return refused("log policies", f"{LOG_DELIVERY} would come to {after} of {LOG_POLICY_AT_MOST} characters", fix)
     if new_groups and after >= NEAR * LOG_POLICY_CHARACTERS:
-        return warning(
-            "log policies",
-            f"{LOG_DELIVERY} comes to {after} of {LOG_POLICY_CHARACTERS} characters",
-            f"name the access logs' groups {VENDED}…",
-        )
+        return warning("log policies", f"{LOG_DELIVERY} comes to {after} of {LOG_POLICY_CHARACTERS} characters", fix)
     return ok("log policies", says)
 
 
