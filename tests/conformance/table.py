@@ -64,7 +64,8 @@ _HEAD = """\
 Written by `.venv/bin/python -m tests.conformance.table` from the declarations in `tests/conformance`; do not edit.
 
 Each line is a behaviour of AWS that the code relies on, with the page of AWS's documentation that says so and the day
-it was read (API references in the text that botocore carries, guides in public copies). Each is a test, which tries it and compares what came of it:
+it was read (API references in the text that botocore carries, guides in public copies). Each is a test, which tries it
+and compares what came of it:
 
 | where | when | what it is |
 | --- | --- | --- |
