@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from aws_cdk import App, Tags
 
@@ -12,6 +13,7 @@ from stacks.guardrails import guard, synthesize
 from stacks.patterns.background_job import UnusableJobType
 from stacks.patterns.webhook_receiver import UnusableProvider
 from stacks.platform import Platform
+from stacks.references import UnusableAssembly, name_outputs_by_definition
 from stacks.shop import Shop
 
 
@@ -38,6 +40,10 @@ def main() -> None:
     except (UnusableEnvironment, UnusableJobType, UnusableProvider, BundlingError) as refusal:
         sys.exit(f"offload: {refusal}")
     synthesize(app)
+    try:
+        name_outputs_by_definition(Path(app.outdir))
+    except UnusableAssembly as refusal:
+        sys.exit(f"offload: {refusal}")
 
 
 if __name__ == "__main__":

@@ -87,6 +87,16 @@ def test_a_bus_gets_its_archive_and_a_changed_retention(aws: Aws) -> None:
     assert (found["RetentionDays"], json.loads(found["EventPattern"])) == (2, {"account": ["000000000000"]})
 
 
+def test_a_bus_that_replaced_another_has_the_archive(aws: Aws) -> None:
+    for bus in ("replaced", "replacement"):
+        aws.events.create_event_bus(Name=bus)
+    properties = {"SourceArn": {"Fn::GetAtt": ["Bus", "Arn"]}, "ArchiveName": "following"}
+    put_right(Archive(), aws, target("AWS::Events::Archive", properties, Bus="replaced"))
+    put_right(Archive(), aws, target("AWS::Events::Archive", properties, Bus="replacement"))
+    found = aws.events.describe_archive(ArchiveName="following")
+    assert found["EventSourceArn"].endswith(":event-bus/replacement")
+
+
 def test_an_archive_without_a_pattern_takes_every_event(aws: Aws) -> None:
     aws.events.create_event_bus(Name="whole")
     properties = {"ArchiveName": "whole", "SourceArn": {"Fn::GetAtt": ["Bus", "Arn"]}}

@@ -175,14 +175,17 @@ class Archive(Mend):
         return None if actual == wanted else f"it is {actual} instead of {wanted}"
 
     def set(self, aws: Aws, target: Target) -> None:
-        """Makes the archive anew or changes it."""
-        name, settings = self._archive_name(target), self._settings(target)
+        """Changes the archive, or makes it: also where it is still that of a bus which has been replaced."""
+        name, settings, bus = self._archive_name(target), self._settings(target), self._bus_arn(aws, target)
         try:
-            aws.events.update_archive(ArchiveName=name, **settings)
+            if aws.events.describe_archive(ArchiveName=name)["EventSourceArn"] == bus:
+                aws.events.update_archive(ArchiveName=name, **settings)
+                return
+            aws.events.delete_archive(ArchiveName=name)
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "ResourceNotFoundException":
                 raise
-            aws.events.create_archive(ArchiveName=name, EventSourceArn=self._bus_arn(aws, target), **settings)
+        aws.events.create_archive(ArchiveName=name, EventSourceArn=bus, **settings)
 
     @staticmethod
     def _archive_name(target: Target) -> str:

@@ -1,0 +1,101 @@
+"""A resource of the platform is replaced: the shop's functions follow in the same `cdk deploy`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from aws_cdk import App, CfnResource
+
+from app import compose
+from offload.client.publisher import Publisher
+from offload.contracts.orders import OrderLine, OrderPlaced
+from offload.operate.embedded import PROJECT
+from offload.operate.embedded.up import bring_up
+from offload.operate.ledger_commands import ledger_of
+from offload.operate.resources import Deployment
+from stacks.environment import Environment
+from stacks.references import name_outputs_by_definition
+from tests.local.conftest import Copy
+
+FLAGS: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
+PLATFORM, SHOP = "offload-local-platform", "offload-local-shop"
+DEADLINE = 60.0
+# By construct below the platform: a property that cannot be changed in place, and what the shop's functions call it.
+REPLACED = {
+    "Events/Bus": ("Name", "another-bus", "OFFLOAD_BUS"),
+    "Events/Claims": ("BucketName", "another-claims", "OFFLOAD_CLAIMS_BUCKET"),
+    "Jobs/Jobs": ("TableName", "another-jobs", "OFFLOAD_JOBS_TABLE"),
+}
+
+
+def with_replaced_resources(into: Path) -> Path:
+    """The environment `local` as it is, but for a property of each resource in REPLACED."""
+    # The command line sets it: `offload` finds a resource by its construct's path.
+    app = App(outdir=str(into), context=FLAGS | {"aws:cdk:enable-path-metadata": True})
+    compose(app, Environment.load("local"))
+    for path, (name, value, _) in REPLACED.items():
+        construct = app.node.find_child(PLATFORM)
+        for child in path.split("/"):
+            construct = construct.node.find_child(child)
+        resource = construct.node.default_child
+        assert isinstance(resource, CfnResource)
+        resource.add_property_override(name, value)
+    app.synth()
+    name_outputs_by_definition(into)
+    return into
+
+
+def shop_variables(deployment: Deployment) -> Iterator[tuple[str, str]]:
+    """Every variable of every function of the shop."""
+    for function in deployment.every("AWS::Lambda::Function"):
+        if function.stack == SHOP:
+            found = deployment.aws.lambda_.get_function_configuration(FunctionName=function.physical_id)
+            yield from found.get("Environment", {}).get("Variables", {}).items()
+
+
+def shop_policies(deployment: Deployment) -> str:
+    """All that the policies of the shop's roles say."""
+    iam = deployment.aws.iam
+    roles = [role.physical_id for role in deployment.every("AWS::IAM::Role") if role.stack == SHOP]
+    return json.dumps(
+        [
+            iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+            for role in roles
+            for name in iam.list_role_policies(RoleName=role)["PolicyNames"]
+        ]
+    )
+
+
+def test_the_shops_functions_follow_what_is_replaced_in_the_platform_by_one_deploy(copy: Copy, tmp_path: Path) -> None:
+    new = {variable: name for _, name, variable in REPLACED.values()}
+    old = {variable: value for variable, value in shop_variables(copy.deployment) if variable in new}
+    assert old.keys() == new.keys()
+
+    after = bring_up(copy.embedded, assembly=with_replaced_resources(tmp_path / "cdk.out"))
+
+    found = [(variable, value) for variable, value in shop_variables(after) if variable in new]
+    assert {variable for variable, _ in found} == new.keys()
+    assert found == [(variable, new[variable]) for variable, _ in found]
+    policies = shop_policies(after)
+    for variable, name in new.items():
+        assert name in policies, f"no role of the shop may use {name}"
+        assert old[variable] not in policies, f"a role of the shop still names {old[variable]}"
+    assert after.bus == new["OFFLOAD_BUS"]
+    order = OrderPlaced(
+        invoice="900001",
+        customer="17850",
+        country="France",
+        invoiced_at=datetime(2010, 12, 1, 8, 26, tzinfo=UTC),
+        lines=(OrderLine(product="85123A", description="LIGHT", quantity=3, unit_price=Decimal("2.50")),),
+    )
+    Publisher(after.bus, events=after.aws.events).publish(order.event())
+    ends = time.monotonic() + DEADLINE
+    while ledger_of(after).total.orders != 1:
+        assert time.monotonic() < ends, "the order that was published on the new bus is not in the ledger"
+        time.sleep(0.25)
