@@ -44,7 +44,7 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Functions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How functions are bundled and run."""
 
-    python: Literal["3.11", "3.12", "3.13", "host"]
+    python: Literal["3.11", "3.12", "3.13", "3.14", "host"]
     architecture: Literal["arm64", "x86_64", "host"]
     log_retention_days: LogRetention
 

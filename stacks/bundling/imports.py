@@ -24,6 +24,8 @@ _REMOVED_IN_3_13 = frozenset(
 _REMOVED: dict[str, frozenset[str]] = {
     "3.12": _REMOVED_IN_3_12,
     "3.13": _REMOVED_IN_3_12 | _REMOVED_IN_3_13,
+    # 3.14 removed none.
+    "3.14": _REMOVED_IN_3_12 | _REMOVED_IN_3_13,
 }
 
 

@@ -11,8 +11,13 @@ HOST = "host"
 
 # The newest glibc whose wheels each runtime can load, as uv names it: Python 3.11 runs on Amazon Linux 2 (glibc 2.26),
 # 3.12 and later on Amazon Linux 2023 (glibc 2.34).
-# docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html, 2026-11-23.
-_MANYLINUX = {"3.11": "manylinux_2_17", "3.12": "manylinux_2_34", "3.13": "manylinux_2_34"}
+# docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html, 2026-11-29.
+_MANYLINUX = {
+    "3.11": "manylinux_2_17",
+    "3.12": "manylinux_2_34",
+    "3.13": "manylinux_2_34",
+    "3.14": "manylinux_2_34",
+}
 _MACHINE = {"arm64": "aarch64", "x86_64": "x86_64"}
 
 
@@ -30,7 +35,7 @@ class Target:
 
     @staticmethod
     def of(python: str, architecture: str) -> Target:
-        """The target of an environment's settings: `python` "3.11" to "3.13" or "host", `architecture` "arm64",
+        """The target of an environment's settings: `python` "3.11" to "3.14" or "host", `architecture` "arm64",
         "x86_64" or "host". Raises ValueError for anything else, and when only one of them is "host".
         """  # noqa: D205
         if (python == HOST) != (architecture == HOST):

@@ -9,6 +9,7 @@ import pytest
 from aws_cdk import App, Stack
 
 from offload.runtime.http.guard import AddressRefused, Guard
+from stacks.bundling import Target
 from stacks.environment import Environment, UnusableEnvironment
 
 WHOLE = """
@@ -81,6 +82,16 @@ def test_an_unknown_environment_names_the_file_that_is_missing(folder: Path) -> 
 def test_a_path_is_no_environment(folder: Path) -> None:
     (folder.parent / "outside.toml").write_text(WHOLE, encoding="utf-8")
     assert "no environment '../outside'" in refusal(folder, "../outside")
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+def test_every_python_that_a_file_may_name_can_be_bundled_for_both_architectures(folder: Path, python: str) -> None:
+    (folder / "dev.toml").write_text(WHOLE.replace('python = "3.13"', f'python = "{python}"'), encoding="utf-8")
+    functions = Environment.load("dev", folder).functions
+    for architecture, machine in (("arm64", "aarch64"), ("x86_64", "x86_64")):
+        uv_platform = Target.of(functions.python, architecture).uv_platform
+        assert uv_platform is not None
+        assert uv_platform.startswith(f"{machine}-manylinux_2_")
 
 
 @pytest.mark.parametrize(

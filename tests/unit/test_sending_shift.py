@@ -12,9 +12,10 @@ import boto3
 import pytest
 
 from offload.runtime.log import Logger
+from offload.runtime.sending.health import EndpointHealth
 from offload.runtime.sending.sender import Sent
 from offload.runtime.sending.shift import Shift
-from offload.runtime.sending.tokens import Lane, QueueTokens
+from offload.runtime.sending.tokens import Lane, QueueTokens, subscription_of
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")
 
@@ -88,6 +89,17 @@ def shift_of(queue: Queue, endpoints: Endpoints, *, left: float = 45.0) -> Shift
 
 async def batch(shift: Shift, *names: str) -> list[str]:
     return list(await asyncio.wait_for(shift.batch(names), WITHIN))
+
+
+def test_a_wake_up_is_in_the_group_of_its_subscription_so_that_one_that_is_slow_does_not_hold_up_others() -> None:
+    queue, sqs = Queue(), boto3.client("sqs")
+    queue.holds("sub_one")
+    QueueTokens(queue.url, queue.url).send_all({"sub_two": EndpointHealth(), "sub_three": EndpointHealth()})
+    groups = {}
+    for _ in range(3):
+        [message] = sqs.receive_message(QueueUrl=queue.url, MessageSystemAttributeNames=["MessageGroupId"])["Messages"]
+        groups[subscription_of(message["Body"])] = message["Attributes"]["MessageGroupId"]
+    assert groups == {name: name for name in ("sub_one", "sub_two", "sub_three")}
 
 
 def test_while_one_hangs_the_lane_goes_on() -> None:

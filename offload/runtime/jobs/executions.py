@@ -12,6 +12,9 @@ from offload.runtime import aws
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What DurableExecutionName may be (Lambda's API_Invoke.html, read 2026-11-24)."""
+_OPEN: Final = frozenset({"RUNNING", "PAUSING", "PAUSED"})
+"""The statuses of an execution that ends later; one that is paused goes on when it is resumed (ExecutionStatus of Lambda's
+API, botocore 1.44.8)."""
 _GONE: Final = frozenset({"ResourceNotFoundException"})
 _NOT_WAITING: Final = frozenset({"ResourceNotFoundException", "CallbackTimeoutException"})
 
@@ -28,9 +31,9 @@ def begin(function: str, job_id: str, attempt: int, payload: bytes) -> None:
 
 
 def goes_on(execution: str) -> bool:
-    """Whether the execution with this ARN has not ended; raises botocore's errors."""
+    """Whether the execution with this ARN has not ended, also when it is paused; raises botocore's errors."""
     try:
-        return aws.functions().get_durable_execution(DurableExecutionArn=execution)["Status"] == "RUNNING"
+        return aws.functions().get_durable_execution(DurableExecutionArn=execution)["Status"] in _OPEN
     except ClientError as error:
         if _code(error) in _GONE:
             return False
