@@ -8,6 +8,7 @@ from pathlib import Path
 from aws_cdk import App, Tags
 
 from stacks.bundling import BundlingError
+from stacks.bundling.target import HOST
 from stacks.environment import Environment, UnusableEnvironment
 from stacks.guardrails import guard, synthesize
 from stacks.patterns.background_job import UnusableJobType
@@ -39,7 +40,7 @@ def main() -> None:
         compose(app, environment)
     except (UnusableEnvironment, UnusableJobType, UnusableProvider, BundlingError) as refusal:
         sys.exit(f"offload: {refusal}")
-    synthesize(app)
+    synthesize(app, on_aws=environment.functions.architecture != HOST)
     try:
         name_outputs_by_definition(Path(app.outdir))
     except UnusableAssembly as refusal:

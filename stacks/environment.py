@@ -95,7 +95,8 @@ class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The door for webhooks.
 
     `refused_per_minute` is how often a source is refused in a minute before it gets 429 in place of a reason;
-    `requests_per_second` and `burst` are what the gateway lets through of everybody together.
+    `requests_per_second` and `burst` are what the gateway lets through of everybody together, and half of each, rounded
+    up, on each route of a provider.
     """
 
     refused_per_minute: Annotated[int, msgspec.Meta(ge=1, le=10_000)]

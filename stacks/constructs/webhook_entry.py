@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from aws_cdk import CfnOutput, Duration, Stack
 from aws_cdk import aws_apigatewayv2 as api
 from aws_cdk import aws_apigatewayv2_integrations as integrations
@@ -13,7 +15,7 @@ from offload.contracts.webhooks.shards import MOST_A_SECOND, SHARDS
 from stacks.constructs.acknowledge import acknowledge, declare_signature_check
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.event_bus import EventBus
-from stacks.constructs.http_stage import logged_stage
+from stacks.constructs.http_stage import api_name, logged_stage, throttle_route
 from stacks.constructs.log_alarm import alarm_on_log
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
@@ -39,6 +41,8 @@ _SHOWN = (
 )
 _STRING, _NUMBER = dynamodb.AttributeType.STRING, dynamodb.AttributeType.NUMBER
 _BEHIND = Duration.minutes(5)
+# Nonsense at one provider's route must leave room for the others: GitHub sends a webhook once and never again.
+_SHARE = 2
 
 
 class WebhookEntry(Construct):
@@ -90,7 +94,7 @@ class WebhookEntry(Construct):
             failed="Webhooks that the bus did not take at once cannot be sent: offload logs webhook_relay",
         )
         self._behind_alarm()
-        self.http_api = api.HttpApi(self, "HttpApi", create_default_stage=False)
+        self.http_api = api.HttpApi(self, "HttpApi", api_name=api_name(self), create_default_stage=False)
         self._integration = integrations.HttpLambdaIntegration(
             "Receiver",
             self.receiver.function,
@@ -98,7 +102,7 @@ class WebhookEntry(Construct):
             # 2026-11-27), which one a route uses up at some 20 providers, in the middle of a deployment.
             scope_permission_to_route=False,
         )
-        logged_stage(
+        self._stage = logged_stage(
             self,
             self.http_api,
             throttle=api.ThrottleSettings(rate_limit=settings.requests_per_second, burst_limit=settings.burst),
@@ -113,7 +117,11 @@ class WebhookEntry(Construct):
         return there if isinstance(there, WebhookEntry) else WebhookEntry(stack, _CHILD, bus=bus)
 
     def open_for(self, provider: str) -> None:
-        """Lets webhooks of a provider in."""
+        """Lets webhooks of a provider in, on each of its routes at most half of what the environment lets in of all."""
+        settings = Environment.of(self).webhooks
+        throttle = api.ThrottleSettings(
+            rate_limit=math.ceil(settings.requests_per_second / _SHARE), burst_limit=math.ceil(settings.burst / _SHARE)
+        )
         for path in (f"/webhooks/{provider}", f"/webhooks/{provider}/{{endpoint}}"):
             for route in self.http_api.add_routes(
                 path=path, methods=[api.HttpMethod.POST], integration=self._integration
@@ -123,6 +131,7 @@ class WebhookEntry(Construct):
                     "AwsSolutions::AwsSolutions-APIG4",
                     "The function checks the sender's signature on the body, which an authorizer does not see.",
                 )
+                throttle_route(self._stage, route, throttle)
 
     def _table(self) -> Table:
         table = Table(self, "Deliveries", time_to_live="expires")

@@ -24,7 +24,7 @@ from cdk_nag import AwsSolutionsChecks
 from constructs import IConstruct
 
 from stacks.environment import Environment, UnusableEnvironment
-from stacks.guardrails import access, admission, alarms, functions, queues
+from stacks.guardrails import access, admission, alarms, functions, limits, queues
 from stacks.guardrails.rule import PLUGIN, Finding, Rule
 from stacks.guardrails.templates import Template, Templates
 
@@ -34,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     *access.RULES,
     *admission.RULES,
     *alarms.RULES,
+    *limits.RULES,
 )
 """Every guardrail; docs/guardrails.md has a row for each."""
 
@@ -117,16 +118,24 @@ def guard(app: App) -> None:
     Validations.of(app).add_plugins(Guardrails(), AwsSolutions(app))
 
 
-def synthesize(app: App) -> None:
-    """Synthesizes `app`. A refusal ends the process with the report alone: no traceback, exit code 1."""
+def synthesize(app: App, *, on_aws: bool = False) -> None:
+    """Synthesizes `app`. A refusal ends the process with the report alone: no traceback, exit code 1.
+
+    Of an app that goes to an account `on_aws`, a line on stderr says when a new account runs less at once.
+    """
     try:
-        app.synth()
+        assembly = app.synth()
     except RuntimeError as error:
         # jsii hands over a JavaScript error as its name and message; the report itself is already on stderr.
         name, _, message = str(error).partition(": ")
         if name != "ValidationFailed":
             raise
         sys.exit(message)
+    templates = Templates(
+        [Template(stack.template_full_path, stack.stack_name, stack.template) for stack in assembly.stacks]
+    )
+    if on_aws and (note := limits.concurrency_note(templates)):
+        print(f"offload: {note}", file=sys.stderr)
 
 
 def _templates(context: IPolicyValidationContext) -> Templates:

@@ -116,6 +116,13 @@ class Templates:
         """Every resource of these CloudFormation types, in the templates' order."""
         return (resource for resource in self._resources.values() if resource.type in types)
 
+    def by_template(self) -> Iterator[tuple[Template, list[Resource]]]:
+        """Every template that has resources, with them in the template's order."""
+        found: dict[int, list[Resource]] = {}
+        for resource in self._resources.values():
+            found.setdefault(id(resource.template), []).append(resource)
+        return ((resources[0].template, resources) for resources in found.values())
+
     def target(self, source: Resource, value: Value) -> Resource | None:
         """The resource that `value`, a property of `source`, refers to; None where it lies outside the app."""
         return self._follow(source.template, value)

@@ -25,7 +25,7 @@ from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.event_bus import EventBus
-from stacks.constructs.http_stage import logged_stage
+from stacks.constructs.http_stage import api_name, logged_stage
 from stacks.constructs.log_alarm import alarm_on_log, metric_of_log
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
@@ -241,7 +241,11 @@ class WebhookSender(Construct):
 
     def _http_api(self) -> api.HttpApi:
         http_api = api.HttpApi(
-            self, "HttpApi", default_authorizer=authorizers.HttpIamAuthorizer(), create_default_stage=False
+            self,
+            "HttpApi",
+            api_name=api_name(self),
+            default_authorizer=authorizers.HttpIamAuthorizer(),
+            create_default_stage=False,
         )
         integration = integrations.HttpLambdaIntegration(
             "Function",

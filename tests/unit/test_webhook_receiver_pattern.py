@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,6 +56,12 @@ class Deployed:
             for name, resource in self._template["Resources"].items()
             if resource["Type"] == kind
         }
+
+    def whole(self, kind: str) -> Any:
+        """The one resource of a type, with what stands beside its properties."""
+        assert self.resources(kind)
+        [found] = [resource for resource in self._template["Resources"].values() if resource["Type"] == kind]
+        return found
 
     def named(self, kind: str, part: str) -> Any:
         [found] = [properties for name, properties in self.resources(kind).items() if part in name]
@@ -222,6 +229,37 @@ def test_the_gateway_lets_through_what_the_environment_says(two: Deployed) -> No
     assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] == webhooks.burst
     variables = two.named("AWS::Lambda::Function", "WebhooksReceiver")["Environment"]["Variables"]
     assert variables["OFFLOAD_REFUSED_PER_MINUTE"] == str(webhooks.refused_per_minute)
+
+
+def test_each_route_of_a_provider_has_a_throttle_of_its_own_that_leaves_room_for_the_others(two: Deployed) -> None:
+    [stage] = two.resources("AWS::ApiGatewayV2::Stage").values()
+    webhooks = Environment.load("dev").webhooks
+    half = {
+        "ThrottlingRateLimit": math.ceil(webhooks.requests_per_second / 2),
+        "ThrottlingBurstLimit": math.ceil(webhooks.burst / 2),
+    }
+    routes = two.resources("AWS::ApiGatewayV2::Route")
+    assert len(routes) == 4
+    assert stage["RouteSettings"] == {route["RouteKey"]: half for route in routes.values()}
+
+
+def test_the_stage_comes_after_the_routes_that_its_settings_name(two: Deployed) -> None:
+    # API Gateway refuses settings of a route that is not there.
+    routes = two.resources("AWS::ApiGatewayV2::Route").keys()
+    assert routes <= set(two.whole("AWS::ApiGatewayV2::Stage")["DependsOn"])
+
+
+def test_an_api_is_named_after_its_stack_and_its_construct(two: Deployed) -> None:
+    [http_api] = two.resources("AWS::ApiGatewayV2::Api").values()
+    assert http_api["Name"] == "Shop-Webhooks"
+
+
+def test_the_access_log_is_where_services_may_write_by_one_entry_and_no_earlier_stack_has_its_name(
+    two: Deployed,
+) -> None:
+    name = two.named("AWS::Logs::LogGroup", "WebhooksAccessLog")["LogGroupName"]["Fn::Join"][1]
+    assert name[0] == "/aws/vendedlogs/Shop/Webhooks/"
+    assert '{"Ref": "AWS::StackId"}' in json.dumps(name[1])
 
 
 def test_a_provider_that_the_function_would_not_find_is_refused(deployed: Deployed) -> None:
