@@ -131,10 +131,10 @@ def synthesize(app: App, *, on_aws: bool = False) -> None:
         if name != "ValidationFailed":
             raise
         sys.exit(message)
-    templates = Templates(
-        [Template(stack.template_full_path, stack.stack_name, stack.template) for stack in assembly.stacks]
-    )
-    if on_aws and (note := limits.concurrency_note(templates)):
+    if not on_aws:
+        return
+    stacks = [Template(stack.template_full_path, stack.stack_name, stack.template) for stack in assembly.stacks]
+    if note := limits.concurrency_note(Templates(stacks)):
         print(f"offload: {note}", file=sys.stderr)
 
 

@@ -13,8 +13,8 @@ from offload.runtime import aws
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What DurableExecutionName may be (Lambda's API_Invoke.html, read 2026-11-24)."""
 _OPEN: Final = frozenset({"RUNNING", "PAUSING", "PAUSED"})
-"""The statuses of an execution that ends later; one that is paused goes on when it is resumed (ExecutionStatus of Lambda's
-API, botocore 1.44.8)."""
+"""The statuses of an execution that ends later: one that is paused goes on when it is resumed (Lambda's ExecutionStatus
+in botocore 1.44.8)."""
 _GONE: Final = frozenset({"ResourceNotFoundException"})
 _NOT_WAITING: Final = frozenset({"ResourceNotFoundException", "CallbackTimeoutException"})
 
