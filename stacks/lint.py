@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from aws_cdk import App
 from cfnlint.api import ManualArgs, lint_by_config  # type: ignore[import-untyped]
 
-from app import compose
 from stacks.environment import Environment
+from stacks.templates import assembly
 
 # W3005: the CDK writes a function's dependency on its role although a reference implies it.
 IGNORED = ["W3005"]
@@ -23,13 +20,8 @@ REGION = "eu-west-1"
 
 def templates(folder: Path) -> Iterator[Path]:
     """Synthesizes every environment below `folder`, without bundling or guarding; yields the templates' files."""
-    # An App outside of the command line does not read cdk.json.
-    settings = Path(__file__).resolve().parent.parent / "cdk.json"
-    flags: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["context"]
     for name in Environment.names():
-        app = App(outdir=str(folder / name), context=flags | {"aws:cdk:bundling-stacks": []})
-        compose(app, Environment.filled_in(name))
-        yield from (Path(stack.template_full_path) for stack in app.synth().stacks)
+        yield from (Path(stack.template_full_path) for stack in assembly(name, folder / name).stacks)
 
 
 def main() -> None:

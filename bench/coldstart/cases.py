@@ -102,7 +102,7 @@ def cases(folder: Path) -> list[Case]:
     usual = {
         "LEDGER_TABLE": common["LEDGER_TABLE"],
         "RECORDS_TABLE": _table("records", key="id", sort_key=False),
-        "WEBHOOK_SECRET_NAME": common["OFFLOAD_SECRET_GITHUB"],
+        "WEBHOOK_SECRET_NAME": common["WEBHOOK_SECRET_NAME"],
         "BUS_NAME": common["OFFLOAD_BUS"],
         "BUCKET": common["OFFLOAD_JOBS_BUCKET"],
     }
@@ -235,7 +235,10 @@ def _common() -> dict[str, str]:
     place = json.dumps({"queues": {"normal": queue}})
     for job_type in JOB_TYPES:
         boto3.client("ssm").put_parameter(Name=f"/{name}/{job_type}", Value=place, Type="String")
-    secret = boto3.client("secretsmanager").create_secret(Name=name, SecretString=_SECRET)["ARN"]
+    manager = boto3.client("secretsmanager")
+    secret = manager.create_secret(Name=name, SecretString=_SECRET)["ARN"]
+    document = json.dumps({"providers": {"github": _SECRET}})
+    document_arn = manager.create_secret(Name=f"{name}-webhooks", SecretString=document)["ARN"]
     return {
         "OFFLOAD_QUEUE_URL": queue,
         "OFFLOAD_DEAD_LETTER_QUEUE_URL": queue,
@@ -245,7 +248,9 @@ def _common() -> dict[str, str]:
         "OFFLOAD_JOBS_TABLE": _table("jobs", due=("due_shard", "due_at"), types=("type_shard", "listed")),
         "OFFLOAD_JOBS_BUCKET": name,
         "OFFLOAD_JOBS_PATH": f"/{name}",
-        "OFFLOAD_SECRET_GITHUB": secret,
+        "OFFLOAD_WEBHOOKS_SECRET_ARN": document_arn,
+        "OFFLOAD_WEBHOOKS_PROVIDERS": "github",
+        "WEBHOOK_SECRET_NAME": secret,
         "LEDGER_TABLE": _table("sums"),
     }
 

@@ -22,8 +22,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bench import prices
 from bench.jobs import cost, offload_jobs, peers
+from offload.operate.costs import prices
 
 GOAL: Final = 6.0
 SINGLE: Final = 200

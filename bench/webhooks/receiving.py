@@ -31,7 +31,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from offload.contracts.webhooks.providers import SLACK
-from offload.contracts.webhooks.stored_secret import StoredSecret, StoredSecrets
+from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret, StoredSecrets
 from offload.operate.aws import Aws
 from offload.operate.embedded.process import ACCOUNT, EmbeddedAws
 from offload.operate.embedded.up import bring_up
@@ -99,8 +99,9 @@ def measure(rounds: int) -> dict[str, Any]:
 
 def _measure(deployment: Deployment, rounds: int) -> dict[str, Any]:
     entry = deployment.webhook_entry
-    document = StoredSecrets((StoredSecret(key_id="bench", value=SECRET),)).to_json()
-    deployment.aws.secrets_manager.put_secret_value(SecretId=entry.secrets["github"], SecretString=document)
+    secrets = StoredSecrets((StoredSecret(key_id="bench", value=SECRET),))
+    document = SecretDocument().with_secrets("github", secrets).to_json()
+    deployment.aws.secrets_manager.put_secret_value(SecretId=entry.secret, SecretString=document)
     receiver = deployment.function("webhook_receiver").function_name
     peers = [Peer(OURS, entry.endpoint, receiver), _bare(deployment.aws, entry.endpoint)]
     found: dict[str, Any] = {"load": os.getloadavg()[0]}

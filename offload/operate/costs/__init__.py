@@ -1,0 +1,1 @@
+"""What an environment costs: AWS's prices in one place, and the bill of a month in which nothing arrives."""

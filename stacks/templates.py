@@ -1,0 +1,45 @@
+"""The templates of environments, without a bundle or a guardrail: `python -m stacks.templates NAME …` prints them.
+
+What an environment's file leaves to whoever deploys it is filled in (`Environment.filled_in`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from aws_cdk import App
+from aws_cdk.cx_api import CloudAssembly
+
+from app import compose
+from stacks.environment import Environment, UnusableEnvironment
+
+
+def assembly(environment: str, folder: Path) -> CloudAssembly:
+    """Synthesizes one environment into `folder`; raises UnusableEnvironment."""
+    # An App outside of the command line does not read cdk.json.
+    settings = Path(__file__).resolve().parent.parent / "cdk.json"
+    flags: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["context"]
+    app = App(outdir=str(folder), context=flags | {"aws:cdk:bundling-stacks": []})
+    compose(app, Environment.filled_in(environment))
+    return app.synth()
+
+
+def main() -> None:
+    """Prints a JSON object: for each environment of the arguments its templates by the stacks' names."""
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for name in sys.argv[1:]:
+                stacks = assembly(name, Path(folder, name)).stacks
+                found[name] = {stack.stack_name: stack.template for stack in stacks}
+    except UnusableEnvironment as refusal:
+        sys.exit(str(refusal))
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
