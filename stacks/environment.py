@@ -122,25 +122,38 @@ class Egress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return egress_contract.variables(self.private, self.schemes, self.ports)
 
 
+class Queues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How Lambda works queues off.
+
+    `concurrency` is "bounded", each queue starts as many invocations as its use case says, or "any", as many as Lambda
+    likes, which polls an idle queue less for that. `lanes` is "each", a queue for each priority of a job type and for
+    endpoints that are well and those in trouble, or "one", a queue for all of them.
+    """
+
+    concurrency: Literal["bounded", "any"] = "bounded"
+    lanes: Literal["each", "one"] = "each"
+
+
+class Integrations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Third parties that functions call. `unused` are those that the environment does without."""
+
+    unused: tuple[str, ...] = ()
+
+
 class Sending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Webhooks out.
 
-    `concurrency` is how many senders run at once in each of the two lanes, or "any", which Lambda then chooses and
-    polls idle queues less for. `destinations` are ARNs of queues and buses of other accounts that subscriptions may
+    `concurrency` is how many senders run at once in each of the two lanes, where `[queues] concurrency` bounds them.
+    `destinations` are ARNs of queues and buses of other accounts that subscriptions may
     name; they must let this account's senders in. `policy` is the promise.
     """
 
-    concurrency: Annotated[int, msgspec.Meta(ge=2, le=1000)] | Literal["any"] = 50
+    concurrency: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 50
     destinations: tuple[
         Annotated[str, msgspec.Meta(pattern=r"^arn:aws[a-z-]*:(sqs|events):[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_./-]+$")],
         ...,
     ] = ()
     policy: Policy = Policy()
-
-    @property
-    def maximum_concurrency(self) -> int | None:
-        """Of an event source mapping; None has none."""
-        return None if self.concurrency == "any" else self.concurrency
 
 
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,6 +163,8 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stock: Stock
     webhooks: Webhooks
     egress: Egress = Egress()
+    queues: Queues = Queues()
+    integrations: Integrations = Integrations()
     sending: Sending = Sending()
     alarms: Alarms = Alarms()
     aws: Aws = Aws()
@@ -168,6 +183,8 @@ class Environment(msgspec.Struct, frozen=True):
     stock: Stock
     webhooks: Webhooks
     egress: Egress
+    queues: Queues
+    integrations: Integrations
     sending: Sending
     alarms: Alarms
     aws: Aws
@@ -205,6 +222,8 @@ class Environment(msgspec.Struct, frozen=True):
             settings.stock,
             settings.webhooks,
             settings.egress,
+            settings.queues,
+            settings.integrations,
             settings.sending,
             settings.alarms,
             settings.aws,

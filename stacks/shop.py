@@ -88,29 +88,8 @@ class Shop(Stack):
             # The webhooks of one release come together, and are about the same page.
             concurrency=2,
         )
-        channel = Integration(
-            self,
-            "TeamChannel",
-            third_party="slack",
-            per_second=1,
-            # A call for each topic fits into the function's time.
-            total_seconds=10,
-            secret=True,
-            secret_path=True,
-        )
-        notices = Notices(self, "Notices")
-        notifier = EventConsumer(
-            self,
-            "TeamNotifier",
-            source="team_notifier",
-            events=(StockLow, JobFinished, SubscriptionPaused),
-            bus=platform.bus,
-            grants=(notices.write, channel.call),
-            timeout=Duration.seconds(50),
-            # Every batch touches the same items, one a topic.
-            concurrency=2,
-        )
-        notices.tell_each_minute(notifier.function)
+        if Integration.is_used(self, "slack"):
+            self._tell_the_team(platform)
         rates = ExchangeRates(self, "Rates")
         fetch = BackgroundJob(
             self,
@@ -161,3 +140,28 @@ class Shop(Stack):
             grants=(webhooks_out.send_again, platform.bus.replay, platform.read_journal),
             variables={"OFFLOAD_PLANNER_RULE": webhooks_out.planner.rule.rule_arn},
         )
+
+    def _tell_the_team(self, platform: Platform) -> None:
+        channel = Integration(
+            self,
+            "TeamChannel",
+            third_party="slack",
+            per_second=1,
+            # A call for each topic fits into the function's time.
+            total_seconds=10,
+            secret=True,
+            secret_path=True,
+        )
+        notices = Notices(self, "Notices")
+        notifier = EventConsumer(
+            self,
+            "TeamNotifier",
+            source="team_notifier",
+            events=(StockLow, JobFinished, SubscriptionPaused),
+            bus=platform.bus,
+            grants=(notices.write, channel.call),
+            timeout=Duration.seconds(50),
+            # Every batch touches the same items, one a topic.
+            concurrency=2,
+        )
+        notices.tell_each_minute(notifier.function)

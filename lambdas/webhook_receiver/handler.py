@@ -1,4 +1,4 @@
-"""The door for webhooks: `POST /webhooks/PROVIDER[/ENDPOINT]` of every provider that has a secret.
+"""The ingress of webhooks: `POST /webhooks/PROVIDER[/ENDPOINT]` of every provider of the environment.
 
 Somebody waits for its cold start, three seconds at the most, so it imports neither botocore nor Powertools
 (docs/performance.md, "Cold starts").
@@ -6,14 +6,12 @@ Somebody waits for its cold start, three seconds at the most, so it imports neit
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from msgspec.json import encode
 
 from offload.contracts.webhooks.providers import PROVIDERS
-from offload.contracts.webhooks.stored_secret import secret_variable
 from offload.runtime.lean_aws import services
 from offload.runtime.log import Logger
 from offload.runtime.settings import Settings
@@ -29,21 +27,22 @@ if TYPE_CHECKING:
 
 
 class ReceiverSettings(Settings, frozen=True, kw_only=True):
-    """What the WebhookReceiver pattern puts into the function's environment, beside `OFFLOAD_SECRET_PROVIDER`."""
+    """What the WebhookReceiver pattern puts into the function's environment; providers have commas between them."""
 
     offload_deliveries_table: str
     offload_bus: str
     offload_claims_bucket: str
     offload_refused_per_minute: int
+    offload_webhooks_secret_arn: str
+    offload_webhooks_providers: str
 
 
 log = Logger("webhook_receiver")
 settings = ReceiverSettings.from_environment()
-arns = {name: os.environ[secret_variable(name)] for name in PROVIDERS if secret_variable(name) in os.environ}
 dynamodb, events, secrets_manager = services()
 receiver = Receiver(
-    {name: PROVIDERS[name] for name in arns},
-    secrets=SecretCache(arns, secrets_manager, time.time),
+    {name: PROVIDERS[name] for name in settings.offload_webhooks_providers.split(",")},
+    secrets=SecretCache(settings.offload_webhooks_secret_arn, secrets_manager, time.time),
     deliveries=Deliveries(settings.offload_deliveries_table, dynamodb),
     bus=Bus(settings.offload_bus, events),
     claims=claims_in(settings.offload_claims_bucket),

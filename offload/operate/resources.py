@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from offload.contracts.webhooks.providers import PROVIDERS
-from offload.contracts.webhooks.stored_secret import secret_variable
+from offload.contracts.webhooks.stored_secret import PROVIDERS_VARIABLE, SECRET_VARIABLE
 from offload.operate.aws import LOCAL, Aws
 from offload.operate.failure import Failure
 
@@ -100,11 +100,12 @@ class SubscriptionService:
 
 @dataclass(frozen=True)
 class WebhookEntry:
-    """The deployed door for webhooks: its API's URL, its table, and each provider's secret (its ARN)."""
+    """The deployed ingress of webhooks: its API's URL, its table, the secret of all providers, and their names."""
 
     endpoint: str
     table: str
-    secrets: Mapping[str, str]
+    secret: str
+    providers: tuple[str, ...]
 
     def url(self, provider: str, endpoint: str = "") -> str:
         """What is typed into a sender's settings."""
@@ -326,11 +327,10 @@ class Deployment:
         return WebhookEntry(
             endpoint=self._endpoint(self._http_api(own)),
             table=self._named(own, "OFFLOAD_DELIVERIES_TABLE"),
-            secrets={
-                provider: self._named(own, variable)
-                for provider in PROVIDERS
-                if (variable := secret_variable(provider)) in variables
-            },
+            secret=self._named(own, SECRET_VARIABLE),
+            providers=tuple(
+                sorted(name for name in str(variables.get(PROVIDERS_VARIABLE, "")).split(",") if name in PROVIDERS)
+            ),
         )
 
     # -- reading

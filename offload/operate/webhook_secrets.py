@@ -1,6 +1,7 @@
 """Rotation of a provider's secrets: the new one counts at once, the old ones for as long as the overlap says.
 
-Two rotations at the same moment lose no secret: when another is faster, the document is read and merged anew.
+One document has the secrets of all providers. Two rotations at the same moment, of one provider or of two, lose no
+secret: when another is faster, the document is read again and merged with.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from offload.contracts.webhooks.scheme import Algorithm, Encoding, KeyForm, Provider
-from offload.contracts.webhooks.stored_secret import MOST_SECRETS, StoredSecret, StoredSecrets
+from offload.contracts.webhooks.stored_secret import (
+    LONGEST_DOCUMENT,
+    MOST_SECRETS,
+    SecretDocument,
+    StoredSecret,
+    StoredSecrets,
+)
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
 from offload.operate.secret_versions import replace_version
@@ -77,9 +84,10 @@ def _swapped(
     deployment: Deployment, provider: Provider, new: StoredSecret, until: datetime, now: datetime, *, revoke: bool
 ) -> tuple[tuple[str, datetime], ...] | None:
     """Stores the new secret beside those that are there; the old ones' ends, None when another rotation was faster."""
-    manager, arn = deployment.aws.secrets_manager, deployment.webhook_entry.secrets[provider.name]
+    manager, arn = deployment.aws.secrets_manager, deployment.webhook_entry.secret
     current = manager.get_secret_value(SecretId=arn)
-    before = _read(provider, current.get("SecretString", ""), revoke=revoke).active(now)
+    document = _document(current.get("SecretString", ""))
+    before = _read(provider, document, revoke=revoke).active(now)
     if before and before[0].value == new.value and before[0].until is None and not revoke:
         raise Failure(f"this is the secret of {provider.title} already, as '{before[0].key_id}': nothing to rotate")
     old = tuple((each, min(each.until or until, until)) for each in before if each.value != new.value)
@@ -91,19 +99,35 @@ def _swapped(
             "with --revoke"
         )
     kept = () if revoke else tuple(_until(each, end) for each, end in old)
-    if replace_version(manager, arn, current["VersionId"], StoredSecrets((new, *kept)).to_json()) is None:
+    text = document.with_secrets(provider.name, StoredSecrets((new, *kept))).to_json()
+    if len(text.encode()) > LONGEST_DOCUMENT:
+        raise Failure(
+            f"the secrets of all providers would be {len(text.encode()):,} bytes, and Secrets Manager takes "
+            f"{LONGEST_DOCUMENT:,}: retire old ones with --revoke, or give a provider a stack of its own"
+        )
+    if replace_version(manager, arn, current["VersionId"], text) is None:
         return None
     return tuple((each.key_id, end) for each, end in old)
 
 
-def _read(provider: Provider, text: str, *, revoke: bool) -> StoredSecrets:
+def _document(text: str) -> SecretDocument:
     try:
-        return StoredSecrets.read(text)
+        return SecretDocument.read(text)
+    except ValueError as error:
+        raise Failure(
+            "what is stored for the webhooks is no document of secrets by provider, and a new one would lose those of "
+            "all providers: look at it in Secrets Manager, where the version before it is labelled AWSPREVIOUS"
+        ) from error
+
+
+def _read(provider: Provider, document: SecretDocument, *, revoke: bool) -> StoredSecrets:
+    try:
+        return document.of(provider.name)
     except ValueError as error:
         if revoke:
             return StoredSecrets()
         raise Failure(
-            f"what is stored for {provider.title} is no document of webhook secrets: look at it in Secrets Manager, or "
+            f"what is stored for {provider.title} is no entry of webhook secrets: look at it in Secrets Manager, or "
             "replace it with --revoke"
         ) from error
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.scheme import BodyField, Header, Place, Provider, Scheme
-from offload.contracts.webhooks.stored_secret import StoredSecrets
+from offload.contracts.webhooks.stored_secret import SecretDocument
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
 from offload.operate.webhooks import provider_of
@@ -197,9 +197,9 @@ def _at(document: Any, place: BodyField) -> Any:
 
 def _key(deployment: Deployment, provider: Provider) -> tuple[Key, Scheme]:
     """The newest active secret with which one can sign, and the first scheme that takes it."""
-    arn = deployment.webhook_entry.secrets[provider.name]
+    answer = deployment.aws.secrets_manager.get_secret_value(SecretId=deployment.webhook_entry.secret)
     try:
-        stored = StoredSecrets.read(deployment.aws.secrets_manager.get_secret_value(SecretId=arn)["SecretString"])
+        stored = SecretDocument.read(answer["SecretString"]).of(provider.name)
     except ValueError as error:
         raise Failure(f"{provider.title}: {error}") from error
     active = stored.active(datetime.now(UTC))

@@ -22,7 +22,7 @@ from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.received import PREFIX, delivery_key
 from offload.contracts.webhooks.scheme import Header, Provider
 from offload.contracts.webhooks.shards import SHARDS, listed_in, owed_in
-from offload.contracts.webhooks.stored_secret import StoredSecret, StoredSecrets
+from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
 from offload.runtime.webhooks.secrets import BadSecret, Secret, keyring
@@ -119,9 +119,9 @@ class Overview:
 
 def provider_of(deployment: Deployment, name: str) -> Provider:
     """A deployed provider; raises Failure with the names there are."""
-    known = deployment.webhook_entry.secrets
+    known = deployment.webhook_entry.providers
     if name not in known:
-        names = ", ".join(sorted(known)) or "none"
+        names = ", ".join(known) or "none"
         raise Failure(f"environment {deployment.environment} has no webhook provider '{name}': {names}")
     return PROVIDERS[name]
 
@@ -131,8 +131,9 @@ def overviews(deployment: Deployment, *, now: datetime | None = None) -> tuple[O
     entry, moment = deployment.webhook_entry, now or datetime.now(UTC)
     owing = Counter(provider for provider, _, _ in owed(deployment, before=moment))
     found = []
-    for name, arn in sorted(entry.secrets.items()):
-        secrets, troubles = _secrets(deployment, PROVIDERS[name], arn, moment)
+    text = deployment.aws.secrets_manager.get_secret_value(SecretId=entry.secret).get("SecretString", "")
+    for name in entry.providers:
+        secrets, troubles = _secrets(PROVIDERS[name], text, moment)
         day = _figures(deployment.aws.dynamodb, entry, name, moment - DAY)
         found.append(Overview(PROVIDERS[name], entry.url(name), secrets, troubles, day, owing[name]))
     return tuple(found)
@@ -148,7 +149,7 @@ def recent(
 ) -> list[Came]:
     """What came, over all providers or of one, newest first. Raises Failure for a provider that is not deployed."""
     entry = deployment.webhook_entry
-    names = sorted(entry.secrets) if provider is None else [provider_of(deployment, provider).name]
+    names = list(entry.providers) if provider is None else [provider_of(deployment, provider).name]
     items = _newest_first(deployment.aws.dynamodb, entry.table, names, since)
     return list(islice((came for item in items if (came := _came(item)) and _is(came, outcome)), limit))
 
@@ -165,7 +166,7 @@ def find(deployment: Deployment, id_: str) -> dict[str, Any]:
     if not found:
         keys = [
             {"pk": item["pk"], "sk": item["sk"]}
-            for name in sorted(entry.secrets)
+            for name in entry.providers
             for item in islice(_newest_first(client, entry.table, [name], None), _MOST_COUNTED)
             if item.get("delivery_id", {}).get("S") == id_
         ]
@@ -398,7 +399,7 @@ def _keys(entry: WebhookEntry, id_: str) -> Iterator[Item]:
         _, provider, key = id_.split(":", 2)
         yield {"pk": {"S": f"delivery#{provider}#{key}"}, "sk": {"S": "delivery"}}
         return
-    for name in sorted(entry.secrets):
+    for name in entry.providers:
         key = delivery_key(id_, "", signed=True)
         yield {"pk": {"S": f"delivery#{name}#{key}"}, "sk": {"S": "delivery"}}
         yield {"pk": {"S": f"refused#{name}#{key}"}, "sk": {"S": "refused"}}
@@ -419,13 +420,10 @@ def _figures(client: DynamoDBClient, entry: WebhookEntry, provider: str, since: 
     return Figures(accepted, duplicates, dict(sorted(refused.items())), complete=counted < _MOST_COUNTED)
 
 
-def _secrets(
-    deployment: Deployment, provider: Provider, arn: str, now: datetime
-) -> tuple[tuple[StoredSecret, ...], tuple[str, ...]]:
-    """The active secrets, and what is wrong with those that can verify nothing."""
-    text = deployment.aws.secrets_manager.get_secret_value(SecretId=arn).get("SecretString", "")
+def _secrets(provider: Provider, text: str, now: datetime) -> tuple[tuple[StoredSecret, ...], tuple[str, ...]]:
+    """The active secrets of a document, and what is wrong with those that can verify nothing."""
     try:
-        active = StoredSecrets.read(text).active(now)
+        active = SecretDocument.read(text).of(provider.name).active(now)
     except ValueError as error:
         return (), (str(error),)
     troubles = []

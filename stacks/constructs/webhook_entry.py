@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
-from aws_cdk import CfnOutput, Duration, Stack
+from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_apigatewayv2 as api
 from aws_cdk import aws_apigatewayv2_integrations as integrations
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from offload.contracts.webhooks.shards import MOST_A_SECOND, SHARDS
+from offload.contracts.webhooks.stored_secret import PROVIDERS_VARIABLE, SECRET_VARIABLE
 from stacks.constructs.acknowledge import acknowledge, declare_signature_check
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.event_bus import EventBus
@@ -43,15 +47,23 @@ _STRING, _NUMBER = dynamodb.AttributeType.STRING, dynamodb.AttributeType.NUMBER
 _BEHIND = Duration.minutes(5)
 # Nonsense at one provider's route must leave room for the others: GitHub sends a webhook once and never again.
 _SHARE = 2
+_BURST: Final = 20
+_BURST_WITHIN = Duration.minutes(5)
+# SecretDocument without any. It and the key's name stay as they are: when `GenerateSecretString` changes,
+# CloudFormation generates the secret again, and the active secrets of every provider are gone.
+_NO_SECRETS: Final = '{"providers":{}}'
+_GENERATED: Final = "unused"
 
 
 class WebhookEntry(Construct):
-    """One API, receiver, relay and table of deliveries for all providers of a stack."""
+    """One API, receiver, secret, relay and table of deliveries for all providers of a stack."""
 
     def __init__(self, scope: Construct, construct_id: str, *, bus: EventBus) -> None:
         super().__init__(scope, construct_id)
         self.bus = bus
         self.table = self._table()
+        self.secret = self._secret()
+        self._providers: list[str] = []
         settings = Environment.of(self).webhooks
         if settings.requests_per_second > MOST_A_SECOND:
             raise ValueError(
@@ -71,10 +83,16 @@ class WebhookEntry(Construct):
                 **variables,
                 **bus.publish_large.variables,
                 "OFFLOAD_REFUSED_PER_MINUTE": str(settings.refused_per_minute),
+                SECRET_VARIABLE: self.secret.secret_arn,
             },
         )
         self.table.allow_exactly(self.receiver.role, "PutItem", "UpdateItem")
         bus.publish_large.grant(self.receiver.role)
+        iam.Grant.add_to_principal(
+            grantee=self.receiver.role,
+            actions=["secretsmanager:GetSecretValue"],
+            resource_arns=[self.secret.secret_arn],
+        )
         declare_signature_check(self.receiver.function, "the provider's of the path: offload/contracts/webhooks")
         self.relay = PythonFunction(
             self,
@@ -94,6 +112,7 @@ class WebhookEntry(Construct):
             failed="Webhooks that the bus did not take at once cannot be sent: offload logs webhook_relay",
         )
         self._behind_alarm()
+        self._refusal_alarms()
         self.http_api = api.HttpApi(self, "HttpApi", api_name=api_name(self), create_default_stage=False)
         self._integration = integrations.HttpLambdaIntegration(
             "Receiver",
@@ -118,6 +137,8 @@ class WebhookEntry(Construct):
 
     def open_for(self, provider: str) -> None:
         """Lets webhooks of a provider in, on each of its routes at most half of what the environment lets in of all."""
+        self._providers.append(provider)
+        self.receiver.function.add_environment(PROVIDERS_VARIABLE, ",".join(self._providers))
         settings = Environment.of(self).webhooks
         throttle = api.ThrottleSettings(
             rate_limit=math.ceil(settings.requests_per_second / _SHARE), burst_limit=math.ceil(settings.burst / _SHARE)
@@ -132,6 +153,25 @@ class WebhookEntry(Construct):
                     "The function checks the sender's signature on the body, which an authorizer does not see.",
                 )
                 throttle_route(self._stage, route, throttle)
+
+    def _secret(self) -> secretsmanager.Secret:
+        """One for all providers: one function reads them all, and each secret costs by the month."""
+        secret = secretsmanager.Secret(
+            self,
+            "Secrets",
+            description="The active secrets of every provider's webhooks: offload webhooks rotate PROVIDER",
+            # A document of none: the generated key is nobody's secret, and has to be there.
+            generate_secret_string=secretsmanager.SecretStringGenerator(
+                secret_string_template=_NO_SECRETS, generate_string_key=_GENERATED
+            ),
+            removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
+        )
+        acknowledge(
+            secret,
+            "AwsSolutions::AwsSolutions-SMG4",
+            "The senders have the other halves: each is rotated with its sender's, by `offload webhooks rotate`.",
+        )
+        return secret
 
     def _table(self) -> Table:
         table = Table(self, "Deliveries", time_to_live="expires")
@@ -165,3 +205,33 @@ class WebhookEntry(Construct):
             within=Duration.minutes(1),
             statistic="Maximum",
         )
+
+    def _refusal_alarms(self) -> None:
+        """Of all providers together: the commands say whose they were."""
+        for name, pattern, says, threshold, within in (
+            (
+                "Refused",
+                logs.FilterPattern.string_value("$.outcome", "=", "refused"),
+                "Webhooks are refused in numbers, of whom and why: offload webhooks providers",
+                _BURST,
+                _BURST_WITHIN,
+            ),
+            (
+                "RefusedAfterRotation",
+                logs.FilterPattern.boolean_value("$.after_rotation", True),
+                "A wrong signature within a day of a new secret: has its sender got it? offload webhooks providers",
+                1,
+                Duration.minutes(1),
+            ),
+        ):
+            alarm_on_log(
+                self,
+                name,
+                log_group=self.receiver.log_group,
+                pattern=pattern,
+                metric=f"Webhooks{name}",
+                says=says,
+                threshold=threshold,
+                within=within,
+                statistic="Sum",
+            )

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from aws_cdk import Duration
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
+
+from stacks.constructs.acknowledge import acknowledge
+from stacks.constructs.python_function import PythonFunction
+from stacks.environment import Environment
 
 # SQS: 14 days at the most (quotas-messages.html, read 2026-11-23); dead letters stay as long as can be.
 DEAD_LETTER_RETENTION = Duration.days(14)
 # Lambda's advice: six times the function's timeout (with-sqs.html, read 2026-11-23).
 VISIBILITY_PER_TIMEOUT = 6
+# Lambda: an SQS event source's maximum concurrency is 2 to 1,000 (services-sqs-scaling.html, read 2026-11-24).
+LEAST_CONCURRENCY, MOST_CONCURRENCY = 2, 1_000
 
 
 class DeadLetterQueue(sqs.Queue):
@@ -53,3 +61,29 @@ class WorkQueue(sqs.Queue):
             enforce_ssl=True,
             dead_letter_queue=sqs.DeadLetterQueue(queue=dead_letters, max_receive_count=attempts),
         )
+
+    def work_off(self, function: PythonFunction, *, batch_size: int, concurrency: int) -> None:
+        """Lets a function take the messages in batches, of which it may report single messages as failed.
+
+        At most `concurrency` batches run at once (2 to 1,000), unless the environment leaves that to Lambda.
+        """
+        bounded = Environment.of(self).queues.concurrency == "bounded"
+        before = set(function.function.node.children)
+        function.function.add_event_source(
+            sources.SqsEventSource(
+                self,
+                batch_size=batch_size,
+                report_batch_item_failures=True,
+                max_concurrency=min(MOST_CONCURRENCY, max(LEAST_CONCURRENCY, concurrency)) if bounded else None,
+            )
+        )
+        if bounded:
+            return
+        for mapping in function.function.node.children:
+            if isinstance(mapping, lambda_.EventSourceMapping) and mapping not in before:
+                acknowledge(
+                    mapping,
+                    "offload::unbounded-concurrency",
+                    "[queues] concurrency is any: an idle queue has two pollers in place of five, and a full one may "
+                    "take all the concurrency that the account has.",
+                )

@@ -15,26 +15,24 @@ from aws_cdk import CfnResource, Duration, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 from cronsim import CronSim, CronSimError
 
 from offload.contracts.jobs.catalogue import JOB_TYPES
-from offload.contracts.jobs.job_type import JobType, Schedule, rate_of
+from offload.contracts.jobs.job_type import JobType, Priority, Schedule, rate_of
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.job_service import JobService
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.work_queue import DeadLetterQueue, WorkQueue
+from stacks.environment import Environment
 
 # Lambda: 15 minutes, 128 MB to 10,240 MB (gettingstarted-limits.html, read 2026-11-24).
 SHORTEST_RUN, LONGEST_RUN = timedelta(seconds=1), timedelta(minutes=15)
 LEAST_MEMORY_MB, MOST_MEMORY_MB = 128, 10_240
 # Lambda: a durable execution takes 366 days at the most (DurableConfig, ExecutionTimeout, read 2026-11-24).
 LONGEST_DURABLE_RUN = timedelta(days=366)
-# Lambda: an SQS event source's maximum concurrency is 2 to 1,000 (services-sqs-scaling.html, read 2026-11-24).
-LEAST_CONCURRENCY, MOST_CONCURRENCY = 2, 1_000
 _CONCURRENCY = 5
 _CRON_FIELDS = 5
 RELEASED_STEPS = Path(__file__).parents[2] / "schemas" / "jobs" / "steps.json"
@@ -54,6 +52,8 @@ class UnusableJobType(Exception):
 
 class BackgroundJob(Construct):
     """A queue a lane → function, with the parameter by which the job service finds them.
+
+    Where the environment says so (`[queues] lanes`), one queue is for all lanes.
 
     `source` is the function's folder in lambdas/; `job` its type; `grants` what it may touch besides its own state;
     `variables` are its own settings; `starts` the jobs whose types it fans out to.
@@ -85,11 +85,12 @@ class BackgroundJob(Construct):
         timeout = _seconds(min(job.timeout, LONGEST_RUN))
         started = _STARTER_TIMEOUT if job.durable else timeout
         self.dead_letter_queue = DeadLetterQueue(self, "DeadLetterQueue")
+        separate = Environment.of(self).queues.lanes == "each"
         self.queues = {
             lane: WorkQueue(
                 self, f"{lane.title()}Queue", timeout=started, attempts=_RECEIVES, dead_letters=self.dead_letter_queue
             )
-            for lane in job.lanes
+            for lane in (job.lanes if separate else (Priority.NORMAL,))
         }
         takes = {"OFFLOAD_JOB": job.name, "OFFLOAD_DEAD_LETTER_QUEUE_URL": self.dead_letter_queue.queue_url}
         self.function = PythonFunction(
@@ -113,20 +114,13 @@ class BackgroundJob(Construct):
             "Place",
             parameter_name=self._place_name,
             string_value=Stack.of(self).to_json_string(
-                {"queues": {lane.value: queue.queue_url for lane, queue in self.queues.items()}}
+                {"queues": {lane.value: self._queue_of(lane).queue_url for lane in job.lanes}}
             ),
             description=f"Where jobs of the type {job.name} run",
         )
         self._grant(service, grants)
         for queue in self.queues.values():
-            (self.starter or self.function).function.add_event_source(
-                sources.SqsEventSource(
-                    queue,
-                    batch_size=1,
-                    report_batch_item_failures=True,
-                    max_concurrency=min(MOST_CONCURRENCY, max(LEAST_CONCURRENCY, job.concurrency or _CONCURRENCY)),
-                )
-            )
+            queue.work_off(self.starter or self.function, batch_size=1, concurrency=job.concurrency or _CONCURRENCY)
         self.dead_letter_alarm = self.dead_letter_queue.metric_approximate_number_of_messages_visible(
             statistic="Maximum"
         ).create_alarm(
@@ -137,6 +131,10 @@ class BackgroundJob(Construct):
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
+
+    def _queue_of(self, lane: Priority) -> WorkQueue:
+        """A lane's queue: its own, or where the environment has one for all of them, that."""
+        return self.queues.get(lane) or self.queues[Priority.NORMAL]
 
     def nudges(self) -> list[iam.PolicyStatement]:
         """What it takes to find this job's queues and to send to them."""

@@ -8,7 +8,6 @@ from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
-from aws_cdk import aws_lambda_event_sources as sources
 from constructs import Construct
 
 from offload.contracts.event import EventData
@@ -33,8 +32,8 @@ class EventConsumer(Construct):
 
     `source` is the function's folder in lambdas/; `events` are the types it takes, none for every event of the bus.
     `grants` is what it may touch. `timeout` is for a batch of `batch_size` events; `attempts` is how often an event is
-    tried before it is a dead letter; `concurrency` how many batches run at once, as many as Lambda likes where it is
-    None, which a guardrail refuses unless it is acknowledged. `variables` are its own settings.
+    tried before it is a dead letter; `concurrency` how many batches run at once, unless the environment leaves that to
+    Lambda. `variables` are its own settings.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class EventConsumer(Construct):
         timeout: Duration = _TIMEOUT,
         batch_size: int = _BATCH_SIZE,
         attempts: int = _ATTEMPTS,
-        concurrency: int | None = CONCURRENCY,
+        concurrency: int = CONCURRENCY,
     ) -> None:
         super().__init__(scope, construct_id)
         self.dead_letter_queue = DeadLetterQueue(self, "DeadLetterQueue")
@@ -73,14 +72,7 @@ class EventConsumer(Construct):
             },
         )
         self._grant(bus, grants)
-        self.function.function.add_event_source(
-            sources.SqsEventSource(
-                self.queue,
-                batch_size=batch_size,
-                report_batch_item_failures=True,
-                max_concurrency=concurrency,
-            )
-        )
+        self.queue.work_off(self.function, batch_size=batch_size, concurrency=concurrency)
         self.rule_dead_letter_queue = DeadLetterQueue(self, "RuleDeadLetterQueue")
         acknowledge(
             self.rule_dead_letter_queue,

@@ -37,7 +37,9 @@ class Integration(Construct):
     Give `call` to each function that calls it: `EventConsumer(…, grants=(rates.call,))`. The first one of a stack makes
     the table in which all of them keep rates and breakers; it costs nothing while nothing is called.
 
-    Raises UnusableIntegration for a name or value that cannot be.
+    An environment may do without a third party (`[integrations] unused`): ask `is_used`, and leave out what calls it.
+
+    Raises UnusableIntegration for a name or value that cannot be, and for one that the environment does without.
     """
 
     def __init__(
@@ -61,6 +63,11 @@ class Integration(Construct):
         if not is_name(third_party):
             raise UnusableIntegration(
                 f"{self.node.path}: third_party '{third_party}': write lower-case words with hyphens, as exchange-rates"
+            )
+        if not Integration.is_used(self, third_party):
+            raise UnusableIntegration(
+                f"{self.node.path}: environments/{Environment.of(self).name}.toml: integrations.unused has "
+                f"'{third_party}': take it out there, or leave out what calls it where Integration.is_used is False"
             )
         stack = Stack.of(self)
         found = stack.node.try_find_child(_TABLE_ID)
@@ -89,6 +96,11 @@ class Integration(Construct):
             self._grant,
             {variable_of(third_party): json.dumps(settings), **Environment.of(self).egress.variables()},
         )
+
+    @staticmethod
+    def is_used(scope: Construct, third_party: str) -> bool:
+        """Whether the environment calls the third party: its file does not have it in `[integrations] unused`."""
+        return third_party not in Environment.of(scope).integrations.unused
 
     def _secret(self, third_party: str) -> secretsmanager.Secret:
         made = secretsmanager.Secret(

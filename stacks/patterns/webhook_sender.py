@@ -12,8 +12,6 @@ from aws_cdk import aws_apigatewayv2_integrations as integrations
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
@@ -31,7 +29,7 @@ from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
 from stacks.constructs.work_queue import DeadLetterQueue, WorkQueue
 from stacks.environment import Environment
-from stacks.patterns.event_consumer import CONCURRENCY, EventConsumer
+from stacks.patterns.event_consumer import EventConsumer
 
 # An attempt (20 s at the most, offload/contracts/subscriptions/policy.py), its record, and rounds before it.
 _SENDER_TIMEOUT = Duration.seconds(45)
@@ -63,7 +61,7 @@ class WebhookSender(Construct):
     """Bus → planner → table of deliveries → tokens in two lanes → sender → the subscribers' endpoints.
 
     `events` are what third parties can subscribe to. Subscriptions are made by the API, an HTTP API signed with IAM,
-    or by `offload subscriptions`. What it costs while nothing is sent is in docs/performance.md.
+    or by `offload subscriptions`. What it costs while nothing is sent is in docs/costs.md.
     """
 
     def __init__(
@@ -71,11 +69,12 @@ class WebhookSender(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         environment = Environment.of(self)
-        maximum = environment.sending.maximum_concurrency
         self.table = self._table()
         self.sealing_key = self._sealing_key()
         self.token_dead_letters = DeadLetterQueue(self, "TokenDeadLetters")
-        self.well, self.trouble = (self._lane(name) for name in ("WellTokens", "TroubleTokens"))
+        self.well = self._lane("WellTokens")
+        self.trouble = self._lane("TroubleTokens") if environment.queues.lanes == "each" else self.well
+        self.lanes = tuple(dict.fromkeys((self.well, self.trouble)))
         self.variables = {
             "OFFLOAD_SUBSCRIPTIONS_TABLE": self.table.table_name,
             "OFFLOAD_SENDER_QUEUE_URL": self.well.queue_url,
@@ -93,7 +92,6 @@ class WebhookSender(Construct):
             events=events,
             bus=bus,
             grants=(self.owe,),
-            concurrency=None if maximum is None else CONCURRENCY,
         )
         self.sender = PythonFunction(
             self,
@@ -107,18 +105,8 @@ class WebhookSender(Construct):
             self.sender.role, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"
         )
         bus.publish.grant(self.sender.role)
-        for lane in (self.well, self.trouble):
-            self.sender.function.add_event_source(
-                sources.SqsEventSource(
-                    lane,
-                    batch_size=_TOKENS_AT_ONCE,
-                    report_batch_item_failures=True,
-                    max_concurrency=maximum,
-                )
-            )
-        if maximum is None:
-            for function in (self.planner.function, self.sender):
-                _let_lambda_choose(function)
+        for lane in self.lanes:
+            lane.work_off(self.sender, batch_size=_TOKENS_AT_ONCE, concurrency=environment.sending.concurrency)
         self.timekeeper = PythonFunction(
             self, "Timekeeper", source="delivery_timekeeper", timeout=Duration.seconds(50), environment=self.variables
         )
@@ -182,7 +170,7 @@ class WebhookSender(Construct):
         self._send_tokens(grantee)
 
     def _send_tokens(self, grantee: iam.IGrantable) -> None:
-        for lane in (self.well, self.trouble):
+        for lane in self.lanes:
             lane.grant(grantee, "sqs:SendMessage")
 
     def _reach_destinations(self, grantee: iam.IGrantable) -> None:
@@ -325,14 +313,3 @@ class WebhookSender(Construct):
             within=Duration.minutes(5),
             statistic=statistic,
         )
-
-
-def _let_lambda_choose(function: PythonFunction) -> None:
-    for mapping in function.function.node.children:
-        if isinstance(mapping, lambda_.EventSourceMapping):
-            acknowledge(
-                mapping,
-                "offload::unbounded-concurrency",
-                "[sending] concurrency is any, so that an idle queue has two pollers in place of five. At most one"
-                " sender is at one endpoint, so there are no more than endpoints; the planner calls nothing but AWS.",
-            )

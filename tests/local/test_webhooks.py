@@ -32,7 +32,7 @@ from nacl.signing import SigningKey
 from slack_sdk.signature import SignatureVerifier
 
 from offload.contracts.webhooks.providers import PROVIDERS
-from offload.contracts.webhooks.stored_secret import StoredSecret, StoredSecrets
+from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret, StoredSecrets
 from offload.operate import webhooks
 from offload.operate.embedded import PROJECT
 from tests.local.conftest import Copy
@@ -87,10 +87,10 @@ class Door:
 
     def set_secrets(self, provider: str, *values: str) -> None:
         secrets = tuple(StoredSecret(key_id=f"test-{number}", value=value) for number, value in enumerate(values))
-        self.copy.deployment.aws.secrets_manager.put_secret_value(
-            SecretId=self.copy.deployment.webhook_entry.secrets[provider],
-            SecretString=StoredSecrets(secrets).to_json(),
-        )
+        manager, arn = self.copy.deployment.aws.secrets_manager, self.copy.deployment.webhook_entry.secret
+        document = SecretDocument.read(manager.get_secret_value(SecretId=arn)["SecretString"])
+        changed = document.with_secrets(provider, StoredSecrets(secrets))
+        manager.put_secret_value(SecretId=arn, SecretString=changed.to_json())
 
 
 class Tap:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from aws_cdk import App, Stack
 from msgspec import Struct
+from msgspec.structs import replace
 
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job_type import JobType, Priority, Retention, Schedule
@@ -23,6 +24,7 @@ from stacks.constructs.event_bus import EventBus
 from stacks.constructs.job_service import JobService
 from stacks.constructs.operators import Operators
 from stacks.constructs.python_function import ROOT_CONTEXT
+from stacks.environment import Queues
 from stacks.guardrails import guard
 from stacks.patterns import background_job
 from stacks.patterns.background_job import BackgroundJob, UnusableJobType
@@ -30,6 +32,7 @@ from tests.environments import with_address
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
+BOUNDED = Queues()
 FUNCTIONS = ("jobs_api", "jobs_timekeeper", "job_submitter", "job_starter", "mail", "letters")
 
 Template = dict[str, Any]
@@ -46,7 +49,9 @@ def mail(**settings: Any) -> JobType[Mail, Mail]:
 class Deployed:
     """A service in one stack and jobs in another, guarded as the app is."""
 
-    def __init__(self, folder: Path, catalogue: Callable[[JobType[Any, Any]], None]) -> None:
+    def __init__(
+        self, folder: Path, catalogue: Callable[[JobType[Any, Any]], None], *, queues: Queues = BOUNDED
+    ) -> None:
         for name in FUNCTIONS:
             (folder / "lambdas" / name).mkdir(parents=True)
         self.app = App(
@@ -54,7 +59,7 @@ class Deployed:
             context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)},
         )
         guard(self.app)
-        with_address("dev").attach(self.app)
+        replace(with_address("dev"), queues=queues).attach(self.app)
         platform = Stack(self.app, "Platform")
         Operators(platform, "Operators")
         self.service = JobService(platform, "Jobs", bus=EventBus(platform, "Events"))
@@ -175,6 +180,23 @@ def test_the_parameter_of_a_type_says_where_its_lanes_are(deployed: Deployed) ->
     assert "function" not in place
     assert set(place["queues"]) == {"high", "normal"}
     assert set(place["queues"].values()) == queue_ids(shop, "MailHigh", "MailNormal")
+
+
+def test_where_one_queue_is_for_all_lanes_each_lane_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Deployed(
+        tmp_path,
+        lambda job_type: monkeypatch.setitem(JOB_TYPES, job_type.name, job_type),
+        queues=Queues(concurrency="any", lanes="one"),
+    )
+    one.job(mail(lanes=tuple(Priority), concurrency=7))
+    _, shop = one.templates()
+    [queue] = queue_ids(shop, "MailNormal", "MailHigh", "MailLow")
+    [parameter] = of_type(shop, "AWS::SSM::Parameter").values()
+    separator, parts = parameter["Value"]["Fn::Join"]
+    place = json.loads(separator.join(part if isinstance(part, str) else part["Ref"] for part in parts))
+    assert place["queues"] == dict.fromkeys(("high", "normal", "low"), queue)
+    [mapping] = mappings(shop)
+    assert "ScalingConfig" not in mapping
 
 
 def test_whoever_submits_or_settles_may_nudge_a_type_by_a_policy_of_the_types_own_stack(deployed: Deployed) -> None:

@@ -128,7 +128,10 @@ def test_every_python_that_a_file_may_name_can_be_bundled_for_both_architectures
         ("[bus]", '[egress]\nports = "all"\n[bus]', ("egress.ports", "all")),
         ("[bus]", "[egress]\nports = []\n[bus]", ("egress.ports", ">= 1")),
         ("[bus]", "[sending]\nconcurrency = 1\n[bus]", ("sending.concurrency", ">= 2")),
-        ("[bus]", '[sending]\nconcurrency = "all"\n[bus]', ("sending.concurrency", "all")),
+        ("[bus]", '[sending]\nconcurrency = "any"\n[bus]', ("sending.concurrency", "`int`")),
+        ("[bus]", '[queues]\nconcurrency = "all"\n[bus]', ("queues.concurrency", "all")),
+        ("[bus]", "[queues]\nlanes = 3\n[bus]", ("queues.lanes", "`str`")),
+        ("[bus]", '[integrations]\nunused = "slack"\n[bus]', ("integrations.unused", "`array`")),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_the_file_and_the_key(

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 from aws_cdk import App, Stack
+from msgspec.structs import replace
 
 from offload.contracts.calls import CallSettings
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.python_function import ROOT_CONTEXT
-from stacks.environment import Environment
+from stacks.environment import Environment, Integrations
 from stacks.guardrails import guard
 from stacks.patterns.event_consumer import EventConsumer
 from stacks.patterns.integration import Integration, UnusableIntegration
@@ -27,13 +28,13 @@ Template = dict[str, Any]
 class Deployed:
     """A bus in one stack and consumers in another, guarded as the app is."""
 
-    def __init__(self, folder: Path, environment: str = "dev") -> None:
+    def __init__(self, folder: Path, environment: str = "dev", *, unused: tuple[str, ...] = ()) -> None:
         (folder / "lambdas" / "rates").mkdir(parents=True)
         self.app = App(
             outdir=str(folder / "out"), context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)}
         )
         guard(self.app)
-        Environment.filled_in(environment).attach(self.app)
+        replace(Environment.filled_in(environment), integrations=Integrations(unused)).attach(self.app)
         self.bus = EventBus(Stack(self.app, "Platform"), "Events")
         self.shop = Stack(self.app, "Shop")
 
@@ -142,6 +143,16 @@ def test_local_may_call_this_machine(tmp_path: Path) -> None:
     told = variables(deployed.template(), "Rates")
     assert told["OFFLOAD_EGRESS_PRIVATE"] == "127.0.0.0/8,::1/128"
     assert told["OFFLOAD_EGRESS_PORTS"] == "*"
+
+
+def test_what_the_environment_does_without_is_not_used_and_cannot_be_made(tmp_path: Path) -> None:
+    deployed = Deployed(tmp_path, unused=("ecb",))
+    assert not Integration.is_used(deployed.shop, "ecb")
+    assert Integration.is_used(deployed.shop, "slack")
+    with pytest.raises(
+        UnusableIntegration, match=r"Shop/Rates: environments/dev\.toml: integrations\.unused has 'ecb'"
+    ):
+        Integration(deployed.shop, "Rates", third_party="ecb")
 
 
 @pytest.mark.parametrize(

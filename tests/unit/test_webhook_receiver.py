@@ -19,7 +19,7 @@ from offload.contracts.webhooks.providers import GITHUB, PROVIDERS, SHOPIFY, SLA
 from offload.contracts.webhooks.received import LONGEST_TYPE, WebhookReceived, received_type
 from offload.contracts.webhooks.scheme import Provider
 from offload.contracts.webhooks.shards import SHARDS, listed_in
-from offload.contracts.webhooks.stored_secret import StoredSecret, StoredSecrets
+from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret
 from offload.runtime.lean_aws import AwsRefused, AwsUnreachable
 from tests.unit.webhook_bench import SECRETS, Bench, Context, a_receiver, gateway_event, sign
 
@@ -40,6 +40,7 @@ def bench(module_bench: Bench) -> Bench:
     """The module's receiver, with an empty queue and nothing known of secrets."""
     module_bench.events()
     module_bench.receiver.receiver._secrets._known.clear()
+    module_bench.receiver.receiver._secrets._document = None
     module_bench.receiver.receiver._secrets._looks.clear()
     return module_bench
 
@@ -335,6 +336,31 @@ def test_without_an_active_secret_the_sender_is_asked_to_come_again(bench: Bench
     assert bench.send(SHOPIFY, b'{"none": 1}')["statusCode"] == 200
 
 
+def test_one_read_of_the_secrets_serves_every_provider(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager, reads = bench.receiver.secrets_manager, list[str]()
+    call = manager.call
+
+    def counted(action: str, *arguments: Any, **settings: Any) -> dict[str, Any]:
+        reads.append(action)
+        answer: dict[str, Any] = call(action, *arguments, **settings)
+        return answer
+
+    monkeypatch.setattr(manager, "call", counted)
+    assert bench.send(GITHUB, b'{"shared": 1}')["statusCode"] == 200
+    assert bench.send(SHOPIFY, b'{"shared": 1}')["statusCode"] == 200
+    assert reads == ["GetSecretValue"]
+
+
+def test_an_entry_that_is_none_is_one_provider_s_trouble(bench: Bench) -> None:
+    whole = bench.document()
+    bench.put_secrets(json.dumps({"providers": {"github": {"secrets": "torn"}, "shopify": SECRETS["shopify"]}}))
+    try:
+        assert problem(bench.send(GITHUB, b'{"torn": 1}')) == (503, "unavailable")
+        assert bench.send(SHOPIFY, b'{"torn": 1}')["statusCode"] == 200
+    finally:
+        bench.put_secrets(whole.to_json())
+
+
 def test_while_secrets_manager_does_not_answer_the_known_secrets_serve(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,12 +416,20 @@ def test_neither_secret_nor_signature_nor_payload_is_logged(bench: Bench, capsys
 
 
 def test_a_document_of_secrets_never_shows_a_value() -> None:
-    stored = StoredSecrets.read('{"secrets": [{"key_id": "a", "value": "hidden"}], "unused": "x"}')
+    stored = SecretDocument.read(
+        '{"providers": {"a": {"secrets": [{"key_id": "a", "value": "hidden"}]}, "b": "hidden", '
+        '"c": {"secrets": [{"key_id": "a", "value": 1, "x": "hidden"}]}}, "unused": "x"}'
+    )
     assert "hidden" not in repr(stored)
-    assert StoredSecrets.read("plain").secrets[0].value == "plain"
-    with pytest.raises(ValueError, match="rotate") as refused:
-        StoredSecrets.read('{"secrets": [{"key_id": "a", "value": 1, "x": "hidden"}]}')
+    assert "hidden" not in repr(stored.of("a"))
+    assert stored.of("b").secrets[0].value == "hidden"
+    assert stored.of("d").secrets == ()
+    with pytest.raises(ValueError, match="rotate c") as refused:
+        stored.of("c")
     assert "hidden" not in str(refused.value)
+    with pytest.raises(ValueError, match="not a document") as torn:
+        SecretDocument.read('{"providers": ["hidden"]}')
+    assert "hidden" not in str(torn.value)
 
 
 def recent(bench: Bench, provider: str) -> list[dict[str, Any]]:

@@ -17,23 +17,25 @@ from offload.contracts.subscriptions.policy import Policy
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.operators import Operators
 from stacks.constructs.python_function import ROOT_CONTEXT
+from stacks.environment import Queues
 from stacks.guardrails import guard
 from stacks.patterns.webhook_sender import WebhookSender
 from tests.environments import with_address
 from tests.unit.test_background_job import CONTEXT
 
+BOUNDED = Queues()
 FUNCTIONS = ("delivery_planner", "delivery_sender", "delivery_timekeeper", "subscriptions_api")
 QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
 BUS = "arn:aws:events:eu-west-1:111122223333:event-bus/orders"
 
 
-def template_of(folder: Path, **sending: Any) -> dict[str, Any]:
+def template_of(folder: Path, queues: Queues = BOUNDED, **sending: Any) -> dict[str, Any]:
     for name in FUNCTIONS:
         (folder / "lambdas" / name).mkdir(parents=True)
     app = App(outdir=str(folder / "out"), context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)})
     guard(app)
     environment = with_address("dev")
-    replace(environment, sending=replace(environment.sending, **sending)).attach(app)
+    replace(environment, queues=queues, sending=replace(environment.sending, **sending)).attach(app)
     stack = Stack(app, "Shop")
     Operators(stack, "Operators")
     WebhookSender(stack, "Out", events=(StockLow,), bus=EventBus(stack, "Events"))
@@ -76,9 +78,20 @@ def test_both_lanes_are_worked_off_in_batches_with_partial_failures_and_a_limit(
 
 
 def test_where_lambda_chooses_no_queue_has_a_maximum_for_which_it_would_poll_more(tmp_path: Path) -> None:
-    mappings = of_type(template_of(tmp_path, concurrency="any"), "AWS::Lambda::EventSourceMapping")
+    mappings = of_type(template_of(tmp_path, Queues(concurrency="any")), "AWS::Lambda::EventSourceMapping")
     assert len(mappings) == 3
     assert all("ScalingConfig" not in mapping for mapping in mappings.values())
+
+
+def test_one_lane_has_one_queue_under_both_names(tmp_path: Path) -> None:
+    template = template_of(tmp_path, Queues(lanes="one"))
+    [mapping] = of_type(template, "AWS::Lambda::EventSourceMapping", "Sender").values()
+    [queue] = of_type(template, "AWS::SQS::Queue", "WellTokens")
+    assert not of_type(template, "AWS::SQS::Queue", "TroubleTokens")
+    assert mapping["EventSourceArn"] == {"Fn::GetAtt": [queue, "Arn"]}
+    for function in of_type(template, "AWS::Lambda::Function", "Out").values():
+        variables = function["Environment"]["Variables"]
+        assert variables["OFFLOAD_SENDER_QUEUE_URL"] == variables["OFFLOAD_SENDER_TROUBLE_QUEUE_URL"] == {"Ref": queue}
 
 
 def test_every_route_is_signed_with_iam(template: dict[str, Any]) -> None:

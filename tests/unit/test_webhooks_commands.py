@@ -13,13 +13,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 from typer.testing import CliRunner, Result
 
 from offload.contracts.webhooks.providers import GITHUB, PROVIDERS, SHOPIFY, STANDARD_WEBHOOKS, STRIPE, WAREHOUSE
 from offload.contracts.webhooks.scheme import Provider
-from offload.contracts.webhooks.stored_secret import MOST_SECRETS, StoredSecret, StoredSecrets
+from offload.contracts.webhooks.stored_secret import LONGEST_DOCUMENT, MOST_SECRETS, StoredSecret, StoredSecrets
 from offload.operate import audit, resources, webhook_secrets, webhooks
 from offload.operate.audit import Account, OwedWebhook, owed_webhooks
 from offload.operate.aws import Aws
@@ -28,7 +27,7 @@ from offload.operate.embedded.process import Instance
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment, WebhookEntry
 from offload.runtime.webhooks.secrets import Secret, keyring
-from tests.unit.webhook_bench import SECRETS, Bench, Context, a_receiver, gateway_event
+from tests.unit.webhook_bench import SECRETS, Bench, Context, a_receiver, client, gateway_event
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")
 
@@ -55,7 +54,7 @@ def deployment(bench: Bench, emulator: Instance, monkeypatch: pytest.MonkeyPatch
         class Found(Deployment):
             @property
             def webhook_entry(self) -> WebhookEntry:
-                return WebhookEntry(url, bench.table, bench.secrets)
+                return WebhookEntry(url, bench.table, bench.secret, tuple(sorted(PROVIDERS)))
 
             def webhook_entry_or_none(self) -> WebhookEntry | None:
                 return self.webhook_entry
@@ -114,8 +113,7 @@ def failure(*arguments: str, stdin: str | None = None) -> str:
 
 
 def stored(bench: Bench, provider: str) -> tuple[StoredSecret, ...]:
-    text = boto3.client("secretsmanager").get_secret_value(SecretId=bench.secrets[provider])["SecretString"]
-    return StoredSecrets.read(text).secrets
+    return bench.document().of(provider).secrets
 
 
 def refuse_the_bus(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,9 +164,12 @@ def test_a_secret_that_can_verify_nothing_is_told_and_not_shown(bench: Bench) ->
     bench.set_secrets("svix", StoredSecret(key_id="typed", value="whsec_typed-by-hand"))
     (svix,) = [each for each in document("providers")["providers"] if each["name"] == "svix"]
     assert "secret 'typed' of Svix: is not base64 after 'whsec_'" in svix["troubles"][0]
-    boto3.client("secretsmanager").put_secret_value(SecretId=bench.secrets["svix"], SecretString="{torn")
-    (svix,) = [each for each in document("providers")["providers"] if each["name"] == "svix"]
-    assert (svix["secrets"], "is not a document" in svix["troubles"][0]) == ([], True)
+    bench.put_secrets(json.dumps({"providers": {"svix": {"secrets": "torn"}, "github": "typed by hand"}}))
+    found = {each["name"]: each for each in document("providers")["providers"]}
+    assert (found["svix"]["secrets"], "is not one of webhook secrets" in found["svix"]["troubles"][0]) == ([], True)
+    assert ([each["key_id"] for each in found["github"]["secrets"]], found["github"]["troubles"]) == (["secret"], [])
+    bench.put_secrets("{torn")
+    assert all("is not a document" in each["troubles"][0] for each in document("providers")["providers"])
     assert "typed-by-hand" not in call("providers").stdout
 
 
@@ -348,9 +349,31 @@ def test_a_leaked_secret_is_retired_at_once(bench: Bench) -> None:
         "is retired: warm functions forget it within 30 s"
         in call("rotate", "github", "--revoke", "--overlap", "0").stdout
     )
-    boto3.client("secretsmanager").put_secret_value(SecretId=bench.secrets["github"], SecretString="{torn")
-    assert "is no document of webhook secrets" in failure("rotate", "github")
+    bench.put_secrets('{"providers": {"github": {"secrets": "torn"}, "stripe": {"secrets": []}, "unknown": 7}}')
+    assert "is no entry of webhook secrets" in failure("rotate", "github")
     assert document("rotate", "github", "--revoke")["old"] == []
+    assert {name: bytes(entry) for name, entry in bench.document().providers.items() if name != "github"} == {
+        "stripe": b'{"secrets": []}',
+        "unknown": b"7",
+    }
+
+
+@pytest.mark.usefixtures("deployment")
+def test_a_document_that_is_none_is_not_replaced_as_the_secrets_of_all_providers_would_be_lost(bench: Bench) -> None:
+    bench.put_secrets("{torn")
+    assert "labelled AWSPREVIOUS" in failure("rotate", "github", "--revoke")
+    assert client("secretsmanager").get_secret_value(SecretId=bench.secret)["SecretString"] == "{torn"
+
+
+@pytest.mark.usefixtures("deployment")
+def test_secrets_that_secrets_manager_would_not_take_are_refused_before_they_are_stored(bench: Bench) -> None:
+    filling = StoredSecret(key_id="long", value="x" * LONGEST_DOCUMENT)
+    full = bench.document().with_secrets("unknown", StoredSecrets((filling,))).to_json()
+    room = LONGEST_DOCUMENT - (len(full) - LONGEST_DOCUMENT)
+    filled = StoredSecret(key_id="long", value="x" * room)
+    bench.put_secrets(bench.document().with_secrets("unknown", StoredSecrets((filled,))).to_json())
+    assert "and Secrets Manager takes 65,536" in failure("rotate", "github")
+    assert [each.key_id for each in stored(bench, "github")] == ["first"]
 
 
 @pytest.mark.usefixtures("deployment")
@@ -403,6 +426,20 @@ def test_rotations_at_the_same_moment_lose_no_secret(bench: Bench, deployment: D
         made = set(threads.map(rotated, range(count)))
     assert {each.value for each in stored(bench, "github")} == {*made, SECRETS["github"]}
     assert [each.until is None for each in stored(bench, "github")] == [True, False, False, False, False]
+
+
+def test_rotations_of_two_providers_at_the_same_moment_lose_neither(bench: Bench, deployment: Deployment) -> None:
+    names = ("github", "warehouse", "svix", "standard-webhooks")
+    together = threading.Barrier(len(names))
+
+    def rotated(name: str) -> str | None:
+        together.wait()
+        return webhook_secrets.rotate(deployment, name, overlap=timedelta(hours=1)).made
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        made = dict(zip(names, threads.map(rotated, names), strict=True))
+    for name in names:
+        assert [each.value for each in stored(bench, name)] == [made[name], SECRETS[name]], name
 
 
 def test_a_rotation_that_another_overtakes_is_done_again_on_what_is_there_then(
@@ -493,7 +530,7 @@ def test_a_test_with_nothing_to_sign_with_or_nobody_there_is_a_failure(
     assert failure("test", "github") == "GitHub has no active secret: `offload webhooks rotate github`"
     bench.set_secrets("svix", StoredSecret(key_id="typed", value="whsec_typed"))
     assert "secret 'typed' of Svix: is not base64" in failure("test", "svix")
-    nowhere = WebhookEntry("http://127.0.0.1:1", bench.table, bench.secrets)
+    nowhere = WebhookEntry("http://127.0.0.1:1", bench.table, bench.secret, tuple(PROVIDERS))
     monkeypatch.setattr(type(resources.Deployment.of("local")), "webhook_entry", nowhere)
     assert "http://127.0.0.1:1/webhooks/stripe does not answer" in failure("test", "stripe")
 

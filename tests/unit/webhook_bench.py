@@ -20,7 +20,7 @@ import pytest
 
 from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.scheme import Provider
-from offload.contracts.webhooks.stored_secret import StoredSecret, StoredSecrets
+from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret, StoredSecrets
 from offload.runtime.webhooks.secrets import Secret, keyring
 from offload.runtime.webhooks.sign import signed_headers
 
@@ -63,7 +63,7 @@ class Bench:
     bus: str
     queue: str
     claims: str
-    secrets: Mapping[str, str]
+    secret: str
 
     def send(
         self,
@@ -111,9 +111,15 @@ class Bench:
 
     def set_secrets(self, provider: str, *secrets: StoredSecret) -> None:
         """Replaces a provider's secrets."""
-        client("secretsmanager").put_secret_value(
-            SecretId=self.secrets[provider], SecretString=StoredSecrets(secrets).to_json()
-        )
+        self.put_secrets(self.document().with_secrets(provider, StoredSecrets(secrets)).to_json())
+
+    def document(self) -> SecretDocument:
+        """What is stored of all providers."""
+        return SecretDocument.read(client("secretsmanager").get_secret_value(SecretId=self.secret)["SecretString"])
+
+    def put_secrets(self, text: str) -> None:
+        """Replaces what is stored of all providers."""
+        client("secretsmanager").put_secret_value(SecretId=self.secret, SecretString=text)
 
 
 def sign(
@@ -197,11 +203,12 @@ def a_receiver(patch: pytest.MonkeyPatch, *, refused_per_minute: int = 1_000_000
     )
     events.put_targets(Rule=f"all-{tag}", EventBusName=f"bus-{tag}", Targets=[{"Id": "queue", "Arn": arn}])
     client("s3").create_bucket(Bucket=f"claims-{tag}")
-    arns = {}
+    document = SecretDocument()
     for name, value in SECRETS.items():
-        document = StoredSecrets((StoredSecret(key_id="first", value=value),)).to_json()
-        arns[name] = manager.create_secret(Name=f"{name}-{tag}", SecretString=document)["ARN"]
-        patch.setenv(f"OFFLOAD_SECRET_{name.upper().replace('-', '_')}", arns[name])
+        document = document.with_secrets(name, StoredSecrets((StoredSecret(key_id="first", value=value),)))
+    secret = manager.create_secret(Name=f"webhooks-{tag}", SecretString=document.to_json())["ARN"]
+    patch.setenv("OFFLOAD_WEBHOOKS_SECRET_ARN", secret)
+    patch.setenv("OFFLOAD_WEBHOOKS_PROVIDERS", ",".join(SECRETS))
     patch.setenv("OFFLOAD_DELIVERIES_TABLE", table)
     patch.setenv("OFFLOAD_BUS", f"bus-{tag}")
     patch.setenv("OFFLOAD_CLAIMS_BUCKET", f"claims-{tag}")
@@ -210,4 +217,4 @@ def a_receiver(patch: pytest.MonkeyPatch, *, refused_per_minute: int = 1_000_000
     for name in ("lambdas.webhook_receiver.handler", "lambdas.webhook_relay.handler"):
         sys.modules.pop(name, None)
         modules.append(importlib.import_module(name))
-    yield Bench(modules[0], modules[1], table, f"bus-{tag}", queue, f"claims-{tag}", arns)
+    yield Bench(modules[0], modules[1], table, f"bus-{tag}", queue, f"claims-{tag}", secret)

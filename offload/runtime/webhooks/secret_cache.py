@@ -1,15 +1,18 @@
-"""The secrets of the providers, read from Secrets Manager when they are needed and kept for seconds."""
+"""The secrets of the providers, read from Secrets Manager when they are needed and kept for seconds.
+
+One document has those of all providers (`offload/contracts/webhooks/stored_secret.py`), so one read serves all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from msgspec import Struct
 
 from offload.contracts.webhooks.scheme import Provider
-from offload.contracts.webhooks.stored_secret import StoredSecret, StoredSecrets
+from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret
 from offload.runtime.lean_aws import AwsRefused, AwsUnreachable, Service
 from offload.runtime.webhooks.secrets import BadSecret, Key, Secret, keyring
 
@@ -36,12 +39,13 @@ class Known(Struct, frozen=True):
 
 
 class SecretCache:
-    """Keys by provider. `arns` are the secrets' by provider; `clock` gives seconds since 1970."""
+    """Keys by provider. `arn` is the document's; `clock` gives seconds since 1970."""
 
-    def __init__(self, arns: Mapping[str, str], manager: Service, clock: Callable[[], float]) -> None:
-        self._arns = arns
+    def __init__(self, arn: str, manager: Service, clock: Callable[[], float]) -> None:
+        self._arn = arn
         self._manager = manager
         self._clock = clock
+        self._document: tuple[float, SecretDocument] | None = None
         self._known: dict[str, Known] = {}
         self._looks: list[float] = []
 
@@ -52,7 +56,9 @@ class SecretCache:
         if known is not None and 0 <= now - known.at < FRESH:
             return known
         try:
-            return self._read(provider, within)
+            # What was read for another provider is as good.
+            fresh = self._document is not None and 0 <= now - self._document[0] < FRESH
+            return self._keys(provider) if fresh else self._read(provider, within)
         except (AwsRefused, AwsUnreachable, ValueError) as error:
             if known is not None and 0 <= now - known.at < USABLE:
                 return known
@@ -72,11 +78,16 @@ class SecretCache:
 
     def _read(self, provider: Provider, within: float) -> Known:
         at = self._clock()
-        answer: dict[str, Any] = self._manager.call(
-            "GetSecretValue", {"SecretId": self._arns[provider.name]}, within=within
-        )
+        answer: dict[str, Any] = self._manager.call("GetSecretValue", {"SecretId": self._arn}, within=within)
+        self._document = (at, SecretDocument.read(answer.get("SecretString") or ""))
+        return self._keys(provider)
+
+    def _keys(self, provider: Provider) -> Known:
+        """What the document that was read last says of a provider; raises ValueError."""
+        assert self._document is not None  # noqa: S101 -- both callers have one
+        at, document = self._document
         now = datetime.fromtimestamp(at, UTC)
-        stored = StoredSecrets.read(answer.get("SecretString") or "").active(now)
+        stored = document.of(provider.name).active(now)
         keys, troubles = _keys(provider, stored)
         newest = max((each.since for each in stored if each.since), default=None)
         known = Known(keys, at, newest is not None and newest > now - _ROTATING, troubles)
