@@ -55,4 +55,6 @@ def _look_for_strays(context: LambdaContext) -> dict[str, Any]:
             late[record.id] = health
             waits = max(waits, now - next_due)
     tokens.send_all(late)
-    return {"late_subscriptions": len(late), "oldest_seconds": round(waits.total_seconds())}
+    # A metric is made of the age, which costs for each hour in which it gets a value.
+    age = {"oldest_seconds": round(waits.total_seconds())} if late else {}
+    return {"late_subscriptions": len(late), **age}

@@ -28,8 +28,38 @@ _WORKERS: Final = 8
 # What is left of the invocation's time then is for the settling in flight, the schedules' counts and the log line.
 _SPARE_MILLIS: Final = 10_000
 
+# While nothing is open, nothing changes the counters: 48 reads each minute would be a third of an idle month's bill.
+_COUNTS_EVERY: Final = 5  # minutes
+
 store = JobStore.from_environment()
 log = Logger(service="jobs_timekeeper")
+
+
+class _Counters:
+    """Whether what was accepted has ended or is open, as the counters say."""
+
+    def __init__(self) -> None:
+        self._quiet: bool | None = None
+
+    def look(self, *, idle: bool) -> dict[str, Any]:
+        """What the log says of it: nothing while all have ended, for a metric that gets a value costs by the hour.
+
+        The first look at which all have ended says so, as the alarm goes by the least of five minutes. `idle` says that
+        the sweep had nothing to do. Then, and when nothing was open at the last look, most looks are left out.
+        """
+        if self._quiet and idle and store.now().minute % _COUNTS_EVERY:
+            return {}
+        tallies = store.tallies(list(JOB_TYPES))
+        missing = {name: tally.missing for name, tally in tallies.items() if tally.missing}
+        before, self._quiet = self._quiet, not missing and not any(tally.open for tally in tallies.values())
+        return (
+            {}
+            if self._quiet and before is not False
+            else {"missing": missing, "missing_jobs": sum(map(abs, missing.values()))}
+        )
+
+
+counters = _Counters()
 
 
 class SweepIncomplete(Exception):
@@ -43,14 +73,7 @@ def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """
     done = _fire_schedules() + _settle(context)
     failed = done["failed"]
-    missing = {name: tally.missing for name, tally in store.tallies(list(JOB_TYPES)).items() if tally.missing}
-    log.info(
-        "sweep",
-        counts=dict(done),
-        missing=missing,
-        missing_jobs=sum(map(abs, missing.values())),
-        request_id=context.aws_request_id,
-    )
+    log.info("sweep", counts=dict(done), **counters.look(idle=not done), request_id=context.aws_request_id)
     if failed:
         raise SweepIncomplete(f"{failed} jobs or schedules could not be looked at; the log names each")
     return dict(done)

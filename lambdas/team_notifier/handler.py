@@ -21,7 +21,7 @@ from offload.runtime.http.failures import CallFailed, CredentialsMissing
 from offload.runtime.log import Logger
 from offload.runtime.settings import Settings
 
-from .groups import Claim, Groups
+from .groups import Claim, Group, Groups
 from .message import message_of
 from .outcomes import outcome_of
 from .topics import TOPICS, lines_of
@@ -89,8 +89,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Collects a batch of the queue, then tells what is due. The answer is the batch's alone: what is kept is safe."""
     with invocation.running(context):
         if "Records" not in event:
-            _tell()
-            _say_what_waits()
+            if _waiting():
+                _tell()
+                _say_what_waits()
+            else:
+                log.info("waiting", events={})
             return {}
         answer = collect(event, context)
         try:
@@ -138,13 +141,21 @@ def _send(groups: Groups, claim: Claim, url: str) -> None:
     write("message", **fields, outcome=outcome.name, detail=outcome.detail, again_in_seconds=round(again))
 
 
-def _say_what_waits() -> None:
-    """One line with how much waits in which topic; with a hook also for how long: an alarm goes by that."""
+def _waiting() -> dict[str, Group]:
+    """What waits, by topic; nothing of a topic of which nothing does."""
     groups = _groups()
-    waiting = {topic: found for topic in TOPICS if (found := groups.waiting(topic)).events}
+    return {topic: found for topic in TOPICS if (found := groups.waiting(topic)).events}
+
+
+def _say_what_waits() -> None:
+    """One line with how much waits in which topic; with a hook also for how long: an alarm goes by that.
+
+    While nothing waits there is no such field: the metric that is made of it costs for each hour in which it gets one.
+    """
+    waiting = _waiting()
     age = {}
-    if not waiting or hook.url() is not None:
-        oldest = min((found.since for found in waiting.values()), default=time.time() * 1000)
+    if waiting and hook.url() is not None:
+        oldest = min(found.since for found in waiting.values())
         age["oldest_seconds"] = max(0, round(time.time() - oldest / 1000))
     log.info("waiting", events={topic: found.events for topic, found in waiting.items()}, **age)
 

@@ -80,11 +80,13 @@ def handler(_event: dict[str, Any], context: LambdaContext) -> None:
             break
         each.add(owed.keys)
     each.flush()
+    # A metric is made of it, which costs for each hour in which it gets a value.
+    age = {"oldest_seconds": round(oldest)} if seen else {}
     write = log.warning if each.troubles else log.info
     write(
         "owed",
         owed=seen,
-        oldest_seconds=round(oldest),
+        **age,
         published=each.published,
         troubles=sorted(set(each.troubles))[:5],
         request_id=context.aws_request_id,

@@ -174,11 +174,47 @@ def test_the_schedules_of_the_hour_start_and_are_counted(
     bench.pass_time(seconds=1)
     assert timekeeper.sweep() == {}
     said = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    assert [(line["message"], line["counts"], line["missing"], line["request_id"]) for line in said] == [
-        ("sweep", {}, {}, "request-1"),
+    assert [(line["message"], line["counts"], line.get("missing"), line["request_id"]) for line in said] == [
+        ("sweep", {}, None, "request-1"),
         ("sweep", {"scheduled": 1}, {}, "request-1"),
         ("sweep", {}, {}, "request-1"),
     ]
+
+
+def counted(capsys: pytest.CaptureFixture[str]) -> int | None:
+    """What the last sweep's line says of missing jobs; None where it has no such field."""
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return line.get("missing_jobs")
+
+
+def test_the_count_of_missing_jobs_is_said_while_jobs_are_open_and_once_when_all_have_ended(
+    bench: JobBench, timekeeper: Timekeeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timekeeper.sweep()
+    assert counted(capsys) is None, "a metric with a value costs by the hour"
+    job_id = bench.submit(MAIL, Nothing())
+    bench.pass_time(minutes=5)
+    timekeeper.sweep()
+    assert counted(capsys) == 0
+    bench.store.cancel(job_id)
+    timekeeper.sweep()
+    assert counted(capsys) == 0, "the alarm goes by the least of five minutes"
+    timekeeper.sweep()
+    assert counted(capsys) is None
+
+
+def test_a_missing_job_is_counted_within_five_idle_minutes_and_then_each_minute(
+    bench: JobBench, timekeeper: Timekeeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timekeeper.sweep()
+    job_id = bench.submit(MAIL, Nothing())
+    aws.dynamodb().delete_item(TableName=bench.name, Key={"pk": {"S": f"job#{job_id}"}, "sk": {"S": "job"}})
+    said = []
+    for _ in range(7):
+        bench.pass_time(minutes=1)
+        timekeeper.sweep()
+        said.append(counted(capsys))
+    assert said == [None, None, None, None, 1, 1, 1]
 
 
 def test_one_jobs_trouble_is_not_the_others_and_is_told(

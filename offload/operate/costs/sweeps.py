@@ -32,7 +32,7 @@ LOOKS_FOR_STRAYS_EVERY: Final = 10
 """Minutes between two looks of the deliveries' sweeper at every subscription."""
 
 
-COMMON_FIELDS: Final = frozenset({"timestamp", "level", "service", "message", "request_id"})
+COMMON_FIELDS: Final = frozenset({"timestamp", "level", "location", "message", "service", "request_id"})
 """What every line of a function has."""
 
 
