@@ -23,7 +23,9 @@ def assembly(environment: str, folder: Path) -> CloudAssembly:
     # An App outside of the command line does not read cdk.json.
     settings = Path(__file__).resolve().parent.parent / "cdk.json"
     flags: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["context"]
-    app = App(outdir=str(folder), context=flags | {"aws:cdk:bundling-stacks": []})
+    # With the constructs' paths, as the command line has them in what it deploys.
+    context = flags | {"aws:cdk:bundling-stacks": [], "aws:cdk:enable-path-metadata": True}
+    app = App(outdir=str(folder), context=context)
     compose(app, Environment.filled_in(environment))
     return app.synth()
 

@@ -84,7 +84,7 @@ METERS: Final = (
 
 @dataclass(frozen=True)
 class Usage:
-    """What one resource uses in the month, of one meter. `why` begins with what is counted: "queues, each …"."""
+    """What one resource uses in the month, of one meter. `why` says what uses it, in the singular: "secret"."""
 
     meter: Meter
     amount: float
@@ -93,7 +93,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Part:
-    """All that an environment uses of a meter; `reasons` say how many of what use it."""
+    """All that an environment uses of a meter; `reasons` say how many of what use it: "13 x secret"."""
 
     meter: Meter
     amount: float
@@ -112,10 +112,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Bill:
-    """A month in which nothing arrives. `nothing` has the resource types that cost nothing, with number and reason."""
+    """A month in which nothing arrives.
+
+    `constructs` are dollars at list price by the constructs of the stacks, the dearest first. `nothing` has the
+    resource types that cost nothing, with number and reason.
+    """
 
     environment: str
     parts: tuple[Part, ...]
+    constructs: tuple[tuple[str, float], ...]
     nothing: tuple[tuple[str, int, str], ...]
 
     @property
@@ -145,6 +150,7 @@ class Bill:
                 }
                 for part in self.parts
             ],
+            "constructs": {name: round(dollars, 4) for name, dollars in self.constructs},
             "nothing": [{"type": kind, "count": count, "reason": reason} for kind, count, reason in self.nothing],
         }
 
@@ -156,6 +162,7 @@ def bill(environment: str, templates: Mapping[str, Template]) -> Bill:
     """
     amounts: defaultdict[Meter, float] = defaultdict(float)
     reasons: defaultdict[Meter, Counter[str]] = defaultdict(Counter)
+    constructs: defaultdict[str, float] = defaultdict(float)
     nothing: Counter[str] = Counter()
     for resource in _resources(templates):
         priced = _PRICED.get(resource.type)
@@ -165,15 +172,17 @@ def bill(environment: str, templates: Mapping[str, Template]) -> Bill:
         for usage in usages:
             amounts[usage.meter] += usage.amount
             reasons[usage.meter][usage.why] += 1
+            constructs[resource.construct] += usage.amount * usage.meter.price
         if not usages:
             nothing[resource.type] += 1
     return Bill(
         environment,
         tuple(
-            Part(meter, amounts[meter], tuple(f"{count} {why}" for why, count in sorted(reasons[meter].items())))
+            Part(meter, amounts[meter], tuple(f"{count} x {why}" for why, count in sorted(reasons[meter].items())))
             for meter in METERS
             if meter in amounts
         ),
+        tuple(sorted(constructs.items(), key=lambda each: (-each[1], each[0]))),
         tuple((kind, count, _NOTHING.get(kind) or _IDLE[kind]) for kind, count in sorted(nothing.items())),
     )
 
@@ -186,6 +195,7 @@ class _Resource:
     stack: str
     logical_id: str
     type: str
+    construct: str
     properties: Mapping[str, Any]
     siblings: Mapping[str, Any]
     """All resources of its stack's template, as they stand there."""
@@ -205,7 +215,9 @@ def _resources(templates: Mapping[str, Template]) -> Iterator[_Resource]:
     for stack, template in sorted(templates.items()):
         siblings = template.get("Resources", {})
         for logical_id, resource in sorted(siblings.items()):
-            yield _Resource(stack, logical_id, resource["Type"], resource.get("Properties", {}), siblings)
+            path = resource.get("Metadata", {}).get("aws:cdk:path", "").split("/")
+            construct = path[1] if len(path) > 1 else logical_id
+            yield _Resource(stack, logical_id, resource["Type"], construct, resource.get("Properties", {}), siblings)
 
 
 # -- what each type uses
@@ -220,7 +232,7 @@ def _mapping(resource: _Resource) -> Iterator[Usage]:
     provisioned = settings.get("ProvisionedPollerConfig")
     if provisioned:
         pollers = provisioned.get("MinimumPollers", 2)
-        yield Usage(POLLER_HOURS, pollers * prices.HOURS, f"queues with {pollers} provisioned pollers")
+        yield Usage(POLLER_HOURS, pollers * prices.HOURS, f"queue with {pollers} provisioned pollers")
     elif "MaximumConcurrency" in settings.get("ScalingConfig", {}):
         pollers = POLLERS_WITH_MAXIMUM
     else:
@@ -228,7 +240,7 @@ def _mapping(resource: _Resource) -> Iterator[Usage]:
     yield Usage(
         FIFO if fifo else SQS,
         pollers * _SECONDS / LONG_POLL,
-        f"queues at which Lambda has {pollers} pollers, a request each {LONG_POLL} s",
+        f"queue at which Lambda has {pollers} pollers, a request each {LONG_POLL} s",
     )
 
 
@@ -253,16 +265,16 @@ def _schedule(resource: _Resource) -> Iterator[Usage]:
     if sweep is None:
         raise resource.unpriced(f"what an idle call of lambdas/{folder} does is not in offload/operate/costs/sweeps.py")
     how_often = "each minute" if every == 1 else f"each {every} minutes"
-    why = f"functions called {how_often}"
-    yield Usage(SCHEDULER, calls, f"schedules, {how_often}")
+    why = f"function called {how_often}"
+    yield Usage(SCHEDULER, calls, f"schedule, {how_often}")
     yield Usage(REQUESTS, calls, why)
     time = TIME if function.get("Architectures") == ["arm64"] else TIME_X86
     yield Usage(time, calls * sweep.seconds * function.get("MemorySize", 128) / 1024, why)
     if function.get("TracingConfig", {}).get("Mode") == "Active":
         yield Usage(TRACES, calls, f"{why} and traced")
-    yield Usage(READS, calls * sweep.read_units, f"{why} that look into a table")
+    yield Usage(READS, calls * sweep.read_units, f"{why} that looks into a table")
     if sweep.write_units:
-        yield Usage(WRITES, calls * sweep.write_units, f"{why} that note the time of schedules")
+        yield Usage(WRITES, calls * sweep.write_units, f"{why} that notes the time of schedules")
     yield Usage(LOGS, calls * sweep.logged / _GB, why)
     yield Usage(LOGS_KEPT, calls * sweep.logged / _GB * _retention(resource, function) / _DAYS, why)
 
@@ -286,22 +298,22 @@ def _alarm(resource: _Resource) -> Iterator[Usage]:
     several = [each for each in settings.get("Metrics", ()) if "MetricStat" in each]
     periods = [each["MetricStat"]["Period"] for each in several] or [settings.get("Period", _FAST)]
     kind = FAST_ALARMS if min(periods) < _FAST else ALARMS
-    yield Usage(kind, len(periods), "alarms" if len(periods) == 1 else f"alarms on {len(periods)} metrics")
+    yield Usage(kind, len(periods), "alarm" if len(periods) == 1 else f"alarm on {len(periods)} metrics")
 
 
 def _composite(_resource: _Resource) -> Iterator[Usage]:
-    yield Usage(COMPOSITES, 1, "alarms on alarms")
+    yield Usage(COMPOSITES, 1, "alarm on alarms")
 
 
 def _metric_filter(resource: _Resource) -> Iterator[Usage]:
     """A metric is billed for the hours in which it gets a value: here when a line of an idle function is one of it."""
     sweep = _idle_lines(resource)
     if any("DefaultValue" in each for each in resource.properties["MetricTransformations"]):
-        yield Usage(METRICS, 1, "metrics of logs with a default value, which every line feeds")
+        yield Usage(METRICS, 1, "metric of a log with a default value, which every line feeds")
     elif (
         sweep is not None and set(_FIELD.findall(resource.properties["FilterPattern"])) <= sweep.fields | COMMON_FIELDS
     ):
-        yield Usage(METRICS, 1, "metrics of logs that idle functions feed")
+        yield Usage(METRICS, 1, "metric of a log that an idle function feeds")
 
 
 def _idle_lines(resource: _Resource) -> Sweep | None:
@@ -318,20 +330,20 @@ def _idle_lines(resource: _Resource) -> Sweep | None:
 
 
 def _secret(_resource: _Resource) -> Iterator[Usage]:
-    yield Usage(SECRETS, 1, "secrets")
+    yield Usage(SECRETS, 1, "secret")
 
 
 def _key(_resource: _Resource) -> Iterator[Usage]:
-    yield Usage(KEYS, 1, "customer-managed keys")
+    yield Usage(KEYS, 1, "customer-managed key")
 
 
 def _dashboard(_resource: _Resource) -> Iterator[Usage]:
-    yield Usage(DASHBOARDS, 1, "dashboards")
+    yield Usage(DASHBOARDS, 1, "dashboard")
 
 
 def _parameter(resource: _Resource) -> Iterator[Usage]:
     if resource.properties.get("Tier") == "Advanced":
-        yield Usage(PARAMETERS, 1, "advanced parameters")
+        yield Usage(PARAMETERS, 1, "advanced parameter")
 
 
 def _table(resource: _Resource) -> Iterator[Usage]:
