@@ -399,6 +399,7 @@ _NOTHING: Final[Mapping[str, str]] = {
     "AWS::ApiGatewayV2::Route": "part of its API",
     "AWS::ApiGatewayV2::Stage": f"part of its API; its access log is paid as logs are, {prices.LOGS_GB:.2f} $ a GB",
     "AWS::CDK::Metadata": "no resource",
+    "AWS::CloudFormation::WaitConditionHandle": "free",
     "AWS::Events::Archive": f"by use: {prices.ARCHIVED_GB:.2f} $ a GB taken in, {prices.ARCHIVE_GB} a GB-month",
     "AWS::Events::EventBus": f"by use: {prices.EVENTS:.2f} $ a million events, each started 64 KB one",
     "AWS::Events::EventBusPolicy": "free",
