@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.access import Access
-from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
+from stacks.constructs.acknowledge import acknowledge_objects
+from stacks.constructs.private_bucket import PrivateBucket
 from stacks.constructs.table import Table
-from stacks.environment import Environment
 
 _PAGES = "change-log/*"
 
@@ -21,20 +19,7 @@ class ChangeLog(Construct):
     def __init__(self, scope: Construct, construct_id: str) -> None:
         super().__init__(scope, construct_id)
         self.entries = Table(self, "Entries")
-        self.pages = s3.Bucket(
-            self,
-            "Pages",
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            enforce_ssl=True,
-            lifecycle_rules=[s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1))],
-            removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
-        )
-        acknowledge(
-            self.pages,
-            "AwsSolutions::AwsSolutions-S1",
-            "Only this environment's roles read and write it; CloudTrail can log its objects.",
-        )
+        self.pages = PrivateBucket(self, "Pages")
 
     @property
     def write(self) -> Access:

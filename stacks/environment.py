@@ -20,6 +20,13 @@ _CONTEXT_KEY = "offload:environment"
 # RFC 2606, sections 2 and 3, and RFC 6761, section 6 (read 2026-11-29). What is below one of them is reserved too.
 RESERVED_DOMAINS = ("example.com", "example.net", "example.org", "example", "invalid", "localhost", "test")
 
+_KEY = r"^(own|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)$"
+_PRINCIPAL = r"^([a-z0-9.-]+\.amazonaws\.com(\.cn)?|arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[\w+=,.@/-]+)$"
+_ROLE = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+$"
+
+OWN_KEY = "own"
+"""The `[data] kms_key` of an environment for which the app makes the key."""
+
 Days = Annotated[int, msgspec.Meta(ge=0, le=3653)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 
@@ -50,10 +57,18 @@ class Functions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What becomes of data when its stack is deleted, and how far back it can be restored."""
+    """What becomes of data when its stack is deleted, how far back it can be restored, and what encrypts it.
+
+    `kms_key` is the ARN of a customer-managed key, or "own" for one that the app makes; None are AWS's own keys.
+    """
 
     keep: bool
     point_in_time_recovery: bool
+    # An alias can be pointed at another key, by which nothing that is there could be read.
+    kms_key: (
+        Annotated[str, msgspec.Meta(pattern=r"^(own|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)$")]
+        | None
+    ) = None
 
 
 class Bus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,6 +171,21 @@ class Sending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: Policy = Policy()
 
 
+class Monolith(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As whom the monolith calls: who assumes the role that the app makes for it, or the role that it has.
+
+    `principal` is an AWS service that starts it (`ecs-tasks.amazonaws.com`) or the ARN of a role or user; `role` is the
+    ARN of a role of this account, which gets the permissions. Without either, nothing is made.
+    """
+
+    principal: Annotated[str, msgspec.Meta(pattern=_PRINCIPAL)] | None = None
+    role: Annotated[str, msgspec.Meta(pattern=_ROLE)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.principal and self.role:
+            raise ValueError("principal, role: name one: who assumes a new role, or the role that there is")
+
+
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     functions: Functions
     data: Data
@@ -168,6 +198,12 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sending: Sending = Sending()
     alarms: Alarms = Alarms()
     aws: Aws = Aws()
+    monolith: Monolith = Monolith()
+
+    def __post_init__(self) -> None:
+        key, region = self.data.kms_key, self.aws.region
+        if key and key != OWN_KEY and region and key.split(":")[3] != region:
+            raise ValueError(f"data.kms_key: the key is in {key.split(':')[3]}, and the environment in {region}")
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -188,6 +224,7 @@ class Environment(msgspec.Struct, frozen=True):
     sending: Sending
     alarms: Alarms
     aws: Aws
+    monolith: Monolith = Monolith()
 
     @staticmethod
     def names(folder: Path = FOLDER) -> list[str]:
@@ -227,6 +264,7 @@ class Environment(msgspec.Struct, frozen=True):
             settings.sending,
             settings.alarms,
             settings.aws,
+            settings.monolith,
         )
 
     @staticmethod

@@ -7,6 +7,7 @@ from constructs import Construct
 
 from offload.contracts.jobs.events import JobWanted
 from stacks.access import Access
+from stacks.constructs.encryption import Encryption
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.job_service import JobService
 from stacks.constructs.operators import Operators
@@ -18,6 +19,8 @@ class Platform(Stack):
 
     def __init__(self, scope: Construct, construct_id: str) -> None:
         super().__init__(scope, construct_id)
+        # Before all that it encrypts: its key is here.
+        Encryption.of(self)
         self.bus = EventBus(self, "Events")
         self.journal = EventConsumer(self, "EventJournal", source="event_journal", events=(), bus=self.bus)
         self.jobs = JobService(self, "Jobs", bus=self.bus)

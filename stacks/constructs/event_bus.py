@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import cast
 
-from aws_cdk import Duration, RemovalPolicy, Stack
+from aws_cdk import Duration, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
+from stacks.constructs.encryption import encrypt
+from stacks.constructs.private_bucket import PrivateBucket
 from stacks.constructs.work_queue import DEAD_LETTER_RETENTION
 from stacks.environment import Environment
 
@@ -32,26 +33,11 @@ class EventBus(Construct):
             event_pattern=events.EventPattern(account=[self.bus.env.account]),
             retention=Duration.days(environment.bus.archive_days),
         )
+        encrypt(self.bus)
+        encrypt(self.archive)
         # A replayed or redriven event still finds its data: the longest way back is the archive and a dead letter.
         kept = environment.bus.archive_days + DEAD_LETTER_RETENTION.to_days()
-        self.claims = s3.Bucket(
-            self,
-            "Claims",
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            enforce_ssl=True,
-            lifecycle_rules=[
-                s3.LifecycleRule(
-                    expiration=Duration.days(kept), abort_incomplete_multipart_upload_after=Duration.days(1)
-                )
-            ],
-            removal_policy=RemovalPolicy.RETAIN if environment.data.keep else RemovalPolicy.DESTROY,
-        )
-        acknowledge(
-            self.claims,
-            "AwsSolutions::AwsSolutions-S1",
-            "Only this environment's roles read and write it, for days; CloudTrail can log its objects.",
-        )
+        self.claims = PrivateBucket(self, "Claims", expire_after=Duration.days(kept))
 
     @property
     def publish(self) -> Access:

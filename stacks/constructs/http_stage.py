@@ -10,6 +10,7 @@ from aws_cdk import aws_apigatewayv2 as api
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from stacks.constructs.encryption import encrypt
 from stacks.constructs.python_function import RETENTION
 from stacks.environment import Environment
 
@@ -52,6 +53,7 @@ def logged_stage(
         retention=RETENTION[settings.functions.log_retention_days],
         removal_policy=RemovalPolicy.RETAIN if settings.data.keep else RemovalPolicy.DESTROY,
     )
+    encrypt(log_group)
     stage = api.HttpStage(scope, "Stage", http_api=http_api, stage_name="$default", auto_deploy=True, throttle=throttle)
     resource = cast("api.CfnStage", stage.node.default_child)
     resource.access_log_settings = api.CfnStage.AccessLogSettingsProperty(

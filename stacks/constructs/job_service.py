@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
-from aws_cdk import CfnOutput, Duration, RemovalPolicy
+from aws_cdk import CfnOutput, Duration
 from aws_cdk import aws_apigatewayv2 as api
 from aws_cdk import aws_apigatewayv2_authorizers as authorizers
 from aws_cdk import aws_apigatewayv2_integrations as integrations
@@ -19,11 +19,12 @@ from constructs import Construct
 from offload.contracts.jobs.api import ROUTES
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from stacks.access import Access
-from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
+from stacks.constructs.acknowledge import acknowledge_objects
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.http_stage import api_name, logged_stage
 from stacks.constructs.log_alarm import alarm_on_log
+from stacks.constructs.private_bucket import PrivateBucket
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.table import Table
 from stacks.environment import Environment
@@ -129,32 +130,21 @@ class JobService(Construct):
         )
         return table
 
-    def _bucket(self) -> s3.Bucket:
+    def _bucket(self) -> PrivateBucket:
         # A job's result is there as long as the job, and its upload, so that a retry still finds it.
         kept = max(
             max(each.retention.succeeded, each.retention.failed, each.retention.cancelled)
             for each in JOB_TYPES.values()
         )
         days = Duration.days(math.ceil((kept + _LONGEST_WORK) / timedelta(days=1)))
-        bucket = s3.Bucket(
+        return PrivateBucket(
             self,
             "Files",
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            enforce_ssl=True,
             lifecycle_rules=[
                 s3.LifecycleRule(prefix="uploads/", expiration=days),
                 s3.LifecycleRule(prefix="results/", expiration=days),
-                s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1)),
             ],
-            removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
         )
-        acknowledge(
-            bucket,
-            "AwsSolutions::AwsSolutions-S1",
-            "Only this environment's roles read and write it; CloudTrail can log its objects.",
-        )
-        return bucket
 
     def _http_api(self) -> api.HttpApi:
         http_api = api.HttpApi(

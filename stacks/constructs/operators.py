@@ -14,6 +14,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct, IConstruct
 
+from stacks.constructs.encryption import encrypt
 from stacks.environment import Environment
 
 _ALARMS = (cloudwatch.CfnAlarm, cloudwatch.CfnCompositeAlarm)
@@ -37,6 +38,7 @@ class Operators(Construct):
         if email:
             self.topic = sns.Topic(self, "Topic", enforce_ssl=True)
             self._let_alarms_publish(self.topic)
+            encrypt(self.topic)
             self.topic.add_subscription(subscriptions.EmailSubscription(email))
         # Tags are put on at this priority too, and whatever only looks comes after it.
         Aspects.of(self.node.root).add(AlarmActions(self.topic), priority=AspectPriority.MUTATING)

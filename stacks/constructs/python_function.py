@@ -14,6 +14,7 @@ from constructs import Construct
 from stacks.bundling import Bundler, Target
 from stacks.bundling.target import HOST
 from stacks.constructs.acknowledge import acknowledge
+from stacks.constructs.encryption import encrypt
 from stacks.environment import Environment
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -89,6 +90,7 @@ class PythonFunction(Construct):
             retention=RETENTION[settings.functions.log_retention_days],
             removal_policy=RemovalPolicy.RETAIN if settings.data.keep else RemovalPolicy.DESTROY,
         )
+        encrypt(self.log_group)
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self.log_group.grant_write(self.role)
         python, architecture = settings.functions.python, settings.functions.architecture
@@ -110,6 +112,7 @@ class PythonFunction(Construct):
             durable_config=durable,
             current_version_options=lambda_.VersionOptions(removal_policy=RemovalPolicy.RETAIN) if durable else None,
         )
+        encrypt(self.function)
         acknowledge(
             self.function,
             "AwsSolutions::AwsSolutions-L1",

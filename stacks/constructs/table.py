@@ -10,6 +10,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.constructs.acknowledge import acknowledge
+from stacks.constructs.encryption import encrypt
 from stacks.environment import Environment
 
 _STRING = dynamodb.AttributeType.STRING
@@ -38,6 +39,7 @@ class Table(dynamodb.Table):
             removal_policy=RemovalPolicy.RETAIN if data.keep else RemovalPolicy.DESTROY,
             deletion_protection=data.keep,
         )
+        encrypt(self)
         if not data.point_in_time_recovery:
             acknowledge(
                 self,

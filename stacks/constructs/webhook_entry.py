@@ -18,6 +18,7 @@ from offload.contracts.webhooks.shards import MOST_A_SECOND, SHARDS
 from offload.contracts.webhooks.stored_secret import PROVIDERS_VARIABLE, SECRET_VARIABLE
 from stacks.constructs.acknowledge import acknowledge, declare_signature_check
 from stacks.constructs.each_minute import call_each_minute
+from stacks.constructs.encryption import encrypt
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.http_stage import api_name, logged_stage, throttle_route
 from stacks.constructs.log_alarm import alarm_on_log
@@ -166,6 +167,7 @@ class WebhookEntry(Construct):
             ),
             removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
         )
+        encrypt(secret)
         acknowledge(
             secret,
             "AwsSolutions::AwsSolutions-SMG4",

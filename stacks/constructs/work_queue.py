@@ -9,6 +9,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.constructs.acknowledge import acknowledge
+from stacks.constructs.encryption import encrypt
 from stacks.constructs.python_function import PythonFunction
 from stacks.environment import Environment
 
@@ -31,6 +32,7 @@ class DeadLetterQueue(sqs.Queue):
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
         )
+        encrypt(self)
 
 
 class WorkQueue(sqs.Queue):
@@ -61,6 +63,7 @@ class WorkQueue(sqs.Queue):
             enforce_ssl=True,
             dead_letter_queue=sqs.DeadLetterQueue(queue=dead_letters, max_receive_count=attempts),
         )
+        encrypt(self)
 
     def work_off(self, function: PythonFunction, *, batch_size: int, concurrency: int) -> None:
         """Lets a function take the messages in batches, of which it may report single messages as failed.

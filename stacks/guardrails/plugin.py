@@ -24,7 +24,7 @@ from cdk_nag import AwsSolutionsChecks
 from constructs import IConstruct
 
 from stacks.environment import Environment, UnusableEnvironment
-from stacks.guardrails import access, admission, alarms, functions, limits, queues
+from stacks.guardrails import access, admission, alarms, encryption, functions, limits, queues
 from stacks.guardrails.rule import PLUGIN, Finding, Rule
 from stacks.guardrails.templates import Template, Templates
 
@@ -34,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     *access.RULES,
     *admission.RULES,
     *alarms.RULES,
+    *encryption.RULES,
     *limits.RULES,
 )
 """Every guardrail; docs/guardrails.md has a row for each."""
@@ -142,6 +143,7 @@ def _templates(context: IPolicyValidationContext) -> Templates:
     return Templates(
         [_template(context.app_construct, stack) for stack in context.stack_templates],
         alarmed=_alarmed(context.app_construct),
+        kms_key=_kms_key(context.app_construct),
     )
 
 
@@ -162,6 +164,13 @@ def _alarmed(app: IConstruct) -> bool:
         return Environment.of(app).alarms.email is not None
     except UnusableEnvironment:
         return True
+
+
+def _kms_key(root: IConstruct) -> str | None:
+    try:
+        return Environment.of(root).data.kms_key
+    except UnusableEnvironment:  # an app without one, as in tests of other rules
+        return None
 
 
 def _reference_by_name(templates: Templates, rule: str) -> str:

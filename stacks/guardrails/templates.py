@@ -83,11 +83,13 @@ class Templates:
     What a reference points at is followed through exports, weak references between stacks, `Fn::Join` and `Fn::Sub`.
     A reference to something outside the app cannot be followed: then the answer is None, and no rule judges it.
 
-    `alarmed` is False when the environment has nobody who is told of alarms, and so has none.
+    `alarmed` is False when the environment has nobody who is told of alarms, and so has none. `kms_key` is what its
+    file names, the ARN of a key or "own"; None without a key or an environment.
     """
 
-    def __init__(self, templates: Sequence[Template], *, alarmed: bool = True) -> None:
+    def __init__(self, templates: Sequence[Template], *, alarmed: bool = True, kms_key: str | None = None) -> None:
         self.alarmed = alarmed
+        self.kms_key = kms_key
         self._resources: dict[tuple[int, str], Resource] = {}
         self._exports: dict[str, tuple[Template, Value]] = {}
         self._outputs: dict[tuple[str, str], tuple[Template, Value]] = {}

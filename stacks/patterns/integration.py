@@ -14,6 +14,7 @@ from constructs import Construct
 from offload.contracts.calls import CREDENTIALS_NOT_SET, CallSettings, is_name, variable_of
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge
+from stacks.constructs.encryption import encrypt
 from stacks.constructs.table import Table
 from stacks.environment import Environment
 
@@ -112,6 +113,7 @@ class Integration(Construct):
             ),
             removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
         )
+        encrypt(made)
         acknowledge(
             made,
             "AwsSolutions::AwsSolutions-SMG4",

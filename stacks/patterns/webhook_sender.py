@@ -22,6 +22,7 @@ from offload.contracts.subscriptions.policy import POLICY_VARIABLE
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.each_minute import call_each_minute
+from stacks.constructs.encryption import encrypt
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.http_stage import api_name, logged_stage
 from stacks.constructs.log_alarm import alarm_on_log, metric_of_log
@@ -220,6 +221,7 @@ class WebhookSender(Construct):
             generate_secret_string=secretsmanager.SecretStringGenerator(password_length=64, exclude_punctuation=True),
             removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
         )
+        encrypt(secret)
         acknowledge(
             secret,
             "AwsSolutions::AwsSolutions-SMG4",

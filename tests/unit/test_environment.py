@@ -245,3 +245,51 @@ def test_the_shipped_prod_misses_its_account_region_and_address_and_says_so_a_li
 @pytest.mark.parametrize("name", Environment.names())
 def test_every_shipped_environment_is_complete_once_filled_in(name: str) -> None:
     assert Environment.filled_in(name).missing() == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "own",
+        "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555",
+        "arn:aws:kms:eu-west-1:123456789012:key/mrk-0123456789abcdef0123456789abcdef",
+    ],
+)
+def test_a_key_is_named_by_its_arn_or_made_by_the_app(folder: Path, key: str) -> None:
+    (folder / "dev.toml").write_text(WHOLE.replace("[data]", f'[data]\nkms_key = "{key}"'), encoding="utf-8")
+    assert Environment.load("dev", folder).data.kms_key == key
+
+
+@pytest.mark.parametrize("key", ["", "alias/offload", "arn:aws:kms:eu-west-1:123456789012:alias/offload", "yes"])
+def test_a_key_by_an_alias_or_anything_else_is_refused_by_its_place(folder: Path, key: str) -> None:
+    (folder / "dev.toml").write_text(WHOLE.replace("[data]", f'[data]\nkms_key = "{key}"'), encoding="utf-8")
+    assert refusal(folder, "dev").startswith("environments/dev.toml: data.kms_key: ")
+
+
+def test_a_key_of_another_region_is_refused(folder: Path) -> None:
+    key = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+    text = WHOLE.replace("[data]", f'[data]\nkms_key = "{key}"') + '\n[aws]\nregion = "eu-west-1"\n'
+    (folder / "dev.toml").write_text(text, encoding="utf-8")
+    assert "the key is in us-east-1, and the environment in eu-west-1" in refusal(folder, "dev")
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ('principal = "ecs-tasks.amazonaws.com"', None),
+        ('principal = "arn:aws:iam::123456789012:role/shop"', None),
+        ('role = "arn:aws:iam::123456789012:role/path/shop"', None),
+        ('principal = "*"', "monolith.principal"),
+        ('principal = "arn:aws:iam::123456789012:root"', "monolith.principal"),
+        ('role = "shop"', "monolith.role"),
+        ('principal = "ec2.amazonaws.com"\nrole = "arn:aws:iam::123456789012:role/shop"', "name one"),
+    ],
+)
+def test_the_monolith_is_a_principal_for_a_new_role_or_a_role_that_exists(
+    folder: Path, said: str, wrong: str | None
+) -> None:
+    (folder / "dev.toml").write_text(f"{WHOLE}\n[monolith]\n{said}\n", encoding="utf-8")
+    if wrong is None:
+        Environment.load("dev", folder)
+    else:
+        assert wrong in refusal(folder, "dev")

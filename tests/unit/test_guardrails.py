@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aws_cdk import App, CfnResource, Duration, RemovalPolicy, Stack, Validations
 from aws_cdk import aws_apigatewayv2 as apigateway
@@ -33,7 +34,8 @@ from constructs import Construct
 
 from app import compose
 from stacks.constructs.acknowledge import acknowledge, acknowledge_objects, declare_signature_check
-from stacks.environment import Environment
+from stacks.constructs.encryption import encrypt
+from stacks.environment import OWN_KEY, Environment
 from stacks.guardrails import RULES, Guardrails, guard, limits
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -314,6 +316,15 @@ def watching(app: App, **settings: Any) -> None:
     alarmed(cloudwatch.Metric(namespace="AWS/Lambda", metric_name="Invocations"), stack(app), "Alarm", **settings)
 
 
+def with_a_key(app: App, *, used: bool) -> None:
+    environment = Environment.load("dev")
+    data = msgspec.structs.replace(environment.data, kms_key=OWN_KEY)
+    msgspec.structs.replace(environment, data=data).attach(app)
+    topic = sns.Topic(stack(app), "Topic")
+    if used:
+        encrypt(topic)
+
+
 # One app for each rule that breaks it, and nothing else.
 BROKEN: dict[str, Callable[[App], object]] = {
     "queue-visibility": lambda app: consumer(app, queue={"visibility_timeout": Duration.seconds(59)}),
@@ -354,6 +365,7 @@ BROKEN: dict[str, Callable[[App], object]] = {
         evaluation_periods=1,
     ),
     "alarm-on-missing-data": lambda app: watching(app, treat_missing_data=cloudwatch.TreatMissingData.BREACHING),
+    "data-encrypted": lambda app: with_a_key(app, used=False),
 }
 
 # And the same, mended: what a rule must leave alone.
@@ -385,6 +397,7 @@ MENDED: dict[str, Callable[[App], object]] = {
     "confused-deputy": minutely,
     "alarm-action": watching,
     "alarm-on-missing-data": lambda app: watching(app, treat_missing_data=cloudwatch.TreatMissingData.MISSING),
+    "data-encrypted": lambda app: with_a_key(app, used=True),
 }
 
 
