@@ -13,6 +13,7 @@ from stacks.environment import Environment, UnusableEnvironment
 from stacks.guardrails import guard, synthesize
 from stacks.patterns.background_job import UnusableJobType
 from stacks.patterns.integration import UnusableIntegration
+from stacks.patterns.monolith_access import UnusableMonolith
 from stacks.patterns.webhook_receiver import UnusableProvider
 from stacks.platform import Platform
 from stacks.references import UnusableAssembly, name_outputs_by_definition
@@ -39,7 +40,14 @@ def main() -> None:
         if missing := environment.missing():
             sys.exit("\n".join(f"offload: {line}" for line in missing))
         compose(app, environment)
-    except (UnusableEnvironment, UnusableJobType, UnusableIntegration, UnusableProvider, BundlingError) as refusal:
+    except (
+        UnusableEnvironment,
+        UnusableJobType,
+        UnusableIntegration,
+        UnusableProvider,
+        UnusableMonolith,
+        BundlingError,
+    ) as refusal:
         sys.exit(f"offload: {refusal}")
     synthesize(app, on_aws=environment.functions.architecture != HOST)
     try:

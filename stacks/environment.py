@@ -204,6 +204,12 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         key, region = self.data.kms_key, self.aws.region
         if key and key != OWN_KEY and region and key.split(":")[3] != region:
             raise ValueError(f"data.kms_key: the key is in {key.split(':')[3]}, and the environment in {region}")
+        role, account = self.monolith.role, self.aws.account
+        if role and account and role.split(":")[4] != account:
+            raise ValueError(
+                f"monolith.role: the role is in {role.split(':')[4]}, and the environment in {account}: "
+                "name it as the principal, and the app makes a role that it assumes"
+            )
 
 
 class Environment(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ from stacks.ledger import Ledger, StockLevels
 from stacks.patterns.background_job import BackgroundJob
 from stacks.patterns.event_consumer import EventConsumer
 from stacks.patterns.integration import Integration
+from stacks.patterns.monolith_access import MonolithAccess
 from stacks.patterns.webhook_receiver import WebhookReceiver
 from stacks.patterns.webhook_sender import WebhookSender
 from stacks.platform import Platform
@@ -139,6 +140,16 @@ class Shop(Stack):
             service=platform.jobs,
             grants=(webhooks_out.send_again, platform.bus.replay, platform.read_journal),
             variables={"OFFLOAD_PLANNER_RULE": webhooks_out.planner.rule.rule_arn},
+        )
+        MonolithAccess(
+            self,
+            "Monolith",
+            monolith=Environment.of(self).monolith,
+            bus=platform.bus,
+            publishes=(OrderPlaced, OrderCancelled),
+            claims=True,
+            jobs=platform.jobs,
+            subscriptions=webhooks_out,
         )
 
     def _tell_the_team(self, platform: Platform) -> None:

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -23,9 +23,10 @@ from tests.local.conftest import Copy
 
 @dataclass(frozen=True)
 class Subscribers:
-    """Signs as the account's root and calls."""
+    """Signs as the account's root, or with the `credentials`, and calls."""
 
     copy: Copy
+    credentials: Credentials = field(default_factory=lambda: Credentials(ACCOUNT, "test"))
 
     @cached_property
     def endpoint(self) -> str:
@@ -43,7 +44,7 @@ class Subscribers:
         request = AWSRequest(
             method, self.endpoint + path, data=content, headers={"content-type": "application/json", **headers}
         )
-        SigV4Auth(Credentials(ACCOUNT, "test"), "execute-api", REGION).add_auth(request)
+        SigV4Auth(self.credentials, "execute-api", REGION).add_auth(request)
         sent = urllib.request.Request(  # noqa: S310 -- the copy's own address
             self.endpoint + path, data=content or None, headers=dict(request.headers), method=method
         )

@@ -23,14 +23,14 @@ EXISTING = "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-55555
 class Synthesized(Templates):
     """The templates of one app, and each of them."""
 
-    def __init__(self, all_of_them: Sequence[Template], *, kms_key: str | None) -> None:
-        super().__init__(all_of_them, kms_key=kms_key)
-        self.all = list(all_of_them)
+    def __init__(self, each: Sequence[Template], *, kms_key: str | None) -> None:
+        super().__init__(each, kms_key=kms_key)
+        self.each = list(each)
 
     @property
     def types(self) -> list[str]:
         """The CloudFormation types of all resources."""
-        return sorted({body["Type"] for template in self.all for body in template.body["Resources"].values()})
+        return sorted({body["Type"] for template in self.each for body in template.body["Resources"].values()})
 
 
 def with_key(name: str, key: str | None) -> Environment:

@@ -163,7 +163,7 @@ def test_a_resource_of_each_type_without_the_key_is_found_by_the_schemas_and_by_
 
 def stripped(templates: Synthesized, type_: str, path: Property) -> tuple[str, Synthesized] | None:
     """The templates with the key taken from the first resource of a type that has it there, and the resource's id."""
-    bodies = [copy.deepcopy(template.body) for template in templates.all]
+    bodies = [copy.deepcopy(template.body) for template in templates.each]
     for body in bodies:
         for logical_id, resource in body["Resources"].items():
             if resource["Type"] == type_ and at(resource.get("Properties"), path) != [None]:
@@ -174,7 +174,7 @@ def stripped(templates: Synthesized, type_: str, path: Property) -> tuple[str, S
                 del place[last]
                 again = [
                     Template(template.path, template.stack, changed)
-                    for template, changed in zip(templates.all, bodies, strict=True)
+                    for template, changed in zip(templates.each, bodies, strict=True)
                 ]
                 return logical_id, Synthesized(again, kms_key=templates.kms_key)
     return None
@@ -402,7 +402,7 @@ def test_two_stacks_share_the_one_key(tmp_path: Path) -> None:
 
 def test_without_a_key_nothing_of_kms_is_in_the_templates(tmp_path: Path) -> None:
     templates = synthesized(with_key("dev", None), tmp_path, keyed_table)
-    assert "kms" not in json.dumps([template.body for template in templates.all]).lower()
+    assert "kms" not in json.dumps([template.body for template in templates.each]).lower()
 
 
 def test_a_role_that_may_do_everything_with_objects_may_use_the_key_through_s3(tmp_path: Path) -> None:

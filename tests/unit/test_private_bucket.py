@@ -22,7 +22,7 @@ def templates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def kept(templates: Synthesized) -> bool:
-    return any("prod" in template.stack for template in templates.all)
+    return any("prod" in template.stack for template in templates.each)
 
 
 def statements(templates: Synthesized, bucket: Resource) -> list[dict[str, Any]]:

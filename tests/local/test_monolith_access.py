@@ -1,0 +1,159 @@
+"""A monolith that has its role and nothing else, on an embedded AWS that enforces IAM.
+
+What the embedded AWS does not see is in tests/unit/test_monolith_access.py: it has no `events:source`, so that it
+cannot tell one source from another, and it enforces no key.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, cast
+
+import pytest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+from offload.client.job_calls import JobRefused
+from offload.client.jobs import Jobs
+from offload.client.publisher import ClaimStore, NotPublished, Publisher
+from offload.contracts.jobs.job import State
+from offload.contracts.jobs.shop import SALES_REPORT, Period
+from offload.contracts.orders import OrderLine, OrderPlaced
+from offload.operate.embedded.process import REGION
+from tests.local.conftest import Copy
+from tests.local.subscribers import Subscribers
+
+NOWHERE = "https://example.com/webhooks"
+
+
+@dataclass(frozen=True)
+class Monolith:
+    """Whoever has assumed the deployed role."""
+
+    copy: Copy
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """What STS gives for the role."""
+        role = self.copy.deployment.one("Monolith/Role", "AWS::IAM::Role").physical_id
+        arn = self.copy.deployment.aws.iam.get_role(RoleName=role)["Role"]["Arn"]
+        given = self.copy.deployment.aws.sts.assume_role(RoleArn=arn, RoleSessionName="monolith")["Credentials"]
+        return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+
+    def client(self, service: str) -> Any:
+        """A boto3 client with nothing but the role."""
+        instance = self.copy.deployment.aws.instance
+        assert instance is not None
+        return cast("Any", self.copy.deployment.aws.session).client(
+            service,
+            endpoint_url=instance.endpoint,
+            verify=instance.certificate,
+            aws_access_key_id=self.credentials.access_key,
+            aws_secret_access_key=self.credentials.secret_key,
+            aws_session_token=self.credentials.token,
+        )
+
+    def publisher(self, bus: str) -> Publisher:
+        """What the monolith publishes with."""
+        claims = ClaimStore(self.copy.deployment.bucket("Events/Claims"), s3=self.client("s3"))
+        return Publisher(bus, events=self.client("events"), claims=claims)
+
+    def jobs(self) -> Jobs:
+        """What it submits with."""
+        instance = self.copy.deployment.aws.instance
+        assert instance is not None
+        return Jobs(
+            self.copy.deployment.job_service.endpoint,
+            credentials=self.credentials,
+            region=REGION,
+            verify=ssl.create_default_context(cafile=instance.certificate),
+            trust_env=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def monolith(deployed_with_iam: Copy) -> Monolith:
+    """The monolith of the copy; its policy without the condition that the embedded AWS never fulfils."""
+    iam = deployed_with_iam.deployment.aws.iam
+    role = deployed_with_iam.deployment.one("Monolith/Role", "AWS::IAM::Role").physical_id
+    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        found: Any = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+        document = json.loads(found) if isinstance(found, str) else dict(found)
+        for statement in document["Statement"]:
+            if statement["Action"] == "events:PutEvents":
+                statement.pop("Condition", None)
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
+    return Monolith(deployed_with_iam)
+
+
+def order(invoice: str, *, description: str = "WHITE HANGING HEART") -> Any:
+    line = OrderLine(product="85123A", quantity=6, unit_price=Decimal("2.55"), description=description)
+    return OrderPlaced(
+        invoice=invoice, invoiced_at=datetime(2011, 1, 4, tzinfo=UTC), country="France", lines=(line,)
+    ).event()
+
+
+def test_it_publishes_events_and_the_data_of_large_ones_on_its_bus_and_on_no_other(monolith: Monolith) -> None:
+    deployment = monolith.copy.deployment
+    done = monolith.publisher(deployment.bus).publish_many([order("1"), order("2", description="x" * 1_100_000)])
+    assert (done.count, done.claim_checks) == (2, 1)
+    deployment.aws.events.create_event_bus(Name="elsewhere")
+    with pytest.raises(NotPublished, match="AccessDenied"):
+        monolith.publisher("elsewhere").publish(order("3"))
+
+
+def test_it_submits_jobs_and_reads_and_cancels_them_and_decides_none(monolith: Monolith) -> None:
+    with monolith.jobs() as jobs:
+        job = jobs.submit(SALES_REPORT, Period())
+        assert job.wait(60).state is State.SUCCEEDED
+        assert job.result()
+        waits = jobs.submit(SALES_REPORT, Period(), delay=timedelta(days=1))
+        assert waits.cancel().state is State.CANCELLED
+        assert {each.id for each in jobs.page().jobs} >= {job.id, waits.id}
+        for operators in (lambda: jobs.retry(SALES_REPORT, job.id), lambda: jobs.pause(SALES_REPORT.name)):
+            with pytest.raises(JobRefused) as refused:
+                operators()
+            assert refused.value.status == 403
+
+
+def test_it_manages_subscriptions_and_reseals_none(monolith: Monolith) -> None:
+    subscribers = Subscribers(monolith.copy, monolith.credentials)
+    made = subscribers.subscribe(NOWHERE, ["order.placed"])["subscription"]["id"]
+    assert subscribers.call("GET", f"/subscriptions/{made}")[0] == 200
+    assert subscribers.call("POST", f"/subscriptions/{made}/pause")[0] == 200
+    assert subscribers.call("GET", "/deliveries")[0] == 200
+    assert subscribers.call("POST", f"/subscriptions/{made}/reseal")[0] == 403
+    assert subscribers.call("DELETE", f"/subscriptions/{made}")[0] == 204
+
+
+def test_it_may_do_nothing_else(monolith: Monolith) -> None:
+    deployment = monolith.copy.deployment
+    claims = deployment.bucket("Events/Claims")
+    s3, jobs = monolith.client("s3"), deployment.job_service
+    tried: dict[str, Callable[[], object]] = {
+        "an object beside the claims": lambda: s3.put_object(Bucket=claims, Key="other/x", Body=b"x"),
+        "a claim of somebody's": lambda: s3.get_object(Bucket=claims, Key="claims/x"),
+        "the list of claims": lambda: s3.list_objects_v2(Bucket=claims),
+        "a job's file": lambda: s3.put_object(Bucket=jobs.bucket, Key="uploads/x", Body=b"x"),
+        "the table of jobs": lambda: monolith.client("dynamodb").scan(TableName=jobs.table),
+        "a queue": lambda: monolith.client("sqs").send_message(
+            QueueUrl=deployment.consumer("SalesLedger").queue_url, MessageBody="x"
+        ),
+        "a secret": lambda: monolith.client("secretsmanager").get_secret_value(
+            SecretId=deployment.subscription_service.sealing_secret
+        ),
+        "a function": lambda: monolith.client("lambda").invoke(
+            FunctionName=deployment.function("sales_report").function_name
+        ),
+        "a rule": lambda: monolith.client("events").list_rules(EventBusName=deployment.bus),
+    }
+    for what, attempt in tried.items():
+        with pytest.raises(ClientError) as refused:
+            attempt()
+        assert refused.value.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException"), what
