@@ -12,6 +12,7 @@ from constructs import IConstruct
 
 from offload.contracts import egress as egress_contract
 from offload.contracts.subscriptions.policy import Policy
+from stacks import retention
 
 FOLDER = Path(__file__).resolve().parent.parent / "environments"
 
@@ -307,8 +308,12 @@ class Environment(msgspec.Struct, frozen=True):
         ]
 
     def attach(self, root: IConstruct) -> None:
-        """Makes this the environment of everything below `root` (an App, before anything is added to it)."""
+        """Makes this the environment of everything below `root` (an App, before anything is added to it).
+
+        What holds data below `root` is kept or goes with its stack, as the environment says.
+        """
         root.node.set_context(_CONTEXT_KEY, msgspec.json.encode(self).decode())
+        retention.decide(root, keep=self.data.keep)
 
     @staticmethod
     def of(scope: IConstruct) -> Environment:

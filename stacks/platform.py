@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from aws_cdk import Stack
 from constructs import Construct
 
 from offload.contracts.jobs.events import JobWanted
@@ -11,10 +10,11 @@ from stacks.constructs.encryption import Encryption
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.job_service import JobService
 from stacks.constructs.operators import Operators
+from stacks.environment_stack import EnvironmentStack
 from stacks.patterns.event_consumer import EventConsumer
 
 
-class Platform(Stack):
+class Platform(EnvironmentStack):
     """The bus, the journal of what it took, the job service, and the operators."""
 
     def __init__(self, scope: Construct, construct_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import Duration, Stack
+from aws_cdk import Duration
 from constructs import Construct
 
 from offload.contracts.jobs.deliveries import DELIVERY_BATCH
@@ -30,6 +30,7 @@ from offload.contracts.webhooks.providers import (
 )
 from stacks.change_log import ChangeLog
 from stacks.environment import Environment
+from stacks.environment_stack import EnvironmentStack
 from stacks.exchange_rates import FILES, ExchangeRates
 from stacks.ledger import Ledger, StockLevels
 from stacks.patterns.background_job import BackgroundJob
@@ -52,7 +53,7 @@ _SENDERS = {
 }
 
 
-class Shop(Stack):
+class Shop(EnvironmentStack):
     """A list of use cases."""
 
     def __init__(self, scope: Construct, construct_id: str, *, platform: Platform) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from aws_cdk import Acknowledgment, CfnResource, Stack, Validations
+from aws_cdk import Acknowledgment, CfnResource, Stack, Token, Validations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
@@ -44,6 +44,14 @@ def acknowledge_objects(grantee: iam.IGrantable, bucket: s3.Bucket, keys: str, r
         raise ValueError(f"{bucket.node.path}: acknowledge objects for a role that has been granted something")
     logical_id = Stack.of(bucket).get_logical_id(cast("CfnResource", bucket.node.default_child))
     acknowledge(policy, f"AwsSolutions::AwsSolutions-IAM5[Resource::<{logical_id}.Arn>/{keys}]", reason)
+
+
+def as_cdk_nag_writes(value: str, pseudo_parameter: str) -> str:
+    """A stack's partition, Region or account in the id of a finding: itself, or `<AWS::Region>` where it is not known.
+
+    An environment whose file names account and Region has them written out in its templates.
+    """
+    return f"<{pseudo_parameter}>" if Token.is_unresolved(value) else value
 
 
 def declare_signature_check(construct: IConstruct, scheme: str) -> None:

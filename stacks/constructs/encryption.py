@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, cast
 
 import jsii
-from aws_cdk import Annotations, Aspects, CfnResource, IAspect, RemovalPolicy, Stack
+from aws_cdk import Annotations, Aspects, CfnResource, IAspect, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
@@ -117,7 +117,6 @@ class Encryption(Construct):
             description=f"Encrypts the data of Offload's environment {environment.name}",
             enable_key_rotation=True,
             alias=f"offload-{environment.name}",
-            removal_policy=RemovalPolicy.RETAIN if environment.data.keep else RemovalPolicy.DESTROY,
         )
         for statement in service_statements(Stack.of(self)):
             key.add_to_resource_policy(statement)

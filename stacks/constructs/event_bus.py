@@ -10,7 +10,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.access import Access
-from stacks.constructs.acknowledge import acknowledge, acknowledge_objects
+from stacks.constructs.acknowledge import acknowledge, acknowledge_objects, as_cdk_nag_writes
 from stacks.constructs.encryption import encrypt
 from stacks.constructs.private_bucket import PrivateBucket
 from stacks.constructs.work_queue import DEAD_LETTER_RETENTION
@@ -84,7 +84,17 @@ class EventBus(Construct):
             resource_arns=[replays],
         )
         policy = cast("iam.Role", grantee.grant_principal).node.find_child("DefaultPolicy")
-        named = f"arn:<AWS::Partition>:events:<AWS::Region>:<AWS::AccountId>:replay/{_REPLAYS}"
+        stack = Stack.of(self)
+        named = ":".join(
+            (
+                "arn",
+                as_cdk_nag_writes(stack.partition, "AWS::Partition"),
+                "events",
+                as_cdk_nag_writes(stack.region, "AWS::Region"),
+                as_cdk_nag_writes(stack.account, "AWS::AccountId"),
+                f"replay/{_REPLAYS}",
+            )
+        )
         acknowledge(
             policy,
             f"AwsSolutions::AwsSolutions-IAM5[Resource::{named}]",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import cast
 
-from aws_cdk import Aws, Fn, RemovalPolicy, Stack
+from aws_cdk import Aws, Fn, Stack
 from aws_cdk import aws_apigatewayv2 as api
 from aws_cdk import aws_logs as logs
 from constructs import Construct
@@ -51,7 +51,6 @@ def logged_stage(
         # The log of an earlier stack of this name may still be there, where data is kept: so the stack's id is in it.
         log_group_name="/".join((_DELIVERED, Stack.of(scope).stack_name, *_path(scope), _stack_id())),
         retention=RETENTION[settings.functions.log_retention_days],
-        removal_policy=RemovalPolicy.RETAIN if settings.data.keep else RemovalPolicy.DESTROY,
     )
     encrypt(log_group)
     stage = api.HttpStage(scope, "Stage", http_api=http_api, stage_name="$default", auto_deploy=True, throttle=throttle)

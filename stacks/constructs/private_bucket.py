@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from aws_cdk import Duration, RemovalPolicy, Stack
+from aws_cdk import Duration, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
@@ -54,7 +54,6 @@ class PrivateBucket(s3.Bucket):
                     expired_object_delete_marker=True if keep and expire_after is None else None,
                 ),
             ],
-            removal_policy=RemovalPolicy.RETAIN if keep else RemovalPolicy.DESTROY,
         )
         encrypt(self)
         if keep:
@@ -90,7 +89,6 @@ class AccessLogs(s3.Bucket):
                     abort_incomplete_multipart_upload_after=_ABORTED_AFTER,
                 )
             ],
-            removal_policy=RemovalPolicy.RETAIN if settings.data.keep else RemovalPolicy.DESTROY,
         )
         self.add_to_resource_policy(
             iam.PolicyStatement(

@@ -88,7 +88,6 @@ class PythonFunction(Construct):
             self,
             "LogGroup",
             retention=RETENTION[settings.functions.log_retention_days],
-            removal_policy=RemovalPolicy.RETAIN if settings.data.keep else RemovalPolicy.DESTROY,
         )
         encrypt(self.log_group)
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))

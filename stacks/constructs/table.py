@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aws_cdk import RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from constructs import Construct
@@ -36,8 +35,6 @@ class Table(dynamodb.Table):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=data.point_in_time_recovery
             ),
-            removal_policy=RemovalPolicy.RETAIN if data.keep else RemovalPolicy.DESTROY,
-            deletion_protection=data.keep,
         )
         encrypt(self)
         if not data.point_in_time_recovery:

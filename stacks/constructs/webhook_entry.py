@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
+from aws_cdk import CfnOutput, Duration, Stack
 from aws_cdk import aws_apigatewayv2 as api
 from aws_cdk import aws_apigatewayv2_integrations as integrations
 from aws_cdk import aws_dynamodb as dynamodb
@@ -165,7 +165,6 @@ class WebhookEntry(Construct):
             generate_secret_string=secretsmanager.SecretStringGenerator(
                 secret_string_template=_NO_SECRETS, generate_string_key=_GENERATED
             ),
-            removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
         )
         encrypt(secret)
         acknowledge(

@@ -24,7 +24,7 @@ from cdk_nag import AwsSolutionsChecks
 from constructs import IConstruct
 
 from stacks.environment import Environment, UnusableEnvironment
-from stacks.guardrails import access, admission, alarms, encryption, functions, limits, queues
+from stacks.guardrails import access, admission, alarms, data, encryption, functions, limits, queues
 from stacks.guardrails.rule import PLUGIN, Finding, Rule
 from stacks.guardrails.templates import Template, Templates
 
@@ -34,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     *access.RULES,
     *admission.RULES,
     *alarms.RULES,
+    *data.RULES,
     *encryption.RULES,
     *limits.RULES,
 )
@@ -144,6 +145,7 @@ def _templates(context: IPolicyValidationContext) -> Templates:
         [_template(context.app_construct, stack) for stack in context.stack_templates],
         alarmed=_alarmed(context.app_construct),
         kms_key=_kms_key(context.app_construct),
+        keep=_keeps_data(context.app_construct),
     )
 
 
@@ -171,6 +173,13 @@ def _kms_key(root: IConstruct) -> str | None:
         return Environment.of(root).data.kms_key
     except UnusableEnvironment:  # an app without one, as in tests of other rules
         return None
+
+
+def _keeps_data(root: IConstruct) -> bool:
+    try:
+        return Environment.of(root).data.keep
+    except UnusableEnvironment:
+        return False
 
 
 def _reference_by_name(templates: Templates, rule: str) -> str:

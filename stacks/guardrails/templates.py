@@ -67,7 +67,8 @@ class Resource:
     type: str
     properties: Mapping[str, Value]
     metadata: Mapping[str, Value]
-    depends_on: tuple[str, ...] = ()
+    attributes: Mapping[str, Value]
+    """What stands beside type and properties: `DeletionPolicy`, `UpdateReplacePolicy`, `DependsOn` …"""
 
     def __str__(self) -> str:
         return self.logical_id
@@ -84,12 +85,15 @@ class Templates:
     A reference to something outside the app cannot be followed: then the answer is None, and no rule judges it.
 
     `alarmed` is False when the environment has nobody who is told of alarms, and so has none. `kms_key` is what its
-    file names, the ARN of a key or "own"; None without a key or an environment.
+    file names, the ARN of a key or "own"; None without a key or an environment. `keep` is whether it keeps its data.
     """
 
-    def __init__(self, templates: Sequence[Template], *, alarmed: bool = True, kms_key: str | None = None) -> None:
+    def __init__(
+        self, templates: Sequence[Template], *, alarmed: bool = True, kms_key: str | None = None, keep: bool = False
+    ) -> None:
         self.alarmed = alarmed
         self.kms_key = kms_key
+        self.keep = keep
         self._resources: dict[tuple[int, str], Resource] = {}
         self._exports: dict[str, tuple[Template, Value]] = {}
         self._outputs: dict[tuple[str, str], tuple[Template, Value]] = {}
@@ -102,7 +106,7 @@ class Templates:
                     body["Type"],
                     body.get("Properties", {}),
                     body.get("Metadata", {}),
-                    tuple(listed(body.get("DependsOn"))),
+                    body,
                 )
                 self._resources[id(template), logical_id] = resource
                 for name in ("QueueName", "FunctionName"):
@@ -131,7 +135,7 @@ class Templates:
 
     def before(self, resource: Resource) -> Iterator[Resource]:
         """What CloudFormation makes before a resource: those of its stack that it depends on or refers to."""
-        names = {*resource.depends_on, *_mentioned(resource.properties)}
+        names = {*listed(resource.attributes.get("DependsOn")), *_mentioned(resource.properties)}
         found = (self._resources.get((id(resource.template), name)) for name in names)
         return (each for each in found if each is not None)
 

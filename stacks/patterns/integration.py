@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 import msgspec
-from aws_cdk import RemovalPolicy, Stack
+from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
@@ -111,7 +111,6 @@ class Integration(Construct):
             generate_secret_string=secretsmanager.SecretStringGenerator(
                 secret_string_template=_NO_CREDENTIALS, generate_string_key=CREDENTIALS_NOT_SET
             ),
-            removal_policy=RemovalPolicy.RETAIN if Environment.of(self).data.keep else RemovalPolicy.DESTROY,
         )
         encrypt(made)
         acknowledge(
