@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aws_cdk import App, CfnResource, Duration, RemovalPolicy, Stack, Validations
+from aws_cdk import App, CfnResource, Duration, RemovalPolicies, RemovalPolicy, Stack, Validations
 from aws_cdk import aws_apigatewayv2 as apigateway
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
@@ -325,6 +325,15 @@ def with_a_key(app: App, *, used: bool) -> None:
         encrypt(topic)
 
 
+def bucket_in(app: App, environment: str, *, lost: bool = False) -> None:
+    Environment.filled_in(environment).attach(app)
+    resource = s3.Bucket(stack(app), "Bucket").node.default_child
+    assert isinstance(resource, CfnResource)
+    if lost:
+        # A later aspect than the one that decides for all.
+        RemovalPolicies.of(resource).destroy(priority=900)
+
+
 # One app for each rule that breaks it, and nothing else.
 BROKEN: dict[str, Callable[[App], object]] = {
     "queue-visibility": lambda app: consumer(app, queue={"visibility_timeout": Duration.seconds(59)}),
@@ -366,6 +375,7 @@ BROKEN: dict[str, Callable[[App], object]] = {
     ),
     "alarm-on-missing-data": lambda app: watching(app, treat_missing_data=cloudwatch.TreatMissingData.BREACHING),
     "data-encrypted": lambda app: with_a_key(app, used=False),
+    "kept-data": lambda app: bucket_in(app, "prod", lost=True),
 }
 
 # And the same, mended: what a rule must leave alone.
@@ -398,6 +408,7 @@ MENDED: dict[str, Callable[[App], object]] = {
     "alarm-action": watching,
     "alarm-on-missing-data": lambda app: watching(app, treat_missing_data=cloudwatch.TreatMissingData.MISSING),
     "data-encrypted": lambda app: with_a_key(app, used=True),
+    "kept-data": lambda app: bucket_in(app, "prod"),
 }
 
 
@@ -687,6 +698,22 @@ def test_a_property_that_cloudformation_does_not_know_is_an_error(synthesis: Syn
     [report] = [plugin for plugin in synthesis.of(build).plugins if plugin["pluginName"] == "CloudFormation Validate"]
     assert report["conclusion"] == "failure"
     assert "VisibiltyTimeout" in report["violations"][0]["description"]
+
+
+def test_data_that_is_kept_survives_deletion_and_replacement_alike(synthesis: Synthesis) -> None:
+    def build(app: App, environment: str, attribute: str, policy: str) -> None:
+        bucket_in(app, environment)
+        resource = app.node.find_child("S").node.find_child("Bucket").node.default_child
+        assert isinstance(resource, CfnResource)
+        resource.add_override(attribute, policy)
+
+    def refused(environment: str, attribute: str, policy: str) -> list[str]:
+        return [each.rule for each in synthesis.of(lambda app: build(app, environment, attribute, policy)).refusals()]
+
+    assert refused("prod", "DeletionPolicy", "Delete") == ["kept-data[DeletionPolicy]"]
+    assert refused("prod", "UpdateReplacePolicy", "Delete") == ["kept-data[UpdateReplacePolicy]"]
+    assert refused("prod", "UpdateReplacePolicy", "Snapshot") == ["kept-data[UpdateReplacePolicy]"]
+    assert refused("dev", "DeletionPolicy", "Delete") == []
 
 
 @pytest.mark.parametrize("environment", Environment.names())
