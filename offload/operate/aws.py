@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from offload.operate.embedded import PROJECT, state_folder
 from offload.operate.embedded.process import ACCOUNT, REGION, EmbeddedAws, Instance
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 LOCAL = "local"
 """The environment that is deployed to the embedded AWS."""
 
+ENVIRONMENTS = PROJECT / "environments"
+"""One TOML file an environment."""
+
 _SECRET = "test"  # noqa: S105 - the embedded AWS checks no secret of an account's root, with IAM enforced neither
 _CONNECTED_WITHIN = 5  # seconds
 _ANSWER_WITHIN = 30  # seconds; the longest call of ours is a long poll of 20 s
@@ -38,23 +44,29 @@ _ANSWER_WITHIN = 30  # seconds; the longest call of ours is a long poll of 20 s
 class Aws:
     """The clients of one environment's services, each made when it is first asked for.
 
-    With an `instance`, they talk to that embedded AWS and to nothing else, whatever the shell's AWS settings are;
-    without one, to the account and region that the shell's AWS settings name.
+    With an `instance`, they talk to that embedded AWS and to nothing else, whatever the shell's AWS settings are, as
+    the root of `account` in `region`; without one, to the account and Region that the shell's AWS settings name.
     """
 
     environment: str
     instance: Instance | None = None
+    account: str = ACCOUNT
+    region: str = REGION
 
     @staticmethod
     def of(environment: str) -> Aws:
         """The services of an environment; raises NotRunning when it is `local` and the embedded AWS is not up.
 
-        Raises Failure for an environment that has no file in `environments/`.
+        Raises Failure for an environment that has no file in `environments/`, and for one whose file names an account
+        or a Region that is not the shell's: nothing is read or changed there under the environment's name.
         """
-        known = sorted(path.stem for path in (PROJECT / "environments").glob("*.toml"))
-        if environment not in known:
-            raise Failure(f"no environment '{environment}' (known: {', '.join(known)})")
-        return Aws(environment, EmbeddedAws(state_folder()).connected() if environment == LOCAL else None)
+        if environment == LOCAL:
+            return Aws(environment, EmbeddedAws(state_folder()).connected())
+        owner = owner_of(environment)
+        aws = Aws(environment)
+        if owner.region is not None or owner.account is not None:
+            identity(aws, owner)
+        return aws
 
     @cached_property
     def cloudformation(self) -> CloudFormationClient:
@@ -127,12 +139,12 @@ class Aws:
             try:
                 # The name that every other SDK and the CDK read; boto3 by itself reads AWS_DEFAULT_REGION only.
                 session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
-                region = session.region_name
+                region = session.region_name or owner_of(self.environment).region
             except BotoCoreError as error:
                 raise Failure(f"environment {self.environment}: {error}") from error
             if region is None:
                 raise Failure(f"environment {self.environment}: no AWS region; set AWS_REGION or AWS_PROFILE")
-            return session
+            return session if session.region_name else boto3.Session(region_name=region)
         # Neither profile nor configuration file of the person at the keyboard may reach the embedded AWS.
         inner = botocore.session.Session(
             session_vars={
@@ -142,7 +154,10 @@ class Aws:
             }
         )
         return boto3.Session(
-            aws_access_key_id=ACCOUNT, aws_secret_access_key=_SECRET, region_name=REGION, botocore_session=inner
+            aws_access_key_id=self.account,
+            aws_secret_access_key=_SECRET,
+            region_name=self.region,
+            botocore_session=inner,
         )
 
     def client(self, service: str) -> Any:
@@ -172,14 +187,72 @@ class Aws:
         )
 
 
-def shell_settings(instance: Instance) -> dict[str, str]:
+@dataclass(frozen=True)
+class Identity:
+    """An AWS account and a Region of it."""
+
+    account: str
+    region: str
+
+    def __str__(self) -> str:
+        return f"aws://{self.account}/{self.region}"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The account and the Region that an environment belongs to by its file; None is whatever the shell has."""
+
+    account: str | None = None
+    region: str | None = None
+
+
+def owner_of(environment: str) -> Owner:
+    """What `[aws]` of the environment's file names; raises Failure without such a file, or where it cannot be read.
+
+    A synthesis holds the rest of the file to its types; here the two values that decide where commands go.
+    """
+    known = sorted(path.stem for path in ENVIRONMENTS.glob("*.toml"))
+    if environment not in known:
+        said = f"no environment '{environment}'" if environment else "no environment named"
+        raise Failure(f"{said} (known: {', '.join(known)})")
+    path = ENVIRONMENTS / f"{environment}.toml"
+    try:
+        named = tomllib.loads(path.read_text(encoding="utf-8")).get("aws", {})
+        return msgspec.convert(named, Owner)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise Failure(f"environments/{path.name}: [aws]: {error}") from error
+
+
+def identity(aws: Aws, owner: Owner | None = None) -> Identity:
+    """The account and the Region that an environment's calls go to, as AWS itself says (sts:GetCallerIdentity).
+
+    Raises Failure, in one line, where they are not those of `owner` (unless given, of the environment's file).
+    """
+    owner = owner_of(aws.environment) if owner is None else owner
+    region = str(aws.session.region_name)
+    if owner.region not in (None, region):
+        raise Failure(
+            f"environment {aws.environment} belongs to {owner.region} (environments/{aws.environment}.toml), and the"
+            f" shell's AWS settings name {region}: set AWS_REGION={owner.region}"
+        )
+    caller = aws.sts.get_caller_identity()
+    if owner.account not in (None, caller["Account"]):
+        raise Failure(
+            f"environment {aws.environment} belongs to account {owner.account} (environments/{aws.environment}.toml),"
+            f" and the shell's credentials are for account {caller['Account']} ({caller['Arn']}): log in to"
+            f" {owner.account}, or set AWS_PROFILE to a profile of it"
+        )
+    return Identity(caller["Account"], region)
+
+
+def shell_settings(instance: Instance, account: str = ACCOUNT, region: str = REGION) -> dict[str, str]:
     """The environment variables that point an AWS SDK, the CDK command line or Python's TLS at an instance."""
     settings = {
         "AWS_ENDPOINT_URL": instance.endpoint,
-        "AWS_ACCESS_KEY_ID": ACCOUNT,
+        "AWS_ACCESS_KEY_ID": account,
         "AWS_SECRET_ACCESS_KEY": _SECRET,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
