@@ -1,7 +1,9 @@
 # `make` alone lists the commands. Everything is installed into .venv, node_modules and .offload of this folder.
 PYTHON ?= python3
 ENV ?=
+ENVIRONMENTS := $(patsubst environments/%.toml,%,$(wildcard environments/*.toml))
 BIN := .venv/bin
+CDK := node_modules/.bin/cdk
 # One more than the cores of a small machine: many tests wait for a queue or a timeout.
 PARALLEL := --numprocesses 3 --dist worksteal
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -12,7 +14,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain up down test test-fast check check-types check-templates synth diff deploy conformance bench bill prove lock schemas clean
+.PHONY: help toolchain up down test test-fast check check-types check-templates named synth bootstrap diff deploy destroy conformance bench bill prove lock schemas clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,15 +86,29 @@ check-types: toolchain
 check-templates: toolchain
 	@$(BIN)/python -m stacks.lint
 
-synth: toolchain ## synthesize ENV=local|dev|staging|prod into cdk.out
-	@node_modules/.bin/cdk synth --quiet --context environment=$(ENV)
+# An unset ENV is one line that names the environments, before anything is installed or asked.
+named:
+	@test -n "$(filter $(ENV),$(ENVIRONMENTS))" || { echo "make: $(if $(ENV),no environment '$(ENV)',say which environment): make $(MAKECMDGOALS) ENV=NAME, one of $(ENVIRONMENTS)" >&2; exit 1; }
 
-diff: toolchain ## what a deploy of ENV would change
-	@node_modules/.bin/cdk diff --context environment=$(ENV)
+synth: named toolchain ## synthesize ENV=local|dev|staging|prod into cdk.out
+	@$(CDK) synth --quiet --context environment=$(ENV)
 
-deploy: toolchain ## deploy ENV to AWS
+# The empty --app: with one, the command line would synthesize the whole app before it looks at the account.
+bootstrap: named toolchain ## make what the CDK needs in ENV's account and Region, once for each
+	@target=$$($(BIN)/offload target $(ENV)) && $(CDK) bootstrap --app '' "$$target"
+
+diff: named toolchain ## what a deploy of ENV would change
+	@$(BIN)/offload target $(ENV)
+	@$(CDK) diff --context environment=$(ENV)
+
+deploy: named toolchain ## deploy ENV to AWS
 	@$(BIN)/offload preflight $(ENV) $(PREFLIGHT)
-	@node_modules/.bin/cdk deploy --all --context environment=$(ENV)
+	@$(BIN)/offload before-deploy $(ENV)
+	@$(CDK) deploy --all --context environment=$(ENV)
+	@$(BIN)/offload protect $(ENV)
+
+destroy: named toolchain ## delete ENV, after a look at what goes and what stays
+	@$(BIN)/offload destroy $(ENV)
 
 conformance: toolchain ## try on the account of ENV what the code relies on; it says first what it makes and costs
 	@$(BIN)/python -m tests.conformance.account $(ENV)

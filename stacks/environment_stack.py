@@ -23,4 +23,6 @@ class EnvironmentStack(aws_cdk.Stack):
             construct_id,
             env=aws_cdk.Environment(account=aws.account, region=aws.region),
             termination_protection=environment.data.keep,
+            # By it the command line tells the stacks of `dev` from those of `dev-2`.
+            tags={"environment": environment.name},
         )

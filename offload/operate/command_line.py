@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from offload.operate import audit_commands, bill_commands, options, receiver_commands
+from offload.operate import audit_commands, bill_commands, lifecycle_commands, options, receiver_commands
 from offload.operate.failure import Failure
 from offload.operate.preflight.commands import preflight
 
@@ -127,6 +127,10 @@ def logs(
 
 app.command("audit")(audit_commands.show)
 app.command("bill")(bill_commands.show)
+app.command("target")(lifecycle_commands.target)
+app.command("before-deploy")(lifecycle_commands.before_deploy)
+app.command("protect")(lifecycle_commands.protect)
+app.command("destroy")(lifecycle_commands.destroy)
 app.command("receiver")(receiver_commands.receiver)
 app.command("preflight")(preflight)
 

@@ -25,6 +25,9 @@ _RULE = "AWS::Events::Rule"
 _BUCKET = "AWS::S3::Bucket"
 _HTTP_API = "AWS::ApiGatewayV2::Api"
 
+# aws-attribute-deletionpolicy.html, read 2026-11-29; RetainExceptOnCreate deletes only when a creation is rolled back.
+_RETAINING = ("Retain", "RetainExceptOnCreate")
+
 JOBS_API = "jobs_api"
 """The folder of the function behind the job service's API."""
 SUBSCRIPTIONS_API = "subscriptions_api"
@@ -121,6 +124,10 @@ class DeployedStack:
     template: Mapping[str, Any]
     outputs: tuple[str, ...] = ()
 
+    def retains(self, logical_id: str) -> bool:
+        """Whether a resource of its template stays when the stack is deleted."""
+        return self.template.get("Resources", {}).get(logical_id, {}).get("DeletionPolicy") in _RETAINING
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -145,6 +152,10 @@ class Deployment:
         found = []
         for page in self.aws.cloudformation.get_paginator("describe_stacks").paginate():
             for stack in page["Stacks"]:
+                tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}
+                # The stacks of `dev-2` begin like those of `dev`; they say themselves whose they are.
+                if tags.get("environment", self.environment) != self.environment:
+                    continue
                 if stack["StackName"].startswith(prefix) and stack["StackStatus"] != "DELETE_COMPLETE":
                     outputs = tuple(str(output.get("OutputValue", "")) for output in stack.get("Outputs", ()))
                     found.append((stack["StackName"], str(stack["StackStatus"]), outputs))

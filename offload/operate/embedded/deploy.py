@@ -65,12 +65,12 @@ def synthesize(into: Path, *, project: Path = PROJECT) -> None:
     _cdk(arguments, _without_aws(), SYNTH_WITHIN, project)
 
 
-def copy_for_emulator(assembly: Path, into: Path) -> list[TakenOut]:
+def copy_for_emulator(assembly: Path, into: Path, *, account: str = ACCOUNT, region: str = REGION) -> list[TakenOut]:
     """Copies a synthesized assembly to the folder `into`, without the resources that the emulator refuses.
 
     What else mentions such a resource goes with it if nothing depends on that: DependsOn, an update policy, an output
-    that is not exported. Who asks for an archive's ARN is given the one that it will have. Raises Failure naming
-    resource and referrer where something would miss it.
+    that is not exported. Who asks for an archive's ARN is given the one that it will have in the account and Region.
+    Raises Failure naming resource and referrer where something would miss it.
     """
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
@@ -80,7 +80,7 @@ def copy_for_emulator(assembly: Path, into: Path) -> list[TakenOut]:
     for path in templates:
         template = json.loads(path.read_text(encoding="utf-8"))
         stack = path.name.removesuffix(".template.json")
-        taken_out += _take_out(stack, template)
+        taken_out += _take_out(stack, template, f"arn:aws:events:{region}:{account}:archive/")
         content = json.dumps(template, indent=1)
         (into / path.name).write_text(content, encoding="utf-8")
         renamed[_asset_of(assembly / f"{stack}.assets.json", path.name)] = hashlib.sha256(content.encode()).hexdigest()
@@ -103,13 +103,12 @@ def bootstrap(aws: Aws, assembly: Path, *, project: Path = PROJECT) -> bool:
 
     `aws` must be an embedded one. Raises Failure with the command's own words.
     """
-    instance = _instance_of(aws)
     for page in aws.cloudformation.get_paginator("describe_stacks").paginate():
         for stack in page["Stacks"]:
             if stack["StackName"] == "CDKToolkit" and stack["StackStatus"] in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
                 return False
-    arguments = ["bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", str(assembly)]
-    _cdk(arguments, _with(instance), BOOTSTRAP_WITHIN, project)
+    arguments = ["bootstrap", f"aws://{aws.account}/{aws.region}", "--app", str(assembly)]
+    _cdk(arguments, _with(aws), BOOTSTRAP_WITHIN, project)
     return True
 
 
@@ -119,11 +118,11 @@ def deploy(aws: Aws, assembly: Path, *, project: Path = PROJECT) -> None:
     The command line compares and leaves alone what did not change. Raises Failure with the command's own words.
     """
     arguments = ["deploy", "--all", "--app", str(assembly), "--require-approval", "never", "--progress", "events"]
-    _cdk(arguments, _with(_instance_of(aws)), DEPLOY_WITHIN, project)
+    _cdk(arguments, _with(aws), DEPLOY_WITHIN, project)
 
 
-def _take_out(stack: str, template: dict[str, Any]) -> list[TakenOut]:
-    """Takes what the emulator refuses out of `template`, in place."""
+def _take_out(stack: str, template: dict[str, Any], archives: str) -> list[TakenOut]:
+    """Takes what the emulator refuses out of `template`, in place; `archives` is what an archive's ARN begins with."""
     resources: dict[str, Any] = template.get("Resources", {})
     refused = {logical_id: reason for logical_id, body in resources.items() if (reason := _refusal(body))}
     taken_out = [
@@ -131,7 +130,7 @@ def _take_out(stack: str, template: dict[str, Any]) -> list[TakenOut]:
         for logical_id, reason in refused.items()
     ]
     known = {
-        logical_id: f"arn:aws:events:{REGION}:{ACCOUNT}:archive/{archive_name(stack, logical_id, body['Properties'])}"
+        logical_id: archives + archive_name(stack, logical_id, body["Properties"])
         for logical_id, body in resources.items()
         if body["Type"] == _ARCHIVE
     }
@@ -243,10 +242,10 @@ def _without_aws() -> dict[str, str]:
     }
 
 
-def _with(instance: Instance) -> dict[str, str]:
+def _with(aws: Aws) -> dict[str, str]:
     """The shell's environment with the embedded AWS for account, reached without a proxy."""
     kept = {name: value for name, value in _without_aws().items() if not name.lower().endswith("_proxy")}
-    return kept | shell_settings(instance)
+    return kept | shell_settings(_instance_of(aws), aws.account, aws.region)
 
 
 def _cdk(arguments: Sequence[str], environment: dict[str, str], within: float, project: Path) -> None:

@@ -39,6 +39,8 @@ class Target:
     properties: Mapping[str, Any]
     physical_id: str | None
     siblings: Mapping[str, str]
+    account: str = ACCOUNT
+    region: str = REGION
 
 
 @dataclass(frozen=True)
@@ -373,6 +375,8 @@ def _targets(aws: Aws, assembly: Path) -> Iterator[Target]:
                 properties=resource.get("Properties", {}),
                 physical_id=physical.get(logical_id),
                 siblings=physical,
+                account=aws.account,
+                region=aws.region,
             )
 
 
@@ -390,7 +394,12 @@ def _resolved(value: Any, target: Target) -> Any:
         return value
     if "Ref" not in value:
         return {key: _resolved(item, target) for key, item in value.items()}
-    known = {"AWS::AccountId": ACCOUNT, "AWS::Region": REGION, "AWS::StackName": target.stack, **target.siblings}
+    known = {
+        "AWS::AccountId": target.account,
+        "AWS::Region": target.region,
+        "AWS::StackName": target.stack,
+        **target.siblings,
+    }
     if value["Ref"] not in known:
         raise Failure(f"{target.stack}: {target.logical_id} refers to {value['Ref']}, which cannot be resolved here")
     return known[value["Ref"]]
