@@ -77,6 +77,11 @@ class Holding:
         """The type for people: `Table`."""
         return self.type.rpartition("::")[2]
 
+    @property
+    def counted(self) -> bool:
+        """Whether there is something in it to be counted; a bus and a secret are what they are."""
+        return self.amount > 0 and self.type not in (_BUS, _SECRET)
+
     def holds(self) -> str:
         """How much is in it, for people."""
         more = "over " if self.amount > COUNTED_OBJECTS and self.type == _BUCKET else "about " if self.about else ""

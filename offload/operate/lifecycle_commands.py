@@ -88,7 +88,7 @@ def _show(plan: Plan, environment: str, where: str) -> None:
     for title, holdings in (("Goes with what it holds", plan.going), ("Stays", plan.staying)):
         if holdings:
             screen.print(f"{title}: {_in_numbers(holdings)}", markup=False, soft_wrap=True)
-            rows = [(f"  {each.kind}", each.path, each.holds(), each.physical_id) for each in holdings if each.amount]
+            rows = [(f"  {each.kind}", each.path, each.holds(), each.physical_id) for each in holdings if each.counted]
             if rows:
                 print_columns(rows)
 
