@@ -1,7 +1,7 @@
 # `make` alone lists the commands. Everything is installed into .venv, node_modules and .offload of this folder.
 PYTHON ?= python3
 ENV ?=
-ENVIRONMENTS := $(patsubst environments/%.toml,%,$(wildcard environments/*.toml))
+ENVIRONMENTS := $(sort $(patsubst environments/%.toml,%,$(wildcard environments/*.toml)))
 BIN := .venv/bin
 CDK := node_modules/.bin/cdk
 # One more than the cores of a small machine: many tests wait for a queue or a timeout.
@@ -14,7 +14,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain up down test test-fast check check-types check-templates named synth bootstrap diff deploy destroy conformance bench bill prove lock schemas clean
+.PHONY: help toolchain up down test test-fast check check-types check-templates named synth bootstrap diff deploy destroy restore conformance bench bill prove lock schemas clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +109,12 @@ deploy: named toolchain ## deploy ENV to AWS
 
 destroy: named toolchain ## delete ENV, after a look at what goes and what stays
 	@$(BIN)/offload destroy $(ENV)
+
+restore: named toolchain ## take up again what `make destroy` of ENV kept, before a deploy (docs/restore.md)
+	@$(BIN)/offload target $(ENV)
+	@for kept in kept/$(ENV)/*.json; do \
+	  test -f "$$kept" || { echo "make: there is no $$kept: put there what \`make destroy ENV=$(ENV)\` wrote" >&2; exit 1; }; \
+	  $(CDK) import "$$(basename "$$kept" .json)" --context environment=$(ENV) --resource-mapping "$$kept" || exit 1; done
 
 conformance: toolchain ## try on the account of ENV what the code relies on; it says first what it makes and costs
 	@$(BIN)/python -m tests.conformance.account $(ENV)

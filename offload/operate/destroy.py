@@ -32,17 +32,24 @@ _BUS, _ARCHIVE = "AWS::Events::EventBus", "AWS::Events::Archive"
 _LOG_GROUP, _SECRET = "AWS::Logs::LogGroup", "AWS::SecretsManager::Secret"
 
 IMPORTED_BY: Final[Mapping[str, str]] = {
-    _TABLE: "TableName",
+    "AWS::Cognito::UserPool": "UserPoolId",
     _GLOBAL_TABLE: "TableName",
+    _TABLE: "TableName",
+    "AWS::EFS::FileSystem": "FileSystemId",
+    _ARCHIVE: "ArchiveName",
+    _BUS: "Name",
+    "AWS::KMS::Key": "KeyId",
+    "AWS::Kinesis::Stream": "Name",
+    _LOG_GROUP: "LogGroupName",
+    "AWS::RDS::DBCluster": "DBClusterIdentifier",
+    "AWS::RDS::DBInstance": "DBInstanceIdentifier",
     _BUCKET: "BucketName",
     _QUEUE: "QueueUrl",
-    _BUS: "Name",
-    _ARCHIVE: "ArchiveName",
-    _LOG_GROUP: "LogGroupName",
     _SECRET: "Id",
 }
-"""By which property CloudFormation finds a resource that it imports: the primary identifier of its type, which is what
-`Ref` gives for each of these (CloudFormation's resource schemas, read 2026-11-29)."""
+"""The types that hold data (stacks/retention.py has the same), and by which property CloudFormation finds a resource
+that it imports: the primary identifier of its type, which is what `Ref` gives for each of these (CloudFormation's
+resource schemas, read 2026-11-29)."""
 
 COUNTED_OBJECTS: Final = 100_000
 """A bucket's objects and versions are counted up to here: a hundred calls."""
@@ -79,8 +86,8 @@ class Holding:
 
     @property
     def counted(self) -> bool:
-        """Whether there is something in it to be counted; a bus and a secret are what they are."""
-        return self.amount > 0 and self.type not in (_BUS, _SECRET)
+        """Whether there is something in it that was counted; a bus and a secret are what they are."""
+        return self.amount > 0 and self.type in _COUNTS
 
     def holds(self) -> str:
         """How much is in it, for people."""
@@ -203,7 +210,8 @@ def _physical(aws: Aws, stack: str) -> dict[str, str]:
 def _holding(aws: Aws, stack: DeployedStack, logical_id: str, physical_id: str) -> Holding:
     resource = stack.template["Resources"][logical_id]
     kind = str(resource["Type"])
-    amount, unit, about = _COUNTS[kind](aws, physical_id)
+    count = _COUNTS.get(kind)
+    amount, unit, about = count(aws, physical_id) if count else (1, kind.rpartition("::")[2], False)
     path = str(resource.get("Metadata", {}).get("aws:cdk:path", logical_id)).partition("/")[2]
     return Holding(
         stack=stack.name,
@@ -251,19 +259,13 @@ def _bytes(aws: Aws, name: str) -> _Count:
     return 0, "bytes of log", True
 
 
-def _nothing(unit: str) -> Callable[[Aws, str], _Count]:
-    return lambda _aws, _name: (1, unit, False)
-
-
 _COUNTS: Final[Mapping[str, Callable[[Aws, str], _Count]]] = {
     _TABLE: _items,
     _GLOBAL_TABLE: _items,
     _BUCKET: _objects,
     _QUEUE: _messages,
-    _BUS: _nothing("bus"),
     _ARCHIVE: _events,
     _LOG_GROUP: _bytes,
-    _SECRET: _nothing("secret"),
 }
 
 

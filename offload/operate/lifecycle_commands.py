@@ -51,8 +51,11 @@ def destroy(
         str, typer.Option(metavar="ENVIRONMENT", help="The environment's name once more, in place of the question.")
     ] = "",
     kept: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where to write what `cdk import` needs to bring back what stays.")
-    ] = Path("kept"),
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where to write what a restore needs of what stays; else kept/ENVIRONMENT."
+        ),
+    ] = None,
 ) -> None:
     """Delete an environment's stacks, after a look at what goes and what stays, and its name typed."""
     from offload.operate import destroy as end
@@ -68,7 +71,7 @@ def destroy(
     if answer != environment:
         raise Failure(f"nothing is deleted: '{answer}' is not '{environment}'")
     # First: when the deletion is broken off, what stays is known.
-    written = end.write_mappings(plan, kept)
+    written = end.write_mappings(plan, kept or Path("kept") / environment)
     end.destroy(deployment, plan, Steps(console()))
     if not plan.staying:
         typer.echo(f"environment {environment} is gone, with all that it held")

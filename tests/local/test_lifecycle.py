@@ -44,7 +44,19 @@ def synthesize_all(folder: Path) -> None:
     for name in ENVIRONMENTS:
         app = App(outdir=str(folder / name), context=flags)
         compose(app, Environment.filled_in(name))
-        app.synth()
+        for template in (Path(stack.template_full_path) for stack in app.synth().stacks):
+            at_rest(template)
+
+
+def at_rest(path: Path) -> None:
+    """Nothing calls the functions, which have no code: what still runs when it is deleted writes its log once more."""
+    template = json.loads(path.read_text(encoding="utf-8"))
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Scheduler::Schedule":
+            resource["Properties"]["State"] = "DISABLED"
+        elif resource["Type"] == "AWS::Lambda::EventSourceMapping":
+            resource["Properties"]["Enabled"] = False
+    path.write_text(json.dumps(template), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -208,7 +220,7 @@ def test_environments_end_one_by_one_and_leave_what_they_keep_which_a_new_deploy
     assert account.inventory() == empty | (with_all - with_staging)
 
     said = account.offload("destroy", "prod", "--yes", "prod")
-    kept = account.folder / "kept"
+    kept = account.folder / "kept" / "prod"
     assert sorted(file.name for file in kept.iterdir()) == ["offload-prod-platform.json", "offload-prod-shop.json"]
     left = {name for _, name in account.inventory() - empty}
     # The archive is beside the stacks here, and no secret's name is its ARN.

@@ -55,6 +55,8 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))
+BY_NAME = ("target", "before-deploy", "protect", "destroy")
+"""Commands that are given the environment as their argument."""
 
 
 @pytest.fixture
@@ -139,7 +141,17 @@ def test_every_command_refuses_another_account_in_one_line(path: tuple[str, ...]
     required = [parameter for parameter in COMMANDS[path].params if parameter.required]
     arguments = ARGUMENTS.get(path, ["x"] * len(required))
     given = [argument.format(stock=stock) for argument in arguments]
-    ended = CliRunner().invoke(app, [*path, *given, "--environment", "owned"])
+    refuse([*path, *given, "--environment", "owned"])
+
+
+@pytest.mark.parametrize("command", BY_NAME)
+def test_so_does_every_command_that_make_runs(command: str, shell: Any) -> None:
+    shell(FOREIGN, REGION)
+    refuse([command, "owned"])
+
+
+def refuse(arguments: list[str]) -> None:
+    ended = CliRunner().invoke(app, arguments)
     assert isinstance(ended.exception, Failure), (ended.output, ended.exception)
     assert str(ended.exception).startswith(f"environment owned belongs to account {OWN}")
     assert len(str(ended.exception).splitlines()) == 1
