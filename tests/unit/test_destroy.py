@@ -171,11 +171,10 @@ def test_tables_that_are_kept_are_protected_after_a_deploy_and_no_others(shell: 
 
 
 def test_what_cannot_be_deleted_is_named_with_cloudformations_reason_and_can_be_tried_again(shell: Aws) -> None:
-    stack = deployed(shell, "offload-dev-shop", {"Goes": resource(BUCKET, "Delete")})
-    bucket = physical(shell, stack, "Goes")
-    shell.s3.put_object(Bucket=bucket, Key="k", Body=b"data")
+    stack = deployed(shell, "offload-dev-shop", {"Goes": resource(TABLE, "Delete", **KEYS)})
     plan = end.plan(Deployment(shell))
-    # As if it had been filled by somebody after the look.
+    # By somebody else, after the look.
+    shell.dynamodb.update_table(TableName=physical(shell, stack, "Goes"), DeletionProtectionEnabled=True)
     blind = replace(plan, holdings=())
     with pytest.raises(Failure, match=rf"^{stack} is not deleted; see to what is named, and run it again:\n  Goes: \S"):
         end.destroy(Deployment(shell), blind, SILENT, poll_seconds=0.05)
@@ -186,18 +185,21 @@ def test_what_cannot_be_deleted_is_named_with_cloudformations_reason_and_can_be_
 def test_a_bucket_that_a_function_still_writes_to_is_emptied_again(shell: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = deployed(shell, "offload-dev-shop", {"Goes": resource(BUCKET, "Delete")})
     bucket = physical(shell, stack, "Goes")
-    empty, emptied = end._empty, []
+    delete = end._deleted
+    refused: list[str] = []
 
-    def written_to_once(services: Aws, name: str) -> int:
-        count = empty(services, name)
-        if not emptied:
-            services.s3.put_object(Bucket=name, Key="late", Body=b"data")
-        emptied.append(name)
-        return count
+    def as_aws_does(services: Aws, name: str, *others: Any) -> dict[str, str]:
+        """The embedded AWS deletes a bucket with objects in it; AWS does not."""
+        if not refused:
+            services.s3.put_object(Bucket=bucket, Key="late", Body=b"data")
+        if services.s3.list_objects_v2(Bucket=bucket)["KeyCount"]:
+            refused.append(name)
+            return {"Goes": "The bucket you tried to delete is not empty"}
+        return delete(services, name, *others)
 
-    monkeypatch.setattr(end, "_empty", written_to_once)
+    monkeypatch.setattr(end, "_deleted", as_aws_does)
     end.destroy(Deployment(shell), end.plan(Deployment(shell)), SILENT, poll_seconds=0.05)
-    assert emptied == [bucket, bucket]
+    assert refused == [stack]
     assert stacks_of(shell) == set()
 
 

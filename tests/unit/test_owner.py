@@ -69,7 +69,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def shell(emulator: Instance, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def shell(emulator: Instance, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Gives the shell the credentials of an account, and a Region."""
 
     def become(account: str, region: str | None) -> None:
