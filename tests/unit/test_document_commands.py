@@ -73,7 +73,9 @@ def told() -> Iterator[Told]:
         for block in re.findall(r"^```[a-z]*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
             lines = [re.split(r"\s+#", line.removeprefix("$ "))[0].strip() for line in block.splitlines()]
             found += [line for line in lines if re.match(r"make\s|(\S*/)?cdk\s", line)]
-        found += re.findall(r"`(make [^`\n]+)`", text)
+        # Text that speaks of a target need not say of which environment; a line to be pasted has to.
+        named = re.findall(r"`(make [^`\n]+)`", text)
+        found += [f"{each} ENV=dev" if needs_aws(each) and "ENV=" not in each else each for each in named]
         for command in dict.fromkeys(found):
             yield Told(str(path.relative_to(PROJECT)), command.replace("ENV=NAME", "ENV=dev"))
 
@@ -107,9 +109,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "unbundled.py").write_text(UNBUNDLED, encoding="utf-8")
     settings = json.loads((root / "cdk.json").read_text(encoding="utf-8"))
     (root / "cdk.json").write_text(json.dumps(settings | {"app": ".venv/bin/python unbundled.py"}), encoding="utf-8")
-    kept = root / "kept" / "prod"
-    kept.mkdir(parents=True)
-    (kept / "offload-prod-platform.json").write_text("{}", encoding="utf-8")
+    for name in ("dev", "prod"):
+        (root / "kept" / name).mkdir(parents=True)
+        (root / "kept" / name / f"offload-{name}-platform.json").write_text("{}", encoding="utf-8")
     return root
 
 
