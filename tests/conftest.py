@@ -12,6 +12,7 @@ import pytest
 
 from offload.operate.aws import shell_settings
 from offload.operate.embedded.process import EmbeddedAws, Instance, free_port
+from tests.calls.plugin import pytest_configure, pytest_sessionfinish, pytest_terminal_summary
 from tests.month import MONTH
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from tests.misbehaving_server import MisbehavingServer
+
+
+# Every run records the calls that functions make to AWS.
+__all__ = ["pytest_configure", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from offload.operate.embedded.deploy import synthesize
 from offload.operate.embedded.process import EmbeddedAws, free_port
 from offload.operate.embedded.up import bring_up
 from offload.operate.resources import Deployment
+from tests.calls.plugin import worker_variables
 
 _COMMAND_WITHIN = 300  # seconds
 _LOG_LINES_SHOWN = 60
@@ -115,7 +116,7 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 def bring_up_and_stop(folder: Path, assembly: Path, *, auth: bool = False) -> None:
     """Deploys an assembly to an embedded AWS in the folder, and stops it, its state written."""
-    embedded = EmbeddedAws(folder, port=free_port(), auth=auth)
+    embedded = EmbeddedAws(folder, port=free_port(), auth=auth, variables=worker_variables())
     try:
         bring_up(embedded, assembly=assembly)
     finally:
@@ -145,7 +146,7 @@ def copy(tmp_path: Path, brought_up: Path) -> Iterator[Copy]:
 def a_copy(root: Path, brought_up: Path, *, auth: bool = False) -> Iterator[Copy]:
     """Starts an embedded AWS with a copy of what was brought up, and stops it with all of its workers in the end."""
     shutil.copytree(brought_up, root, symlinks=True, dirs_exist_ok=True)
-    embedded = EmbeddedAws(root, port=free_port(), auth=auth)
+    embedded = EmbeddedAws(root, port=free_port(), auth=auth, variables=worker_variables())
     _running.append(embedded)
     try:
         instance = embedded.start()

@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +100,8 @@ class EmbeddedAws:
 
     `port` is the port wished for (default: the last one, else 4566; a free one when that is taken). `auth` enforces
     IAM, and then speaks TLS, since the policies of the CDK's bucket refuse anything else. With `persist` a clean
-    stop keeps the state for the next start. `project` holds the toolchain, in `.offload/embedded`.
+    stop keeps the state for the next start. `project` holds the toolchain, in `.offload/embedded`. `variables` are added
+    to the environment of the emulator and of every function: for tests that watch them.
     """
 
     def __init__(
@@ -111,12 +112,14 @@ class EmbeddedAws:
         auth: bool = False,
         persist: bool = True,
         project: Path = PROJECT,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
         self.project = project
         self.auth = auth
         self._port = port
         self._persist = persist
+        self._variables = dict(variables or {})
         self._child: subprocess.Popen[bytes] | None = None
         self._durable_child: subprocess.Popen[bytes] | None = None
 
@@ -361,7 +364,7 @@ class EmbeddedAws:
             environment |= {"PERSIST_STATE": "1", "S3_PERSIST": "1"}
         if self.auth:
             environment |= {"AUTH": "true", "USE_SSL": "1"}
-        return environment
+        return environment | self._variables
 
     # -- ending
 

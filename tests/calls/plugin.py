@@ -1,0 +1,69 @@
+"""The part of pytest: records the calls of a run, and fails a run in which functions make calls that are new."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from stacks.permissions.record import RECORD, Record, read_lines
+from tests.calls.recording import FOLDER_VARIABLE, Recorder, caller
+
+_WORKER: Final = Path(__file__).parent / "worker"
+_NEW: Final = pytest.StashKey[list[str]]()
+_OWN_FOLDER: Final = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+_recorders: Final[list[Recorder]] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begins to record: into the folder that `make calls` or the process before this one names, else one of its own."""
+    if FOLDER_VARIABLE not in os.environ:
+        config.stash[_OWN_FOLDER] = tempfile.TemporaryDirectory(prefix="offload-calls-")
+        os.environ[FOLDER_VARIABLE] = config.stash[_OWN_FOLDER].name
+    if not _recorders:
+        _recorders.append(Recorder(os.environ[FOLDER_VARIABLE], caller))
+        _recorders[0].install()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Compares with the record, once for all processes of the run; `make calls` writes it instead."""
+    folder = session.config.stash.get(_OWN_FOLDER, None)
+    if folder is None or "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    with folder:
+        lines = list(read_lines(Path(folder.name)))
+    del os.environ[FOLDER_VARIABLE]
+    new = Record.read(RECORD).new(lines)
+    session.config.stash[_NEW] = new
+    if new and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Says which calls are new, and what to do."""
+    new = config.stash.get(_NEW, [])
+    if not new:
+        return
+    terminalreporter.section("calls to AWS that are not in the record", red=True, bold=True)
+    for line in new:
+        terminalreporter.line(line)
+    terminalreporter.line(
+        f"Functions made {len(new)} calls that {RECORD.name} does not have. Is each meant? Then `make calls` writes them"
+        " down, and `make check` says whether the functions' roles allow them (docs/permissions.md)."
+    )
+
+
+def tell(name: str, variable: str) -> None:
+    """What a test hands to a function's code itself has its name from this variable, where it is deployed."""
+    for recorder in _recorders:
+        recorder.names.tell(name, variable)
+
+
+def worker_variables() -> dict[str, str]:
+    """What the environment of an embedded AWS needs, so that its functions' calls are recorded."""
+    return {"PYTHONPATH": str(_WORKER), FOLDER_VARIABLE: os.environ[FOLDER_VARIABLE]}
+
+
