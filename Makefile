@@ -14,7 +14,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain up down test test-fast check check-types check-templates named synth bootstrap diff deploy destroy restore conformance bench bill prove lock schemas clean
+.PHONY: help toolchain up down test test-fast check check-types check-templates check-permissions calls named synth bootstrap diff deploy destroy restore conformance bench bill prove lock schemas clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,17 +74,27 @@ test: toolchain check ## everything that is not a benchmark: checks, unit, snaps
 test-fast: toolchain ## unit and template tests alone, without the slow ones
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests/unit tests/snapshots
 
-check: toolchain ## ruff, mypy strict, import-linter, cfn-lint
+check: toolchain ## ruff, mypy strict, import-linter, cfn-lint, permissions
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
-	@$(MAKE) --no-print-directory --jobs 2 check-types check-templates
+	@$(MAKE) --no-print-directory --jobs 2 check-types check-templates check-permissions
 
 check-types: toolchain
 	@$(BIN)/mypy
 
 check-templates: toolchain
 	@$(BIN)/python -m stacks.lint
+
+check-permissions: toolchain
+	@$(BIN)/python -m stacks.permissions
+
+# Functions run in both; each process of the tests leaves what it saw in the folder.
+calls: toolchain ## run the tests and write the calls that functions make to AWS into schemas/calls.json
+	@rm -rf .offload/calls && mkdir -p .offload/calls
+	@OFFLOAD_CALLS_FOLDER=$(CURDIR)/.offload/calls $(BIN)/python -m pytest $(PARALLEL) tests/unit
+	@OFFLOAD_CALLS_FOLDER=$(CURDIR)/.offload/calls $(BIN)/python -m pytest $(PARALLEL) tests/local
+	@$(BIN)/python -m stacks.permissions.record .offload/calls
 
 # An unset ENV is one line that names the environments, before anything is installed or asked.
 named:

@@ -75,7 +75,7 @@ class Shop(EnvironmentStack):
             source="stock_levels",
             events=(OrderPlaced, OrderCancelled),
             bus=platform.bus,
-            grants=(levels.write, platform.bus.publish),
+            grants=(levels.write, platform.bus.publish(StockLow)),
             variables={"STOCK_OPENING_UNITS": str(stock.opening_units), "STOCK_LOW_BELOW": str(stock.low_below)},
             # Every batch touches most shelves: more at once would only meet each other.
             concurrency=2,
@@ -117,7 +117,7 @@ class Shop(EnvironmentStack):
             source="order_import",
             job=ORDER_IMPORT,
             service=platform.jobs,
-            grants=(platform.bus.publish_large, platform.jobs.write_in_parts),
+            grants=(platform.bus.publish_large(OrderPlaced, OrderCancelled), platform.jobs.write_in_parts),
         )
         shard = BackgroundJob(
             self, "CustomersShard", source="customers_shard", job=CUSTOMERS_SHARD, service=platform.jobs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from aws_cdk import Acknowledgment, CfnResource, Stack, Token, Validations
@@ -9,7 +10,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
 
-from stacks.guardrails.access import SIGNATURE_CHECK
+from stacks.guardrails.access import SIGNATURE_CHECK, UNUSED
 
 
 def acknowledge(construct: IConstruct, rule_id: str, reason: str) -> None:
@@ -38,8 +39,7 @@ def acknowledge_objects(grantee: iam.IGrantable, bucket: s3.Bucket, keys: str, r
 
     Call it after the grant. Raises ValueError when the grantee is not a role of this app with a grant.
     """
-    role = grantee.grant_principal
-    policy = role.node.try_find_child("DefaultPolicy") if isinstance(role, iam.Role) else None
+    policy = _policy_of(grantee)
     if policy is None:
         raise ValueError(f"{bucket.node.path}: acknowledge objects for a role that has been granted something")
     logical_id = Stack.of(bucket).get_logical_id(cast("CfnResource", bucket.node.default_child))
@@ -52,6 +52,29 @@ def as_cdk_nag_writes(value: str, pseudo_parameter: str) -> str:
     An environment whose file names account and Region has them written out in its templates.
     """
     return f"<{pseudo_parameter}>" if Token.is_unresolved(value) else value
+
+
+def permit_unused(grantee: iam.IGrantable | iam.Policy, actions: Sequence[str], resource: str, reason: str) -> None:
+    """Says why a role, or a policy, allows actions on a resource that no function's code asks for (docs/permissions.md).
+
+    Call it after the grant, with the resource as it was granted. `make check` prints the reason, and refuses one that
+    is not needed. Raises ValueError when the grantee is not a role of this app with a grant, or the reason is empty.
+    """
+    policy = grantee if isinstance(grantee, iam.Policy) else _policy_of(grantee)
+    if policy is None or not reason.strip():
+        raise ValueError(
+            f"'{', '.join(actions)}' that nothing uses: say it of a role that has the grant, with a reason"
+        )
+    resource_of = cast("CfnResource", policy.node.default_child)
+    said: list[object] = resource_of.get_metadata(UNUSED) or []
+    added = [{"action": action, "resource": resource, "reason": reason} for action in actions]
+    resource_of.add_metadata(UNUSED, [*said, *(each for each in added if each not in said)])
+
+
+def _policy_of(grantee: iam.IGrantable) -> iam.Policy | None:
+    role = grantee.grant_principal
+    found = role.node.try_find_child("DefaultPolicy") if isinstance(role, iam.Role) else None
+    return found if isinstance(found, iam.Policy) else None
 
 
 def declare_signature_check(construct: IConstruct, scheme: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from aws_cdk import Duration, Stack
@@ -9,6 +10,7 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from offload.contracts.event import EventData
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge, acknowledge_objects, as_cdk_nag_writes
 from stacks.constructs.encryption import encrypt
@@ -19,6 +21,33 @@ from stacks.environment import Environment
 # lambdas/delivery_batch/replay.py names them so.
 _REPLAYS = "missing-*"
 _CLAIM_KEY = "A claim's key is the hash of its data: known at run time."
+
+# Of a request with several entries the key has the source of each, so it takes a set operator; that one holds of a
+# request without the key too, which Null excludes (docs.aws.amazon.com/service-authorization/latest/reference/
+# list_amazoneventbridge.html: ArrayOfString; docs.aws.amazon.com/IAM/latest/UserGuide/
+# reference_policies_condition-single-vs-multi-valued-context-keys.html; read 2026-11-29).
+_SOURCE_KEY = "events:source"
+
+
+def sources_of(types: Iterable[type[EventData]]) -> list[str]:
+    """The sources of event types, each once."""
+    return sorted({contract.SOURCE for contract in types})
+
+
+def grant_put_events(grantee: iam.IGrantable, bus_arn: str, sources: Sequence[str]) -> None:
+    """Allows to publish events of these sources, and of no other, on a bus; raises ValueError for no source."""
+    if not sources:
+        raise ValueError("name the types of the events that are published: a grant without a source allows nothing")
+    grantee.grant_principal.add_to_principal_policy(
+        iam.PolicyStatement(
+            actions=["events:PutEvents"],
+            resources=[bus_arn],
+            conditions={
+                "ForAllValues:StringEquals": {_SOURCE_KEY: list(sources)},
+                "Null": {_SOURCE_KEY: "false"},
+            },
+        )
+    )
 
 
 class EventBus(Construct):
@@ -39,21 +68,25 @@ class EventBus(Construct):
         kept = environment.bus.archive_days + DEAD_LETTER_RETENTION.to_days()
         self.claims = PrivateBucket(self, "Claims", expire_after=Duration.days(kept))
 
-    @property
-    def publish(self) -> Access:
-        """May publish events on the bus."""
-        return Access(self.bus.grant_put_events_to, {"OFFLOAD_BUS": self.bus.event_bus_name})
-
-    @property
-    def publish_large(self) -> Access:
-        """May publish events on the bus, and leave the data of those that are too large for it."""
+    def publish(self, *types: type[EventData]) -> Access:
+        """May publish events of the sources of these types on the bus, and of no other source."""
+        sources = sources_of(types)
         return Access(
-            self._grant_publish_large,
-            {**self.publish.variables, "OFFLOAD_CLAIMS_BUCKET": self.claims.bucket_name},
+            lambda grantee: grant_put_events(grantee, self.bus.event_bus_arn, sources),
+            {"OFFLOAD_BUS": self.bus.event_bus_name},
         )
 
-    def _grant_publish_large(self, grantee: iam.IGrantable) -> None:
-        self.publish.grant(grantee)
+    def publish_large(self, *types: type[EventData]) -> Access:
+        """May publish events as `publish` says, and leave the data of those that are too large for the bus."""
+        publish = self.publish(*types)
+
+        def grant(grantee: iam.IGrantable) -> None:
+            publish.grant(grantee)
+            self._grant_claiming(grantee)
+
+        return Access(grant, {**publish.variables, "OFFLOAD_CLAIMS_BUCKET": self.claims.bucket_name})
+
+    def _grant_claiming(self, grantee: iam.IGrantable) -> None:
         iam.Grant.add_to_principal(
             grantee=grantee, actions=["s3:PutObject"], resource_arns=[self.claims.arn_for_objects("claims/*")]
         )

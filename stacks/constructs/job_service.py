@@ -18,6 +18,7 @@ from constructs import Construct
 
 from offload.contracts.jobs.api import ROUTES
 from offload.contracts.jobs.catalogue import JOB_TYPES
+from offload.contracts.jobs.events import JobFinished
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge_objects
 from stacks.constructs.each_minute import call_each_minute
@@ -103,7 +104,7 @@ class JobService(Construct):
         """May change jobs, and tell the bus that one has ended."""
         self.table.allow_exactly(grantee, "GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
         self.table.allow_query(grantee, "due", "types")
-        self.bus.bus.grant_put_events_to(grantee)
+        self.bus.publish(JobFinished).grant(grantee)
         self.allow_files(grantee, "results/*", "s3:PutObject")
 
     def allow_files(self, grantee: iam.IGrantable, keys: str, *actions: str) -> None:

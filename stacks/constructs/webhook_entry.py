@@ -14,6 +14,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from offload.contracts.webhooks.received import WebhookReceived
 from offload.contracts.webhooks.shards import MOST_A_SECOND, SHARDS
 from offload.contracts.webhooks.stored_secret import PROVIDERS_VARIABLE, SECRET_VARIABLE
 from stacks.constructs.acknowledge import acknowledge, declare_signature_check
@@ -72,6 +73,7 @@ class WebhookEntry(Construct):
                 f"{SHARDS} shards, for {MOST_A_SECOND} webhooks a second; for more, raise SHARDS in "
                 "offload/contracts/webhooks/shards.py (docs/webhooks.md, 'How many a second')"
             )
+        publish, publish_large = bus.publish(WebhookReceived), bus.publish_large(WebhookReceived)
         variables = {"OFFLOAD_DELIVERIES_TABLE": self.table.table_name}
         self.receiver = PythonFunction(
             self,
@@ -82,13 +84,13 @@ class WebhookEntry(Construct):
             memory_mb=512,
             environment={
                 **variables,
-                **bus.publish_large.variables,
+                **publish_large.variables,
                 "OFFLOAD_REFUSED_PER_MINUTE": str(settings.refused_per_minute),
                 SECRET_VARIABLE: self.secret.secret_arn,
             },
         )
         self.table.allow_exactly(self.receiver.role, "PutItem", "UpdateItem")
-        bus.publish_large.grant(self.receiver.role)
+        publish_large.grant(self.receiver.role)
         iam.Grant.add_to_principal(
             grantee=self.receiver.role,
             actions=["secretsmanager:GetSecretValue"],
@@ -100,11 +102,11 @@ class WebhookEntry(Construct):
             "Relay",
             source="webhook_relay",
             timeout=Duration.seconds(50),
-            environment={**variables, **bus.publish.variables},
+            environment={**variables, **publish.variables},
         )
         self.table.allow_exactly(self.relay.role, "GetItem", "UpdateItem")
         self.table.allow_query(self.relay.role, "owed")
-        bus.publish.grant(self.relay.role)
+        publish.grant(self.relay.role)
         call_each_minute(
             self,
             self.relay,

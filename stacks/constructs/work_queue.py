@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import jsii
 from aws_cdk import Duration
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_sqs as sqs
@@ -19,6 +21,14 @@ DEAD_LETTER_RETENTION = Duration.days(14)
 VISIBILITY_PER_TIMEOUT = 6
 # Lambda: an SQS event source's maximum concurrency is 2 to 1,000 (services-sqs-scaling.html, read 2026-11-24).
 LEAST_CONCURRENCY, MOST_CONCURRENCY = 2, 1_000
+# What Lambda does with a function's role to poll its queue (with-sqs.html and services-sqs-errorhandling.html, read
+# 2026-11-29).
+POLLING = (
+    "sqs:ReceiveMessage",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:ChangeMessageVisibility",
+)
 
 
 class DeadLetterQueue(sqs.Queue):
@@ -90,3 +100,8 @@ class WorkQueue(sqs.Queue):
                     "[queues] concurrency is any: an idle queue has two pollers in place of five, and a full one may "
                     "take all the concurrency that the account has.",
                 )
+
+    @jsii.member(jsii_name="grantConsumeMessages")
+    def grant_consume_messages(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Allows what Lambda does with a function's role to poll this queue; the CDK would add GetQueueUrl."""
+        return self.grant(grantee, *POLLING)

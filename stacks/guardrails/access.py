@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 
 from stacks.guardrails.functions import called_function, integrated_function
 from stacks.guardrails.rule import Finding, Rule
@@ -10,6 +11,9 @@ from stacks.guardrails.templates import Resource, Templates, Value, listed, text
 
 SIGNATURE_CHECK = "offload:signature-check"
 """The metadata of a function that checks its requests' signatures itself; its value names the scheme."""
+
+UNUSED = "offload:permitted-unused"
+"""The metadata of a policy with what it allows although no function asks for it: action, resource, reason."""
 
 # IAM's resources that carry an identity's policies (the policies of queues, buckets and keys name their own resource).
 _POLICIES = ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy")
@@ -69,6 +73,37 @@ def _role_wildcard(templates: Templates) -> Iterator[Finding]:
                 )
 
 
+def _binds_source(condition: Value) -> bool:
+    """Whether a condition holds only for requests whose entries are all of named sources."""
+    named = present = False
+    for operator, keys in condition.items():
+        for key, values in keys.items():
+            if key.lower() != "events:source":
+                continue
+            every = operator in ("ForAllValues:StringEquals", "ForAllValues:StringLike")
+            named = named or (every and not any(_everything(value) for value in listed(values)))
+            present = present or (operator == "Null" and [text(value) for value in listed(values)] == ["false"])
+    return named and present
+
+
+def _unbound_source(templates: Templates) -> Iterator[Finding]:
+    for holder, statement, place in _statements(templates):
+        actions = [str(action) for action in listed(statement.get("Action"))]
+        # Every action is refused by role-wildcard already.
+        named = [action.lower() for action in actions if action != "*" and not action.endswith(":*")]
+        publishes = any(fnmatchcase("events:putevents", action) for action in named)
+        if publishes and not _binds_source(statement.get("Condition", {})):
+            yield Finding(
+                holder,
+                "The policy allows to publish events from every source: a fault in one function, or whoever has taken"
+                " it over, can publish what only others say.",
+                "Grant EventBus.publish(…) with the types of the events: it binds events:source, for every entry of a"
+                " request (ForAllValues:StringEquals) and only where there is one (Null: false).",
+                f"{place}/Condition",
+                about="events:PutEvents",
+            )
+
+
 def _checks_signatures(function: Resource | None) -> bool:
     return function is not None and bool(function.metadata.get(SIGNATURE_CHECK))
 
@@ -116,6 +151,11 @@ RULES = (
         "role-wildcard",
         "a role's policy that allows every action (`*`, `service:*`), or an action on every resource (`*`)",
         _role_wildcard,
+    ),
+    Rule(
+        "unbound-source",
+        "a role that may publish events (`events:PutEvents`) whose `events:source` is not bound",
+        _unbound_source,
     ),
     Rule(
         "public-function",

@@ -129,6 +129,10 @@ class Templates:
             found.setdefault(id(resource.template), []).append(resource)
         return ((resources[0].template, resources) for resources in found.values())
 
+    def all(self) -> Iterator[Resource]:
+        """Every resource."""
+        return iter(self._resources.values())
+
     def target(self, source: Resource, value: Value) -> Resource | None:
         """The resource that `value`, a property of `source`, refers to; None where it lies outside the app."""
         return self._follow(source.template, value)

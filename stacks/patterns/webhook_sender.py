@@ -18,12 +18,13 @@ from constructs import Construct
 
 from offload.contracts.event import EventData
 from offload.contracts.subscriptions.api import ROUTES
+from offload.contracts.subscriptions.events import SUBSCRIPTION_EVENTS
 from offload.contracts.subscriptions.policy import POLICY_VARIABLE
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.encryption import encrypt
-from stacks.constructs.event_bus import EventBus
+from stacks.constructs.event_bus import EventBus, grant_put_events, sources_of
 from stacks.constructs.http_stage import api_name, logged_stage
 from stacks.constructs.log_alarm import alarm_on_log, metric_of_log
 from stacks.constructs.python_function import PythonFunction
@@ -82,6 +83,9 @@ class WebhookSender(Construct):
             "OFFLOAD_SENDER_TROUBLE_QUEUE_URL": self.trouble.queue_url,
             POLICY_VARIABLE: msgspec.json.encode(environment.sending.policy).decode(),
         }
+        publish = bus.publish(*SUBSCRIPTION_EVENTS)
+        # What is sent on is of the types that subscriptions can name, and trials of the API.
+        self._sources = sources_of((*events, *SUBSCRIPTION_EVENTS))
         outside = {
             "OFFLOAD_SEALING_SECRET": self.sealing_key.secret_arn,
             **environment.egress.variables(),
@@ -100,12 +104,12 @@ class WebhookSender(Construct):
             source="delivery_sender",
             timeout=_SENDER_TIMEOUT,
             memory_mb=512,
-            environment={**self.variables, **outside, **bus.publish.variables},
+            environment={**self.variables, **outside, **publish.variables},
         )
         self.table.allow_exactly(
             self.sender.role, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"
         )
-        bus.publish.grant(self.sender.role)
+        publish.grant(self.sender.role)
         for lane in self.lanes:
             lane.work_off(self.sender, batch_size=_TOKENS_AT_ONCE, concurrency=environment.sending.concurrency)
         self.timekeeper = PythonFunction(
@@ -176,10 +180,13 @@ class WebhookSender(Construct):
 
     def _reach_destinations(self, grantee: iam.IGrantable) -> None:
         destinations = Environment.of(self).sending.destinations
-        for service, actions in (("sqs", ["sqs:SendMessage", "sqs:GetQueueUrl"]), ("events", ["events:PutEvents"])):
-            arns = [each for each in destinations if each.split(":")[2] == service]
-            if arns:
-                iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=arns)
+        queues = [each for each in destinations if each.split(":")[2] == "sqs"]
+        if queues:
+            iam.Grant.add_to_principal(
+                grantee=grantee, actions=["sqs:SendMessage", "sqs:GetQueueUrl"], resource_arns=queues
+            )
+        for bus in (each for each in destinations if each.split(":")[2] == "events"):
+            grant_put_events(grantee, bus, self._sources)
 
     def _lane(self, name: str) -> WorkQueue:
         return WorkQueue(

@@ -26,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not _recorders:
         _recorders.append(Recorder(os.environ[FOLDER_VARIABLE], caller))
         _recorders[0].install()
+        _remember_variables(_recorders[0])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -56,6 +57,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     )
 
 
+def _remember_variables(recorder: Recorder) -> None:
+    set_variable = pytest.MonkeyPatch.setenv
+
+    def setenv(patch: pytest.MonkeyPatch, name: str, value: str, prepend: str | None = None) -> None:
+        recorder.names.was_set(name, value)
+        set_variable(patch, name, value, prepend)
+
+    pytest.MonkeyPatch.setenv = setenv  # type: ignore[method-assign]
+
+
 def tell(name: str, variable: str) -> None:
     """What a test hands to a function's code itself has its name from this variable, where it is deployed."""
     for recorder in _recorders:
@@ -65,5 +76,3 @@ def tell(name: str, variable: str) -> None:
 def worker_variables() -> dict[str, str]:
     """What the environment of an embedded AWS needs, so that its functions' calls are recorded."""
     return {"PYTHONPATH": str(_WORKER), FOLDER_VARIABLE: os.environ[FOLDER_VARIABLE]}
-
-

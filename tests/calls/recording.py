@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -147,13 +147,20 @@ class Names:
     """Where functions have the names of resources from."""
 
     def __init__(self) -> None:
-        self._told: dict[str, str] = {}
+        self._told: dict[str, set[str]] = {}
+        # What variables held before: a test's second environment takes the place of its first.
+        self._set: dict[str, set[str]] = {}
         # Names that came out of an answer: a queue's URL by the parameter that had it.
         self._learned: dict[str, tuple[str, str]] = {}
 
     def tell(self, name: str, variable: str) -> None:
         """What a test hands to a function's code itself has its name from this variable, where it is deployed."""
-        self._told[name] = variable
+        self._told.setdefault(name, set()).add(variable)
+
+    def was_set(self, variable: str, value: str) -> None:
+        """A test has set a variable."""
+        for name, content in _fields(variable, value):
+            self._set.setdefault(content, set()).add(name)
 
     def learn(self, name: str, source: str, suffix: str) -> None:
         """A name that an answer contained: what it was asked for by, and what is written behind that."""
@@ -173,6 +180,10 @@ class Names:
                 return suffix
             parameter = self._parameter(source, caller)
             return parameter if parameter == UNKNOWN else f"{parameter} {suffix}"
+        if caller.name == "@integration":
+            # Whichever integration it is: each keeps these two under the same names.
+            fields = {"table": "OFFLOAD_CALLS_*.table", "secret": "OFFLOAD_CALLS_*.secret"}
+            return fields.get(named.kind, UNKNOWN)
         variable = self._variable(named)
         if variable is None and named.kind == "bus" and named.name.startswith("arn:"):
             return "destinations"
@@ -182,13 +193,19 @@ class Names:
         folder, _, last = name.rpartition("/")
         for variable, value in sorted(os.environ.items()):
             if value == folder and variable.endswith("_PATH"):
-                return f"{variable}/{_job_type(last, caller)}"
+                job_type = _job_type(last, caller)
+                return UNKNOWN if job_type == UNKNOWN else f"{variable}/{job_type}"
         return UNKNOWN
 
     def _variable(self, named: Name) -> str | None:
-        if named.name in self._told:
-            return self._told[named.name]
-        found = [variable for variable, value in _variables() if value == named.name]
+        found: Iterable[str] = self._told.get(named.name, ())
+        found = found or [
+            name
+            for variable, value in os.environ.items()
+            for name, content in _fields(variable, value)
+            if content == named.name
+        ]
+        found = found or self._set.get(named.name, ())
         fitting = [variable for variable in found if variable.endswith(_ENDINGS.get(named.kind, ""))]
         return min(fitting or found, default=None)
 
@@ -208,16 +225,15 @@ def _job_type(name: str, caller: Caller) -> str:
     return "{OFFLOAD_JOB}" if name == own else name
 
 
-def _variables() -> Iterator[tuple[str, str]]:
-    """Every variable with its value; of one that holds JSON each of its fields, `OFFLOAD_CALLS_SLACK.table`."""
-    for variable, value in sorted(os.environ.items()):
-        yield variable, value
-        if value.startswith("{"):
-            try:
-                content = json.loads(value)
-            except ValueError:
-                continue
-            yield from ((f"{variable}.{key}", field) for key, field in content.items() if isinstance(field, str))
+def _fields(variable: str, value: str) -> Iterator[tuple[str, str]]:
+    """A variable with its value; of one that holds JSON each of its fields too, `OFFLOAD_CALLS_SLACK.table`."""
+    yield variable, value
+    if value.startswith("{"):
+        try:
+            content = json.loads(value)
+        except ValueError:
+            return
+        yield from ((f"{variable}.{key}", field) for key, field in content.items() if isinstance(field, str))
 
 
 # Whose call it is ------------------------------------------------------------------------------------------------------
@@ -314,7 +330,7 @@ class Recorder:
             self._write(Call(by.name, action, self.names.resource(named, by)), named)
 
     def _write(self, call: Call, named: Name) -> None:
-        if call.resource.startswith(UNKNOWN) or f"/{UNKNOWN}" in call.resource:
+        if call.resource == UNKNOWN:
             if call.caller.startswith("@"):
                 return  # what a test's own handler does for itself
             call = call._replace(resource=f"{UNKNOWN} {named.kind} {named.name}")

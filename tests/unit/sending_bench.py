@@ -27,6 +27,7 @@ from offload.runtime.sending.subscriptions import Subscriptions
 from offload.runtime.sending.tokens import QueueTokens, subscription_of
 from offload.runtime.sending.transport import Transport
 from offload.runtime.sending.vault import Vault
+from tests.calls.plugin import tell
 
 LOOPBACK: Final = Guard.from_environment(
     {"OFFLOAD_EGRESS_PRIVATE": "127.0.0.0/8", "OFFLOAD_EGRESS_SCHEMES": "http,https", "OFFLOAD_EGRESS_PORTS": "*"}
@@ -108,6 +109,9 @@ class SendingBench:
         tag = uuid.uuid4().hex[:8]
         self.well = self.sqs.create_queue(QueueName=f"well-{tag}")["QueueUrl"]
         self.trouble = self.sqs.create_queue(QueueName=f"trouble-{tag}")["QueueUrl"]
+        tell(self.table, "OFFLOAD_SUBSCRIPTIONS_TABLE")
+        tell(self.well, "OFFLOAD_SENDER_QUEUE_URL")
+        tell(self.trouble, "OFFLOAD_SENDER_TROUBLE_QUEUE_URL")
         self.heard = Heard()
         self.context = context
         self.sealing_keys = {CURRENT: SEALING_KEY}

@@ -115,3 +115,28 @@ def test_an_alarm_with_metric_math_is_taken_out_and_a_plain_one_stays(tmp_path: 
     math = {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": []}}
     plain = {"Type": "AWS::CloudWatch::Alarm", "Properties": {"MetricName": "Errors"}}
     assert copied(tmp_path, {"Resources": {"Math": math, "Plain": plain}})["Resources"] == {"Plain": plain}
+
+
+def test_a_condition_that_the_emulator_would_deny_is_left_out_and_the_rest_of_the_statement_stays(
+    tmp_path: Path,
+) -> None:
+    bound = {
+        "Effect": "Allow",
+        "Action": "events:PutEvents",
+        "Resource": "*",
+        "Condition": {
+            "ForAllValues:StringEquals": {"events:source": ["offload.jobs"]},
+            "Null": {"events:source": "false"},
+        },
+    }
+    both = {**bound, "Condition": {**bound["Condition"], "Bool": {"aws:SecureTransport": "true"}}}
+    policy = {"Type": "AWS::IAM::Policy", "Properties": {"PolicyDocument": {"Statement": [bound, both]}}}
+    assembly = an_assembly(tmp_path / "out", {"Resources": {"Policy": policy}})
+    copy_for_emulator(assembly, tmp_path / "copy")
+    template = json.loads((tmp_path / "copy" / "offload-local-x.template.json").read_text())
+    plain = {key: value for key, value in bound.items() if key != "Condition"}
+    assert template["Resources"]["Policy"]["Properties"]["PolicyDocument"]["Statement"] == [
+        plain,
+        {**plain, "Condition": {"Bool": {"aws:SecureTransport": "true"}}},
+    ]
+    assert "events:source" in (assembly / "offload-local-x.template.json").read_text()

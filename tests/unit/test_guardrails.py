@@ -334,6 +334,17 @@ def bucket_in(app: App, environment: str, *, lost: bool = False) -> None:
         RemovalPolicies.of(resource).destroy(priority=900)
 
 
+BUS = "arn:aws:events:eu-west-1:123456789012:event-bus/orders"
+BOUND: dict[str, dict[str, Any]] = {
+    "ForAllValues:StringEquals": {"events:source": ["offload.shop"]},
+    "Null": {"events:source": "false"},
+}
+
+
+def publishing(conditions: dict[str, dict[str, Any]], action: str = "events:PutEvents") -> iam.PolicyStatement:
+    return iam.PolicyStatement(actions=[action], resources=[BUS], conditions=conditions)
+
+
 # One app for each rule that breaks it, and nothing else.
 BROKEN: dict[str, Callable[[App], object]] = {
     "queue-visibility": lambda app: consumer(app, queue={"visibility_timeout": Duration.seconds(59)}),
@@ -361,6 +372,7 @@ BROKEN: dict[str, Callable[[App], object]] = {
     "secret-in-environment": lambda app: function(stack(app), environment={"GITHUB_TOKEN": "hunter2"}),
     "durable-version": lambda app: calling(app, lambda called: called),
     "role-wildcard": lambda app: role(stack(app), allow("xray:PutTraceSegments", on="*")),
+    "unbound-source": lambda app: role(stack(app), allow("events:PutEvents", on=BUS)),
     "public-function": lambda app: signed_webhook(app, declared=False),
     "admission": lambda app: telling(app, lets_alarms_in=False),
     "key-admission": lambda app: encrypted(app, lets_rules_in=False),
@@ -400,6 +412,7 @@ MENDED: dict[str, Callable[[App], object]] = {
     "secret-in-environment": lambda app: function(stack(app), environment={"GITHUB_TOKEN_NAME": "github/token"}),
     "durable-version": lambda app: calling(app, lambda called: called.current_version),
     "role-wildcard": lambda app: role(stack(app), allow("s3:GetObject", on="arn:aws:s3:::claims/*")),
+    "unbound-source": lambda app: role(stack(app), publishing(BOUND)),
     "public-function": lambda app: signed_webhook(app, declared=True),
     "admission": lambda app: telling(app, lets_alarms_in=True),
     "key-admission": lambda app: encrypted(app, lets_rules_in=True),
@@ -600,6 +613,30 @@ def test_inline_and_managed_policies_are_read_too(synthesis: Synthesis) -> None:
         iam.ManagedPolicy(scope, "Managed", document=document)
 
     assert sorted(found.path for found in synthesis.of(build).refusals()) == ["S/Managed/Resource", "S/Role/Resource"]
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"ForAllValues:StringEquals": BOUND["ForAllValues:StringEquals"]},
+        {"Null": BOUND["Null"]},
+        {**BOUND, "Null": {"events:source": "true"}},
+        {"ForAnyValue:StringEquals": BOUND["ForAllValues:StringEquals"], "Null": BOUND["Null"]},
+        {"ForAllValues:StringLike": {"events:source": "*"}, "Null": BOUND["Null"]},
+        {"ForAllValues:StringEquals": {"events:detail-type": "order.placed"}, "Null": BOUND["Null"]},
+    ],
+    ids=["without the key", "no source", "only without it", "one of several", "every source", "another key"],
+)
+def test_a_condition_that_leaves_other_sources_through_is_refused(
+    synthesis: Synthesis, conditions: dict[str, dict[str, Any]]
+) -> None:
+    refusal = synthesis.of(lambda app: role(stack(app), publishing(conditions))).one("unbound-source")
+    assert "EventBus.publish" in refusal.mend
+
+
+def test_publishing_is_found_under_a_wildcard_too(synthesis: Synthesis) -> None:
+    report = synthesis.of(lambda app: role(stack(app), publishing({}, "events:Put*")))
+    assert report.rules == {"unbound-source[events:PutEvents]"}
 
 
 def test_a_statement_that_denies_may_name_everything(synthesis: Synthesis) -> None:

@@ -33,6 +33,7 @@ from offload.contracts.orders import Invoice
 from offload.runtime import aws
 from offload.runtime.jobs.run import Permanent
 from offload.shop.orders import COLUMNS, SHIPPED_DAY, generate, read_orders, write_orders
+from tests.calls.plugin import tell
 from tests.unit.bus_server import Answer, Bus, serving
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -90,8 +91,12 @@ class Shop:
 
     def __init__(self, bus: Bus) -> None:
         self.bucket = f"import-{uuid4().hex[:12]}"
+        self.claims = f"{self.bucket}-claims"
         self.bus = bus
-        aws.s3().create_bucket(Bucket=self.bucket)
+        for bucket, variable in ((self.bucket, "OFFLOAD_JOBS_BUCKET"), (self.claims, "OFFLOAD_CLAIMS_BUCKET")):
+            aws.s3().create_bucket(Bucket=bucket)
+            tell(bucket, variable)
+        tell("orders", "OFFLOAD_BUS")
 
     def upload(self, content: bytes, name: str = "orders.csv") -> str:
         aws.s3().put_object(Bucket=self.bucket, Key=f"uploads/{name}", Body=content)
@@ -103,7 +108,7 @@ class Shop:
         return RecordedRun(self.bucket)
 
     def imported(self, key: str, run: RecordedRun, chunk_rows: int = importing.CHUNK_ROWS) -> Imported:
-        places = OrderImportSettings(offload_bus="orders", offload_claims_bucket=self.bucket)
+        places = OrderImportSettings(offload_bus="orders", offload_claims_bucket=self.claims)
         return OrderImport(OrdersFile(file=key), run, places, chunk_rows=chunk_rows).result()
 
     def details(self) -> list[Any]:
@@ -523,10 +528,10 @@ def test_the_submitters_trace_goes_with_the_events(shop: Shop) -> None:
 def test_an_object_of_several_parts_is_what_was_written(shop: Shop) -> None:
     part = 5 * 2**20
     content = bytes(range(256)) * (2 * part // 256) + b"the rest"
-    with ObjectWriter(aws.s3(), shop.bucket, "parts", "text/plain", part_bytes=part) as writer:
+    with ObjectWriter(aws.s3(), shop.bucket, "results/parts", "text/plain", part_bytes=part) as writer:
         for start in range(0, len(content), 70_000):
             writer.write(content[start : start + 70_000])
-    file = ObjectFile(aws.s3(), shop.bucket, "parts", size=len(content), offset=3)
+    file = ObjectFile(aws.s3(), shop.bucket, "results/parts", size=len(content), offset=3)
     assert b"".join(blocks_of(file)) == content[3:]
 
 
@@ -566,7 +571,8 @@ def test_a_read_that_breaks_off_is_tried_again_and_never_ends_the_file(
             aws_access_key_id="000000000000",
             aws_secret_access_key="test",
         )
-        file = ObjectFile(client, "bucket", "key", size=len(Breaking.content), offset=7)
+        tell("bucket", "OFFLOAD_JOBS_BUCKET")
+        file = ObjectFile(client, "bucket", "uploads/key", size=len(Breaking.content), offset=7)
         try:
             if broken < asked:
                 assert b"".join(blocks_of(file)) == Breaking.content[7:]
@@ -603,11 +609,11 @@ def test_parts_that_cannot_be_given_up_are_told_with_the_error_that_brought_it_t
 
 def test_an_object_whose_writing_failed_is_not_there_and_no_parts_are_left(shop: Shop) -> None:
     def write() -> None:
-        with ObjectWriter(aws.s3(), shop.bucket, "half", "text/plain", part_bytes=5 * 2**20) as writer:
+        with ObjectWriter(aws.s3(), shop.bucket, "results/half", "text/plain", part_bytes=5 * 2**20) as writer:
             writer.write(bytes(6 * 2**20))
             raise Killed
 
     with pytest.raises(Killed):
         write()
-    assert aws.s3().list_objects_v2(Bucket=shop.bucket, Prefix="half")["KeyCount"] == 0
+    assert aws.s3().list_objects_v2(Bucket=shop.bucket, Prefix="results/half")["KeyCount"] == 0
     assert aws.s3().list_multipart_uploads(Bucket=shop.bucket).get("Uploads", []) == []

@@ -37,6 +37,7 @@ from offload.operate.failure import Failure
 from offload.operate.schemas import schema_of
 from offload.runtime import aws
 from offload.shop.change_log import page_key
+from tests.calls.plugin import tell
 from tests.conftest import new_table
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ class Bench:
         name = f"change-log-{uuid.uuid4().hex[:12]}"
         self.table, self.bucket = new_table(dynamodb, name), name
         s3.create_bucket(Bucket=name)
+        tell(name, "CHANGE_LOG_TABLE")
+        tell(name, "CHANGE_LOG_BUCKET")
         self.log = ChangeLog(self.table, self.bucket, dynamodb=dynamodb, s3=s3)
 
     def take(self, *events: Event[WebhookReceived]) -> None:

@@ -55,6 +55,7 @@ from offload.runtime.http.failures import (
     Unsuccessful,
 )
 from offload.runtime.http.guard import AddressRefused
+from tests.calls.plugin import tell
 from tests.conftest import new_table
 from tests.odd_server import Behaviour, OddServer, answer, flood, hang, odd_server, raw, reset
 
@@ -197,7 +198,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def table(dynamodb: DynamoDBClient) -> str:
-    return new_table(dynamodb, f"notices-{uuid.uuid4().hex[:10]}", sort_key=False)
+    name = new_table(dynamodb, f"notices-{uuid.uuid4().hex[:10]}", sort_key=False)
+    tell(name, "NOTICES_TABLE")
+    return name
 
 
 @pytest.fixture
@@ -340,6 +343,7 @@ def test_senders_at_once_send_each_event_once(table: str, clock: Clock) -> None:
 
 
 def test_a_refusal_of_the_table_is_no_lost_race(dynamodb: DynamoDBClient) -> None:
+    tell("no-such-table", "NOTICES_TABLE")
     with pytest.raises(ClientError):
         Groups("no-such-table", dynamodb).claim(LOW)
 

@@ -40,6 +40,9 @@ LEFT_OUT: Mapping[str, str] = {
 }
 """Resource types that MiniStack 1.5.33's CloudFormation refuses (tried 2026-11-23), and what becomes of them."""
 
+UNKNOWN_CONDITIONS: Sequence[str] = ("events:source",)
+"""Condition keys that MiniStack 1.5.33 does not fill in (tried 2026-11-23): with them it denies what AWS allows."""
+
 _METRIC_MATH = "not there locally: the emulator has no metric math"
 _LINES_SHOWN = 20
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -140,6 +143,9 @@ def _take_out(stack: str, template: dict[str, Any], archives: str) -> list[Taken
         if part in template:
             template[part] = _with_arns(template[part], known)
     resources = template.get("Resources", {})
+    for body in resources.values():
+        if body["Type"].startswith("AWS::IAM::"):
+            _drop_conditions(body.get("Properties", {}))
     for logical_id, body in resources.items():
         _drop_dependencies(body, refused)
         if set(_mentions(body.get("UpdatePolicy", {}))) & refused.keys():
@@ -171,6 +177,28 @@ def _refusal(resource: Mapping[str, Any]) -> str | None:
     if kind == "AWS::CloudWatch::Alarm" and "Metrics" in resource.get("Properties", {}):
         return _METRIC_MATH
     return LEFT_OUT.get(kind)
+
+
+def _drop_conditions(body: Any) -> None:
+    """Leaves the conditions on keys that the emulator does not know out of every statement below, in place."""
+    if isinstance(body, list):
+        for item in body:
+            _drop_conditions(item)
+        return
+    if not isinstance(body, dict):
+        return
+    if isinstance(conditions := body.get("Condition"), dict) and "Effect" in body:
+        kept = {
+            operator: known
+            for operator, keys in conditions.items()
+            if (known := {key: value for key, value in keys.items() if key.lower() not in UNKNOWN_CONDITIONS})
+        }
+        if kept:
+            body["Condition"] = kept
+        else:
+            del body["Condition"]
+    for value in body.values():
+        _drop_conditions(value)
 
 
 def _drop_dependencies(resource: dict[str, Any], gone: Mapping[str, str]) -> None:

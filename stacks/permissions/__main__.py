@@ -1,0 +1,65 @@
+"""`python -m stacks.permissions`: every call is allowed, and every permission is used."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from aws_cdk import App
+from msgspec.structs import replace
+
+from app import compose
+from stacks.environment import Environment
+from stacks.guardrails.templates import Template, Templates
+from stacks.permissions.compare import compare
+from stacks.permissions.record import Record
+
+# What functions may do is the same in every environment, but for the destinations that its file names (a test holds it).
+ENVIRONMENT: Final = "dev"
+DESTINATIONS: Final = (
+    "arn:aws:sqs:eu-west-1:210987654321:partner",
+    "arn:aws:events:eu-west-1:210987654321:event-bus/partner",
+)
+"""A queue and a bus of another account, so that what an environment with destinations allows is compared too."""
+
+
+def synthesized(environment: Environment) -> Templates:
+    """The templates of an environment, without bundling or guarding."""
+    # An App outside of the command line does not read cdk.json.
+    settings = Path(__file__).resolve().parents[2] / "cdk.json"
+    flags: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["context"]
+    with tempfile.TemporaryDirectory() as folder:
+        app = App(outdir=folder, context=flags | {"aws:cdk:bundling-stacks": []})
+        compose(app, environment)
+        return Templates(
+            [Template(stack.template_full_path, stack.stack_name, stack.template) for stack in app.synth().stacks]
+        )
+
+
+def with_destinations(name: str) -> Environment:
+    """An environment, complete, with destinations of another account."""
+    environment = Environment.filled_in(name)
+    return replace(environment, sending=replace(environment.sending, destinations=DESTINATIONS))
+
+
+def main() -> None:
+    """Prints what is wrong, a line each, with exit code 1; else the reasons that stand and a line of numbers."""
+    environment = with_destinations(ENVIRONMENT)
+    report = compare(
+        synthesized(environment), Record.read(), destinations=DESTINATIONS, account=environment.aws.account
+    )
+    if report.faults:
+        sys.exit("\n".join(report.faults))
+    for reason in report.reasons:
+        print(f"permitted, unused: {reason}")
+    print(
+        f"permissions: {report.functions} functions, {report.calls} recorded calls: each is allowed, and every"
+        " permission is used"
+    )
+
+
+if __name__ == "__main__":
+    main()
