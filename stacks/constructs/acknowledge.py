@@ -55,10 +55,11 @@ def as_cdk_nag_writes(value: str, pseudo_parameter: str) -> str:
 
 
 def permit_unused(grantee: iam.IGrantable | iam.Policy, actions: Sequence[str], resource: str, reason: str) -> None:
-    """Says why a role, or a policy, allows actions on a resource that no function's code asks for (docs/permissions.md).
+    """Says why a role, or a policy, allows actions on a resource that no function's code asks for.
 
     Call it after the grant, with the resource as it was granted. `make check` prints the reason, and refuses one that
-    is not needed. Raises ValueError when the grantee is not a role of this app with a grant, or the reason is empty.
+    is not needed (docs/permissions.md). Raises ValueError when the grantee is not a role of this app with a grant, or
+    the reason is empty.
     """
     policy = grantee if isinstance(grantee, iam.Policy) else _policy_of(grantee)
     if policy is None or not reason.strip():

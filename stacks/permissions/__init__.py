@@ -1,1 +1,1 @@
-"""Whether every call that functions make is allowed, and every permission that they have is used: docs/permissions.md."""
+"""Whether every call of the functions is allowed, and every permission of theirs is used: docs/permissions.md."""

@@ -17,7 +17,7 @@ from stacks.guardrails.templates import Template, Templates
 from stacks.permissions.compare import compare
 from stacks.permissions.record import Record
 
-# What functions may do is the same in every environment, but for the destinations that its file names (a test holds it).
+# What functions may do is the same in every environment, but for the destinations in its file; a test holds that.
 ENVIRONMENT: Final = "dev"
 DESTINATIONS: Final = (
     "arn:aws:sqs:eu-west-1:210987654321:partner",

@@ -42,7 +42,7 @@ _ENCRYPTION: Final = (
 
 @dataclass(frozen=True)
 class Report:
-    """What the comparison found: `missing` permissions, `superfluous` ones, `other` faults, and `reasons` that stand."""
+    """What was found: `missing` permissions, `superfluous` ones, `other` faults, and the `reasons` that stand."""
 
     missing: tuple[str, ...]
     superfluous: tuple[str, ...]
@@ -147,13 +147,13 @@ class _Comparison:
                         needless.discard(reason)
                     elif not self._is_for_aws(action, resource):
                         yield (
-                            f"{self._function}: {statement.policy} allows {action} on {resource}, and nothing ever asked"
-                            " for it: take the grant out, or say why it stays with permit_unused(…) beside it"
+                            f"{self._function}: {statement.policy} allows {action} on {resource}, and nothing ever"
+                            " asked for it: take the grant out, or say why it stays with permit_unused(…) beside it"
                         )
         for reason in needless:
             yield (
-                f"{self._function}: {reason.action} on {reason.resource} is used, or is not allowed at all: take out its"
-                " permit_unused(…)"
+                f"{self._function}: {reason.action} on {reason.resource} is used, or is not allowed at all: take out"
+                " its permit_unused(…)"
             )
 
     def _unpublished(self, statement: Statement, resource: str, used: Iterable[_Asked]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from stacks.guardrails.functions import FUNCTION
 from stacks.guardrails.templates import Resource, Templates, Value, listed
 
 _SUBSTITUTED: Final = re.compile(r"\$\{([^}]+)\}")
-# `arn:PARTITION:SERVICE:REGION:ACCOUNT:` of the account that is deployed to; a destination in another one keeps its own.
+# `arn:PARTITION:SERVICE:REGION:ACCOUNT:` of the account that is deployed to; a destination of another keeps its own.
 _OWN_ARN: Final = re.compile(
     r"^arn:(?:\$\{Partition\}|aws[a-z-]*):([a-z0-9-]+):(?:\$\{Region\}|[a-z0-9-]+)?:(?:\$\{AccountId\})?:"
 )

@@ -79,7 +79,7 @@ class Record:
         return sorted(self._calls)
 
     def with_lines(self, lines: Iterable[Line]) -> Record:
-        """This record and more calls. Raises UnusableRecord for those of which it is not known on what they are."""
+        """A record of these calls and more; raises UnusableRecord where it is not known on what a call is."""
         calls = {caller: set(made) for caller, made in self._calls.items()}
         unusable = set()
         for line in lines:
@@ -122,16 +122,16 @@ def _usual(caller: str, resource: str) -> str | None:
     """The resource as the record has it; None for what is a test's own, not the function's."""
     if not caller.startswith("@"):
         return resource
-    what, published, source = resource.partition(_FROM)
-    # A pattern publishes what its functions give it: those of the tests give events of their own.
-    return what if published and source not in _SOURCES else resource
+    _, published, source = resource.partition(_FROM)
+    # A consumer publishes what its function gives it: those of the tests give events of their own.
+    return None if published and (caller == "@consumer" or source not in _SOURCES) else resource
 
 
 def _unknown(line: Line) -> str:
     _, kind, name = line.call.resource.split(" ", 2)
     return (
-        f"{line.caller}: {line.call.action}: no variable holds the {kind} '{name}': name the one from which the deployed"
-        f" function has it with tell(name, variable) of tests/calls/plugin.py ({line.seen})"
+        f"{line.caller}: {line.call.action}: no variable holds the {kind} '{name}': name the one from which the"
+        f" deployed function has it with tell(name, variable) of tests/calls/plugin.py ({line.seen})"
     )
 
 

@@ -19,7 +19,7 @@ _recorders: Final[list[Recorder]] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begins to record: into the folder that `make calls` or the process before this one names, else one of its own."""
+    """Begins to record: into the folder that `make calls` or the first process of this run names, or its own."""
     if FOLDER_VARIABLE not in os.environ:
         config.stash[_OWN_FOLDER] = tempfile.TemporaryDirectory(prefix="offload-calls-")
         os.environ[FOLDER_VARIABLE] = config.stash[_OWN_FOLDER].name
@@ -52,8 +52,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in new:
         terminalreporter.line(line)
     terminalreporter.line(
-        f"Functions made {len(new)} calls that {RECORD.name} does not have. Is each meant? Then `make calls` writes them"
-        " down, and `make check` says whether the functions' roles allow them (docs/permissions.md)."
+        f"Functions made {len(new)} calls that {RECORD.name} does not have. Are they meant? Then `make calls` writes"
+        " them down, and `make check` says whether the functions' roles allow them (docs/permissions.md)."
     )
 
 

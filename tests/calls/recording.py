@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
 from types import FrameType, ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -113,6 +112,8 @@ def _named(service: str, operation: str, params: Mapping[str, Any]) -> Name:
     if service == "dynamodb" and "TableName" in params:
         index = params.get("IndexName")
         return Name("table", params["TableName"], f"/index/{index}" if index else "")
+    if "QueueOwnerAWSAccountId" in params:
+        return Name("destination", params["QueueName"])
     if service == "sqs":
         return Name("queue", params.get("QueueUrl") or params["QueueName"])
     if service == "s3" and "Key" in params:
@@ -170,6 +171,8 @@ class Names:
         """How the record writes it; UNKNOWN where nobody said."""
         if named.kind == "execution":
             return "durable executions"
+        if named.kind == "destination":
+            return "destinations"
         if named.kind == "replay":
             return f"replays {named.name}"
         if named.kind == "parameter":
@@ -236,9 +239,16 @@ def _fields(variable: str, value: str) -> Iterator[tuple[str, str]]:
         yield from ((f"{variable}.{key}", field) for key, field in content.items() if isinstance(field, str))
 
 
-# Whose call it is ------------------------------------------------------------------------------------------------------
+# Whose call it is ----
 
-_acting: ContextVar[Caller | None] = ContextVar("acting", default=None)
+
+class _Acting(threading.local):
+    """Whose work a thread does. Not a context variable: asyncio hands a thread the context of before."""
+
+    by: Caller | None = None
+
+
+_acting: Final = _Acting()
 _makers: weakref.WeakKeyDictionary[object, str] = weakref.WeakKeyDictionary()
 """Handlers by the function whose module made them."""
 
@@ -247,6 +257,8 @@ _PATTERNS: Final = {
     ("offload.runtime.jobs.run", "AttemptHandler"): "@job",
     ("offload.runtime.jobs.durable", "LongJobHandler"): "@long_job",
     ("offload.runtime.http.client", "Client"): "@integration",
+    ("offload.runtime.http.breaker", "Breaker"): "@integration",
+    ("offload.runtime.http.rate", "Bucket"): "@integration",
     ("offload.runtime.jobs.starter", "Starter"): "job_starter",
     ("offload.runtime.sending.sender", "Sender"): "delivery_sender",
     ("offload.runtime.sending.subscribing", "Subscribing"): "subscriptions_api",
@@ -259,30 +271,35 @@ _FUNCTION: Final = re.compile(r"lambdas\.([a-z0-9_]+)(\.|$)")
 @contextmanager
 def acting_as(function: str) -> Iterator[None]:
     """Within it calls are those of a function: for tests of what a function's module only puts together."""
-    token = _acting.set(Caller(function))
+    before, _acting.by = _acting.by, Caller(function)
     try:
         yield
     finally:
-        _acting.reset(token)
+        _acting.by = before
 
 
 def caller() -> Caller | None:
     """Whose call the running code would make; None where it is a test's own.
 
-    The innermost frame of a function's module says it, then the handler that runs: it belongs to the module that made
-    it, or to its pattern. A thread of a pool goes by who handed it the work.
+    The innermost frame says it: of a function's module, of a handler that a function's module made, or of a test. A
+    handler that a test made is its pattern's. A thread of a pool goes by who handed it the work.
     """
     frame: FrameType | None = sys._getframe(1)
     pattern: Caller | None = None
     while frame is not None:
-        if match := _FUNCTION.match(frame.f_globals.get("__name__") or ""):
+        module = frame.f_globals.get("__name__") or ""
+        if match := _FUNCTION.match(module):
             return Caller(match[1], pattern.job if pattern else "")
+        if module.startswith("tests.") and module != __name__:
+            break
         me = frame.f_locals.get("self")
-        if me is not None and pattern is None and (kind := _pattern_of(type(me))):
-            job = getattr(getattr(me, "type", None), "name", "") if kind == "@job" else ""
-            pattern = Caller(_makers.get(me, kind), job)
+        if me is not None and (kind := _pattern_of(type(me))):
+            by = Caller(_makers.get(me, kind), getattr(getattr(me, "type", None), "name", "") if kind == "@job" else "")
+            if not by.name.startswith("@"):
+                return by
+            pattern = pattern or by
         frame = frame.f_back
-    return _acting.get() if pattern is None or _acting.get() is not None else pattern
+    return pattern if pattern is not None else _acting.by
 
 
 def _pattern_of(kind: type) -> str | None:
@@ -308,7 +325,7 @@ def _remember_maker(kind: Any) -> None:
     kind.__init__ = __init__
 
 
-# What is seen ----------------------------------------------------------------------------------------------------------
+# What is seen ----
 
 
 class Recorder:
@@ -396,11 +413,11 @@ class Recorder:
                 return submit(pool, work, *arguments, **options)
 
             def run() -> Any:
-                token = _acting.set(by)
+                before, _acting.by = _acting.by, by
                 try:
                     return work(*arguments, **options)
                 finally:
-                    _acting.reset(token)
+                    _acting.by = before
 
             return submit(pool, run)
 
@@ -445,7 +462,7 @@ def _when_imported(name: str, change: Callable[[Any], None]) -> None:
     _finder.wanted.setdefault(name, []).append(change)
 
 
-# In the workers of the embedded AWS --------------------------------------------------------------------------------------
+# In the workers of the embedded AWS ----
 
 
 def in_worker() -> None:

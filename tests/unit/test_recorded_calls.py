@@ -118,16 +118,21 @@ def test_a_queue_whose_url_came_out_of_a_job_type_s_parameter_is_that_type_s(mon
 def a_function(name: str, code: str) -> ModuleType:
     """A module as if it lay in lambdas/NAME."""
     module = ModuleType(f"lambdas.{name}.handler")
-    exec(compile(textwrap.dedent(code), f"lambdas/{name}/handler.py", "exec"), module.__dict__)
+    code = textwrap.dedent(code)
+    exec(compile(code, f"lambdas/{name}/handler.py", "exec"), module.__dict__)  # noqa: S102 -- the test's own
     return module
 
 
 def test_a_call_is_its_function_s_in_a_thread_of_a_pool_too() -> None:
     with ThreadPoolExecutor(1) as pool:
-        module = a_function("one", "def handler(do):\n    return do()")
+        module = a_function("one", "def handler(do, *given):\n    return do(*given)")
         assert module.handler(caller) == Caller("one")
-        assert module.handler(lambda: pool.submit(caller).result()) == Caller("one")
+        assert module.handler(pool.submit, caller).result() == Caller("one")
+        # A stand-in that a test has put under a function, and what the test does in it.
+        assert module.handler(lambda: caller()) is None
         assert pool.submit(caller).result() is None
+    in_asyncio = "import asyncio\n\ndef handler(do):\n    return asyncio.run(asyncio.to_thread(do))"
+    assert a_function("one", in_asyncio).handler(caller) == Caller("one")
     assert caller() is None
     with acting_as("two"):
         assert caller() == Caller("two")
@@ -142,7 +147,10 @@ def test_what_a_consumer_does_around_its_handler_is_the_function_s_whose_module_
     from offload.runtime import consumer
 
     seen: list[Caller | None] = []
-    monkeypatch.setattr(consumer._Consumer, "_handle", lambda self, _: seen.append(caller()))
+    # In a module that is no test's.
+    here = a_function("one", "def see(self, records):\n    seen.append(caller())")
+    here.__dict__.update(__name__="offload.runtime.elsewhere", seen=seen, caller=caller)
+    monkeypatch.setattr(consumer._Consumer, "_handle", here.see)
     code = """
         from offload.runtime.consumer import transactional_consumer
         handler = transactional_consumer()(lambda events: None)
@@ -187,7 +195,8 @@ def test_a_worker_of_the_embedded_aws_records_by_the_module_that_it_imports(tmp_
     (code / "handler.py").write_text(
         "import boto3\n"
         "client = boto3.client('sqs', endpoint_url='http://127.0.0.1:9', region_name='eu-west-1')\n"
-        "client.generate_presigned_url('send_message', Params={'QueueUrl': 'http://127.0.0.1:9/q', 'MessageBody': 'm'})\n"
+        "message = {'QueueUrl': 'http://127.0.0.1:9/q', 'MessageBody': 'm'}\n"
+        "client.generate_presigned_url('send_message', Params=message)\n"
     )
     variables = {
         "PYTHONPATH": os.pathsep.join([str(PROJECT / "tests" / "calls" / "worker"), str(tmp_path / "code")]),

@@ -100,8 +100,8 @@ class EmbeddedAws:
 
     `port` is the port wished for (default: the last one, else 4566; a free one when that is taken). `auth` enforces
     IAM, and then speaks TLS, since the policies of the CDK's bucket refuse anything else. With `persist` a clean
-    stop keeps the state for the next start. `project` holds the toolchain, in `.offload/embedded`. `variables` are added
-    to the environment of the emulator and of every function: for tests that watch them.
+    stop keeps the state for the next start. `project` holds the toolchain, in `.offload/embedded`. `variables` are
+    added to the environment of the emulator and of every function: for tests that watch them.
     """
 
     def __init__(
