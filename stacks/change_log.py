@@ -6,7 +6,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.access import Access
-from stacks.constructs.acknowledge import acknowledge_objects
+from stacks.constructs.acknowledge import acknowledge_objects, allow_to_miss
 from stacks.constructs.private_bucket import PrivateBucket
 from stacks.constructs.table import Table
 
@@ -31,8 +31,7 @@ class ChangeLog(Construct):
 
     def _grant_write(self, grantee: iam.IGrantable) -> None:
         self.entries.allow(grantee, "PutItem", "DeleteItem", "GetItem", "Query")
-        # Without ListBucket, S3 answers "access denied" for a page that does not exist yet (API_GetObject).
-        iam.Grant.add_to_principal(grantee=grantee, actions=["s3:ListBucket"], resource_arns=[self.pages.bucket_arn])
+        allow_to_miss(grantee, self.pages)
         iam.Grant.add_to_principal(
             grantee=grantee,
             actions=["s3:GetObject", "s3:PutObject"],

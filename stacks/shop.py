@@ -117,10 +117,19 @@ class Shop(EnvironmentStack):
             source="order_import",
             job=ORDER_IMPORT,
             service=platform.jobs,
-            grants=(platform.bus.publish_large(OrderPlaced, OrderCancelled), platform.jobs.write_in_parts),
+            grants=(
+                platform.jobs.uploads,
+                platform.jobs.write_in_parts,
+                platform.bus.publish_large(OrderPlaced, OrderCancelled),
+            ),
         )
         shard = BackgroundJob(
-            self, "CustomersShard", source="customers_shard", job=CUSTOMERS_SHARD, service=platform.jobs
+            self,
+            "CustomersShard",
+            source="customers_shard",
+            job=CUSTOMERS_SHARD,
+            service=platform.jobs,
+            grants=(platform.jobs.uploads,),
         )
         BackgroundJob(
             self,
@@ -128,6 +137,7 @@ class Shop(EnvironmentStack):
             source="customer_segments",
             job=CUSTOMER_SEGMENTS,
             service=platform.jobs,
+            grants=(platform.jobs.uploads,),
             starts=(shard,),
         )
         for name, provider in _SENDERS.items():

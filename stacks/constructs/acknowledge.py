@@ -54,6 +54,14 @@ def as_cdk_nag_writes(value: str, pseudo_parameter: str) -> str:
     return f"<{pseudo_parameter}>" if Token.is_unresolved(value) else value
 
 
+def allow_to_miss(grantee: iam.IGrantable, bucket: s3.Bucket) -> None:
+    """Lets a role that reads objects of a bucket hear that one does not exist; call it after the grant to read."""
+    iam.Grant.add_to_principal(grantee=grantee, actions=["s3:ListBucket"], resource_arns=[bucket.bucket_arn])
+    # docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html, read 2026-11-29.
+    reason = "Without it S3 answers 'access denied', not 'no such key', for an object that does not exist."
+    permit_unused(grantee, ["s3:ListBucket"], bucket.bucket_arn, reason)
+
+
 def permit_unused(grantee: iam.IGrantable | iam.Policy, actions: Sequence[str], resource: str, reason: str) -> None:
     """Says why a role, or a policy, allows actions on a resource that no function's code asks for.
 

@@ -12,7 +12,7 @@ from constructs import Construct
 
 from offload.contracts.event import EventData
 from stacks.access import Access
-from stacks.constructs.acknowledge import acknowledge, acknowledge_objects, as_cdk_nag_writes
+from stacks.constructs.acknowledge import acknowledge, acknowledge_objects, allow_to_miss, as_cdk_nag_writes
 from stacks.constructs.encryption import encrypt
 from stacks.constructs.private_bucket import PrivateBucket
 from stacks.constructs.work_queue import DEAD_LETTER_RETENTION
@@ -135,11 +135,8 @@ class EventBus(Construct):
         )
 
     def grant_read_claims(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Allows to fetch the data that claim checks stand for.
-
-        Without ListBucket, S3 answers "access denied" for an object that does not exist (API_GetObject).
-        """
-        iam.Grant.add_to_principal(grantee=grantee, actions=["s3:ListBucket"], resource_arns=[self.claims.bucket_arn])
+        """Allows to fetch the data that claim checks stand for, and to hear that they are gone."""
+        allow_to_miss(grantee, self.claims)
         grant = iam.Grant.add_to_principal(
             grantee=grantee, actions=["s3:GetObject"], resource_arns=[self.claims.arn_for_objects("claims/*")]
         )

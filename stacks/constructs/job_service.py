@@ -20,7 +20,7 @@ from offload.contracts.jobs.api import ROUTES
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.events import JobFinished
 from stacks.access import Access
-from stacks.constructs.acknowledge import acknowledge_objects
+from stacks.constructs.acknowledge import acknowledge_objects, permit_unused
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.http_stage import api_name, logged_stage
@@ -71,7 +71,15 @@ class JobService(Construct):
         for name, function in {"Api": self.api_function, "Timekeeper": self.timekeeper}.items():
             self.allow_state(function.role)
             self.nudgers[name] = function.role
-        self.allow_files(self.api_function.role, "results/*", "s3:GetObject")
+        self.table.allow_query(self.api_function.role, "types")
+        self.table.allow_query(self.timekeeper.role, "due")
+        self.allow_files(self.api_function.role, "results/*", "s3:GetObject", "s3:PutObject")
+        permit_unused(
+            self.api_function.role,
+            ["s3:PutObject"],
+            self.bucket.arn_for_objects("results/*"),
+            "A person may end a held job with a result that is too large for its item.",
+        )
         # A presigned URL carries the permissions of the role that signed it.
         self.allow_files(self.api_function.role, "uploads/*", "s3:PutObject")
         self.http_api = self._http_api()
@@ -103,9 +111,12 @@ class JobService(Construct):
     def allow_state(self, grantee: iam.IGrantable) -> None:
         """May change jobs, and tell the bus that one has ended."""
         self.table.allow_exactly(grantee, "GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
-        self.table.allow_query(grantee, "due", "types")
         self.bus.publish(JobFinished).grant(grantee)
-        self.allow_files(grantee, "results/*", "s3:PutObject")
+
+    @property
+    def uploads(self) -> Access:
+        """May read the files that were uploaded for jobs."""
+        return Access(lambda grantee: self.allow_files(grantee, "uploads/*", "s3:GetObject"))
 
     def allow_files(self, grantee: iam.IGrantable, keys: str, *actions: str) -> None:
         """May act on the objects `keys` (`uploads/*`) of the jobs' bucket."""

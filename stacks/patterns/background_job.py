@@ -22,7 +22,7 @@ from cronsim import CronSim, CronSimError
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job_type import JobType, Priority, Schedule, rate_of
 from stacks.access import Access
-from stacks.constructs.acknowledge import acknowledge
+from stacks.constructs.acknowledge import acknowledge, allow_to_miss
 from stacks.constructs.job_service import JobService
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.work_queue import DeadLetterQueue, WorkQueue
@@ -43,7 +43,6 @@ _RECEIVES = 5
 
 # It writes the attempt's start, and asks Lambda for an execution.
 _STARTER_TIMEOUT = Duration.seconds(30)
-_LOOK_AFTER_EXECUTIONS = frozenset({"Api", "Timekeeper"})
 
 
 class UnusableJobType(Exception):
@@ -158,11 +157,9 @@ class BackgroundJob(Construct):
     def _grant(self, service: JobService, grants: Sequence[Access]) -> None:
         role = self.function.role
         service.allow_state(role)
-        service.allow_files(role, "uploads/*", "s3:GetObject")
         # Results of children, and large ones of its own.
-        service.allow_files(role, "results/*", "s3:GetObject")
-        # Without ListBucket, S3 answers "access denied" for an object that does not exist (API_GetObject).
-        iam.Grant.add_to_principal(grantee=role, actions=["s3:ListBucket"], resource_arns=[service.bucket.bucket_arn])
+        service.allow_files(role, "results/*", "s3:GetObject", "s3:PutObject")
+        allow_to_miss(role, service.bucket)
         if not self.job.durable:
             self.dead_letter_queue.grant(role, "sqs:SendMessage")
         for access in grants:
@@ -189,11 +186,8 @@ class BackgroundJob(Construct):
         for construct_id, roles, actions in (
             # Not on the role: the function waits for its role's own policies, and these name the function.
             ("OwnCheckpoints", [self.function.role], ("CheckpointDurableExecution", "GetDurableExecutionState")),
-            (
-                "Executions",
-                [role for name, role in service.nudgers.items() if name in _LOOK_AFTER_EXECUTIONS],
-                ("GetDurableExecution", "StopDurableExecution", "SendDurableExecutionCallbackSuccess"),
-            ),
+            ("Executions", [service.timekeeper.role], ("GetDurableExecution", "StopDurableExecution")),
+            ("Answers", [service.api_function.role], ("SendDurableExecutionCallbackSuccess",)),
         ):
             statement = iam.PolicyStatement(actions=[f"lambda:{action}" for action in actions], resources=[versions])
             policy = self._let(construct_id, roles, [statement])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -16,6 +17,7 @@ from offload.client.jobs import wanted
 from offload.contracts.event import Event
 from offload.contracts.jobs.events import JobWanted
 from offload.contracts.jobs.job import Job, State
+from offload.contracts.jobs.job_type import OnConflict, Unique
 from offload.contracts.jobs.shop import ORDER_IMPORT, SALES_REPORT, OrdersFile, Period
 from offload.runtime import aws
 from tests.conftest import new_table
@@ -107,3 +109,18 @@ def test_a_wish_for_a_type_that_is_not_deployed_yet_is_tried_again(submitter: Su
     submitter.bench.deploy(ORDER_IMPORT)
     submitter.bench.pass_time(minutes=2)
     assert submitter.take(wish, attempt=2) == 0
+
+
+def test_a_wish_for_a_type_whose_newest_job_counts_replaces_the_one_that_waits(
+    submitter: Submitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = replace(
+        SALES_REPORT, concurrency=1, unique=Unique(within=timedelta(hours=1), on_conflict=OnConflict.REPLACE)
+    )
+    module = sys.modules["lambdas.job_submitter.handler"]
+    monkeypatch.setattr(module, "JOB_TYPES", {"sales_report": newest})
+    monkeypatch.setattr(module, "store", submitter.bench.new_store({"sales_report": newest}))
+    assert submitter.take(wanted(SALES_REPORT, Period())) == 0
+    assert submitter.take(wanted(SALES_REPORT, Period())) == 0
+    replaced, newer = sorted(submitter.jobs(), key=lambda job: job.state is State.QUEUED)
+    assert (replaced.state, newer.state) == (State.CANCELLED, State.QUEUED)

@@ -282,3 +282,23 @@ def test_a_handler_that_fails_for_good_is_not_looked_at_again(bench: JobBench, t
     bench.run(bench.handler(MAIL, work), bench.submit(MAIL, Nothing()))
     bench.pass_time(minutes=10)
     assert timekeeper.sweep() == {}
+
+
+def test_a_job_that_expires_in_a_line_leaves_it_and_the_next_one_is_nudged(
+    aws_of_module: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = JobType(name="print", input=Nothing, result=Nothing, concurrency=1, expires=timedelta(minutes=10))
+    bench = JobBench(monkeypatch, alone)
+    start(bench, alone, seconds=3600)
+    waiting = []
+    for _ in range(2):
+        waiting.append(bench.submit(alone, Nothing()))
+        assert not isinstance(bench.store.start(alone, waiting[-1], 1, bench.time + timedelta(minutes=1)), Lease)
+        bench.pass_time(minutes=6)
+    bench.nudges(alone)
+    done = Timekeeper(bench, monkeypatch).sweep()
+    assert done["expired"] == 1
+    assert [bench.store.get(job).state for job in waiting] == [State.CANCELLED, State.QUEUED]
+    assert {json.loads(body)["job"] for body in bench.nudges(alone)} == {waiting[1]}
+    line = [item for item in bench.items() if waiting[0] in item["sk"]["S"] and item["sk"]["S"] != "job"]
+    assert line == []
