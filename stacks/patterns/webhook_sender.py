@@ -21,7 +21,7 @@ from offload.contracts.subscriptions.api import ROUTES
 from offload.contracts.subscriptions.events import SUBSCRIPTION_EVENTS
 from offload.contracts.subscriptions.policy import POLICY_VARIABLE
 from stacks.access import Access
-from stacks.constructs.acknowledge import acknowledge
+from stacks.constructs.acknowledge import acknowledge, permit_unused
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.encryption import encrypt
 from stacks.constructs.event_bus import EventBus, grant_put_events, sources_of
@@ -134,8 +134,9 @@ class WebhookSender(Construct):
             self.api_function.role, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"
         )
         self.table.allow_query(self.api_function.role, "listed", "events")
-        for function in (self.sender, self.timekeeper, self.api_function):
+        for function in (self.sender, self.timekeeper):
             self._send_tokens(function.role)
+        self._send_unproven(self.api_function.role)
         for function in (self.sender, self.api_function):
             iam.Grant.add_to_principal(
                 grantee=function.role,
@@ -143,6 +144,14 @@ class WebhookSender(Construct):
                 resource_arns=[self.sealing_key.secret_arn],
             )
             self._reach_destinations(function.role)
+        for destination in environment.sending.destinations:
+            service = destination.split(":")[2]
+            permit_unused(
+                self.api_function.role,
+                ["sqs:SendMessage", "sqs:GetQueueUrl"] if service == "sqs" else ["events:PutEvents"],
+                destination,
+                "A trial of a subscription to this destination sends there as the sender does; tests try the sender.",
+            )
         call_each_minute(
             self,
             self.timekeeper,
@@ -166,17 +175,21 @@ class WebhookSender(Construct):
 
     @property
     def send_again(self) -> Access:
-        """May look up deliveries, send them again, and erase what was sent."""
+        """May look up deliveries, and send them again."""
         return Access(self._grant_sending_again, self.variables)
 
     def _grant_sending_again(self, grantee: iam.IGrantable) -> None:
         self.table.allow_exactly(grantee, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem")
-        self.table.allow_query(grantee, "listed", "events")
-        self._send_tokens(grantee)
+        self.table.allow_query(grantee, "listed")
+        self._send_unproven(grantee)
 
     def _send_tokens(self, grantee: iam.IGrantable) -> None:
         for lane in self.lanes:
             lane.grant(grantee, "sqs:SendMessage")
+
+    def _send_unproven(self, grantee: iam.IGrantable) -> None:
+        """Wakes senders of endpoints of which nobody knows whether they are healthy: in the other lane alone."""
+        self.trouble.grant(grantee, "sqs:SendMessage")
 
     def _reach_destinations(self, grantee: iam.IGrantable) -> None:
         destinations = Environment.of(self).sending.destinations

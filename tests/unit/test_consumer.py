@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from offload.contracts.claim import claim_key, claim_reference
 from offload.contracts.event import BrokenContract, Event
 from offload.contracts.orders import OrderPlaced
 from offload.contracts.stock import StockLow
@@ -286,3 +287,14 @@ def test_a_batch_that_lost_every_race_is_retried_and_not_taken_for_done(
     new = next(record for record in batch["Records"] if "order.placed:2" in record["body"])
     assert handler(batch, CONTEXT) == {"batchItemFailures": [{"itemIdentifier": new["messageId"]}]}
     assert units(bench) == 1
+
+
+def test_the_data_that_a_claim_check_stands_for_are_fetched_before_the_handler_sees_the_event(bench: Bench) -> None:
+    detail = json.loads(order(1, 7).to_json())
+    data = json.dumps(detail.pop("data")).encode()
+    key = claim_key("order.placed", data)
+    bucket = f"{bench.name.lower()}-claims"
+    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=data)
+    claimed = message({**detail, "dataref": claim_reference(bucket, key)})
+    assert counting(bench)(bench.batch(claimed), CONTEXT) == {"batchItemFailures": []}
+    assert units(bench) == 7

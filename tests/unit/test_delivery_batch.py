@@ -477,6 +477,27 @@ def test_a_period_that_the_archive_cannot_have_yet_is_refused_with_the_time_to_a
     assert f"ask again after {(since + timedelta(minutes=10)).isoformat(timespec='seconds')}" in error
 
 
+def test_a_job_that_is_cancelled_ends_its_replay(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = batch.subscribe(types=["*"])
+    event = batch.publish()
+    batch.plan()
+    batch.lose(record, event)
+    wanted = Recovery(action=What.MISSING, since=batch.sending.clock() - timedelta(hours=1))
+    job_id = batch.jobs.submit(DELIVERY_BATCH, wanted)
+
+    def still_running(**_: Any) -> dict[str, str]:
+        batch.jobs.store.cancel(job_id)
+        batch.jobs.pass_time(seconds=2)
+        return {"State": "RUNNING"}
+
+    ended: list[str] = []
+    client = sys.modules["lambdas.delivery_batch.replay"].aws.events()
+    client.meta.events.register("before-call.eventbridge.CancelReplay", lambda params, **_: ended.append("asked"))
+    monkeypatch.setattr(client, "describe_replay", still_running)
+    assert batch.job(wanted, job_id=job_id).state == "cancelled"
+    assert ended == ["asked"]
+
+
 # -- what cannot be
 
 
