@@ -37,6 +37,7 @@ from stacks.constructs.acknowledge import acknowledge, acknowledge_objects, decl
 from stacks.constructs.encryption import encrypt
 from stacks.environment import OWN_KEY, Environment
 from stacks.guardrails import RULES, Guardrails, guard, limits
+from tests.environments import with_address
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
@@ -496,6 +497,24 @@ def test_a_queue_that_only_takes_a_rules_dead_letters_needs_an_alarm_and_no_dead
     report = synthesis.of(build)
     assert report.rules == {"dead-letter-alarm"}
     assert report.one("dead-letter-alarm").path == "S/Undeliverable/Resource"
+
+
+@pytest.mark.parametrize(
+    ("environment", "refused"), [(Environment.load("dev"), set()), (with_address("dev"), {"dead-letter-alarm"})]
+)
+def test_a_dead_letter_queue_needs_an_alarm_only_where_somebody_is_told(
+    synthesis: Synthesis, environment: Environment, refused: set[str]
+) -> None:
+    def build(app: App) -> None:
+        environment.attach(app)
+        dead = dead_letters(scope := stack(app), alarm=False)
+        work_queue(scope, dead_letter_queue=sqs.DeadLetterQueue(queue=dead, max_receive_count=3))
+
+    assert synthesis.of(build).rules == refused
+
+
+def test_an_alarm_whose_actions_are_switched_off_tells_nobody(synthesis: Synthesis) -> None:
+    assert synthesis.of(lambda app: watching(app, actions_enabled=False)).rules == {"alarm-action"}
 
 
 def test_an_alarm_on_messages_sent_does_not_watch_dead_letters(synthesis: Synthesis) -> None:
