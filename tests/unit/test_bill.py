@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from offload.operate.command_line import app
 from offload.operate.costs import documents, prices
 from offload.operate.costs.bill import ALARMS, METRICS, SECRETS, SQS, Bill, UnpricedResource, bill
+from offload.operate.costs.sweeps import SWEEPS
 from offload.operate.failure import Failure
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -185,7 +186,7 @@ def parts(found: Bill) -> dict[str, float]:
 def test_a_schedule_s_calls_are_counted_with_what_the_function_does_in_them() -> None:
     minute, hour = parts(bill("dev", scheduled())), parts(bill("dev", scheduled("rate(1 hour)")))
     assert minute["Scheduler"] == minute["Lambda, requests"] == 43_800
-    assert minute["DynamoDB, reads"] == 43_800 / 2
+    assert minute["DynamoDB, reads"] == 43_800 * SWEEPS["webhook_relay"].read_units
     assert 0 < minute["Lambda, time"] < 43_800 * 0.25
     assert "custom metrics" not in minute
     assert hour == pytest.approx({name: each / 60 for name, each in minute.items()})

@@ -12,7 +12,9 @@ from typing import Final
 from msgspec import Struct
 
 from offload.contracts.jobs.catalogue import JOB_TYPES
+from offload.contracts.webhooks.shards import SHARDS
 from offload.runtime.jobs.items import DUE_SHARDS, TALLY_SHARDS
+from offload.runtime.sending.items import WAKE_SHARDS
 
 # DynamoDB: a strongly consistent read of nothing, or of up to 4 KB, is a unit, an eventually consistent one half; a
 # write of up to 1 KB is a unit (read-write-operations.html, read 2026-11-23).
@@ -79,17 +81,17 @@ def _jobs() -> Sweep:
 SWEEPS: Final[Mapping[str, Sweep]] = MappingProxyType(
     {
         "jobs_timekeeper": _jobs(),
-        # A query of the index `wake`; every ten minutes the version of the subscriptions.
+        # A query of each shard of the index `wake`; every ten minutes the version of the subscriptions.
         "delivery_timekeeper": Sweep(
-            read_units=_EVENTUAL_READ + _READ / LOOKS_FOR_STRAYS_EVERY,
-            seconds=_seconds(1 + 1 / LOOKS_FOR_STRAYS_EVERY),
+            read_units=WAKE_SHARDS * _EVENTUAL_READ + _READ / LOOKS_FOR_STRAYS_EVERY,
+            seconds=_seconds(WAKE_SHARDS + 1 / LOOKS_FOR_STRAYS_EVERY),
             log_bytes=300,
             fields=frozenset({"woken", "duration_ms", "late_subscriptions"}),
         ),
-        # A query of the index `owed`.
+        # A query of each shard of the index `owed`.
         "webhook_relay": Sweep(
-            read_units=_EVENTUAL_READ,
-            seconds=_seconds(1),
+            read_units=SHARDS * _EVENTUAL_READ,
+            seconds=_seconds(SHARDS),
             log_bytes=300,
             fields=frozenset({"owed", "published", "troubles"}),
         ),
