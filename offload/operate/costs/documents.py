@@ -111,7 +111,7 @@ def _reasons(of: Mapping[str, tuple[str, ...]]) -> str:
 
 def _constructs(bills: Mapping[str, Bill]) -> str:
     dollars = {name: dict(each.constructs) for name, each in bills.items()}
-    order = {construct: None for each in reversed(bills.values()) for construct, _ in each.constructs}
+    order = {construct: None for each in reversed(list(bills.values())) for construct, _ in each.constructs}
     rows = [
         (f"`{construct}`", *(f"{found[construct]:.2f}" if construct in found else "" for found in dollars.values()))
         for construct in order
