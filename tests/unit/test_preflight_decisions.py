@@ -405,6 +405,8 @@ QUEUE = {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": {"Fn::Sub": "q-$
         ({"P": PLACE}, {}, "ok", "1 names"),
         ({"P": PLACE}, {"parameters": frozenset({"/offload/dev/jobs/x"})}, "refused", "/offload/dev/jobs/x exists"),
         ({"P": PLACE}, {"parameters": frozenset({"/offload/dev/jobs/x"}), "stacks": owned("P")}, "ok", "1 names"),
+        # A construct with another id: CloudFormation makes the new parameter before it deletes the old one.
+        ({"P": PLACE}, {"parameters": frozenset({"/offload/dev/jobs/x"}), "stacks": owned("Old")}, "refused", "'s P:"),
         ({"P": PLACE}, {"parameters": DENIED}, "warning", "x:Read is denied"),
         (
             {"P": PLACE},

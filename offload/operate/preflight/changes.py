@@ -196,7 +196,7 @@ def taken(names: Mapping[str, Mapping[str, tuple[str, str]]], facts: Facts) -> l
                 break
             if owns:
                 continue
-            says = f"{kind} {name} exists outside of {stack}: the deploy would fail"
+            says = f"{kind} {name} exists and is not {stack}'s {logical_id}: the deploy would fail"
             items.append(refused("names", says, "delete it, or import it into the stack (cdk import)"))
         checked += len(of_kind)
     return items or [ok("names", f"{checked} names that the templates set are free or their own")]
