@@ -141,22 +141,26 @@ def _rule_targets(templates: Templates) -> Iterator[Finding]:
 
 def concurrency_note(templates: Templates) -> str | None:
     """A line for people when the app's queues may start more than a new account runs; None when they may not."""
-    most = most_at_once(templates)
-    if most <= NEW_ACCOUNT_CONCURRENCY:
+    most, unbounded = most_at_once(templates), sum(bound is None for bound in _bounds(templates))
+    if most <= NEW_ACCOUNT_CONCURRENCY and not unbounded:
         return None
+    without = f", {unbounded} of them without a bound," if unbounded else ""
     return (
-        f"queues may start {most} invocations at once, and a new AWS account has {NEW_ACCOUNT_CONCURRENCY} for all its"
-        " functions: see Concurrent executions in Service Quotas (docs/guardrails.md)"
+        f"queues{without} may start {most or 'any number of'} invocations at once, and a new AWS account has"
+        f" {NEW_ACCOUNT_CONCURRENCY} for all its functions: see Concurrent executions in Service Quotas"
+        " (docs/guardrails.md)"
     )
 
 
 def most_at_once(templates: Templates) -> int:
     """How many invocations the app's queues may start at once; a queue without a bound counts as none."""
-    bounds = (
-        mapping.properties.get("ScalingConfig", {}).get("MaximumConcurrency")
-        for mapping, _ in queue_mappings(templates)
-    )
-    return sum(number(bound) or 0 for bound in bounds)
+    return sum(bound or 0 for bound in _bounds(templates))
+
+
+def _bounds(templates: Templates) -> list[int | None]:
+    """How many invocations each queue's mapping may start at once; None where it says no number."""
+    scaling = (mapping.properties.get("ScalingConfig", {}) for mapping, _ in queue_mappings(templates))
+    return [number(each.get("MaximumConcurrency")) for each in scaling]
 
 
 def _statement_length(templates: Templates, permission: Resource) -> int:
