@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import boto3
@@ -58,7 +59,7 @@ def assert_line(lines: str, sweep: Sweep) -> None:
 
 def minutes(at: datetime) -> list[Callable[[], datetime]]:
     """The clocks of so many minutes, one after the other."""
-    return [lambda number=number: at + timedelta(minutes=number) for number in range(MINUTES)]
+    return [partial(at.__add__, timedelta(minutes=number)) for number in range(MINUTES)]
 
 
 def test_the_sweep_of_jobs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
