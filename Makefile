@@ -120,11 +120,13 @@ deploy: named toolchain ## deploy ENV to AWS
 destroy: named toolchain ## delete ENV, after a look at what goes and what stays
 	@$(BIN)/offload destroy $(ENV)
 
-restore: named toolchain ## take up again what `make destroy` of ENV kept, before a deploy (docs/restore.md)
+restore: named toolchain ## take up again what `make destroy` of ENV kept (docs/restore.md)
 	@$(BIN)/offload target $(ENV)
 	@for kept in kept/$(ENV)/*.json; do \
 	  test -f "$$kept" || { echo "make: there is no $$kept: put there what \`make destroy ENV=$(ENV)\` wrote" >&2; exit 1; }; \
-	  $(CDK) import "$$(basename "$$kept" .json)" --context environment=$(ENV) --resource-mapping "$$kept" || exit 1; done
+	  stack=$$(basename "$$kept" .json | sed 's/^[0-9]*-//'); \
+	  $(CDK) import "$$stack" --context environment=$(ENV) --resource-mapping "$$kept" || exit 1; \
+	  $(CDK) deploy "$$stack" --exclusively --context environment=$(ENV) || exit 1; done
 
 conformance: toolchain ## try on the account of ENV what the code relies on; it says first what it makes and costs
 	@$(BIN)/python -m tests.conformance.account $(ENV)

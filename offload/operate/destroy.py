@@ -165,22 +165,26 @@ def destroy(deployment: Deployment, plan: Plan, steps: Steps, *, poll_seconds: f
 
 
 def mappings(plan: Plan) -> dict[str, dict[str, dict[str, str]]]:
-    """What `cdk import --resource-mapping` takes to bring back what stays: a document a stack, by its name."""
-    documents: dict[str, dict[str, dict[str, str]]] = {}
+    """What `cdk import --resource-mapping` takes to bring back what stays: a document a stack, by its name.
+
+    They are in the order in which the stacks come back, the opposite of that in which they went: a stack whose
+    resources take values from another one's can be imported only once those are there.
+    """
+    documents: dict[str, dict[str, dict[str, str]]] = {stack.name: {} for stack in reversed(plan.stacks)}
     for each in plan.staying:
         if each.stack:
-            documents.setdefault(each.stack, {})[each.logical_id] = {IMPORTED_BY[each.type]: each.physical_id}
-    return documents
+            documents[each.stack][each.logical_id] = {IMPORTED_BY[each.type]: each.physical_id}
+    return {stack: document for stack, document in documents.items() if document}
 
 
 def write_mappings(plan: Plan, folder: Path) -> list[Path]:
-    """Writes the documents into a folder, `STACK.json` each; returns their paths.
+    """Writes the documents into a folder, `1-STACK.json` and so on in their order; returns their paths.
 
     Raises Failure where a document of another deployment is there already: it may be all that knows what was kept.
     """
     written = []
-    for stack, document in mappings(plan).items():
-        path = folder / f"{stack}.json"
+    for number, (stack, document) in enumerate(mappings(plan).items(), 1):
+        path = folder / f"{number}-{stack}.json"
         text = json.dumps(document, indent=2, sort_keys=True) + "\n"
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise Failure(f"{path} names what was kept of another deployment: move it away first")

@@ -115,7 +115,7 @@ def test_what_goes_is_emptied_and_goes_and_what_stays_is_named_and_written_down(
     assert stacks_of(shell) == set()
     assert bucket not in {each["Name"] for each in shell.s3.list_buckets()["Buckets"]}
     assert shell.dynamodb.scan(TableName=table)["Count"] == 1
-    written = tmp_path / "kept" / "dev" / f"{stack}.json"
+    written = tmp_path / "kept" / "dev" / f"1-{stack}.json"
     assert json.loads(written.read_text()) == {"Stays": {"TableName": table}}
     shell.dynamodb.delete_table(TableName=table)
 
@@ -262,12 +262,19 @@ def test_counts_say_how_sure_they_are() -> None:
     assert a_holding(TABLE, 1_000_000, about=True).holds() == "about 1,000,000 things"
 
 
+def test_what_stays_comes_back_in_the_opposite_order_of_its_going(tmp_path: Path) -> None:
+    kept = tuple(replace(a_holding(TABLE, 1), stack=name) for name in ("b", "a"))
+    plan = Plan((a_stack("a"), a_stack("nothing"), a_stack("b")), kept)
+    assert [path.name for path in end.write_mappings(plan, tmp_path)] == ["1-b.json", "2-a.json"]
+
+
 def test_what_was_kept_of_another_deployment_is_never_written_over(tmp_path: Path) -> None:
-    plan = Plan((), (a_holding(TABLE, 1), a_holding(BUCKET, 1, stays=False)))
+    stacks = (a_stack("offload-dev-shop"),)
+    plan = Plan(stacks, (a_holding(TABLE, 1), a_holding(BUCKET, 1, stays=False)))
     [path] = end.write_mappings(plan, tmp_path)
     assert json.loads(path.read_text()) == {"Sums": {"TableName": "sums-1"}}
     assert end.write_mappings(plan, tmp_path) == [path]
-    other = Plan((), (replace(a_holding(TABLE, 1), physical_id="sums-2"),))
+    other = Plan(stacks, (replace(a_holding(TABLE, 1), physical_id="sums-2"),))
     with pytest.raises(Failure, match="of another deployment"):
         end.write_mappings(other, tmp_path)
     assert json.loads(path.read_text()) == {"Sums": {"TableName": "sums-1"}}

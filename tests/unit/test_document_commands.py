@@ -116,7 +116,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "cdk.json").write_text(json.dumps(settings | {"app": ".venv/bin/python unbundled.py"}), encoding="utf-8")
     for name in ("dev", "prod"):
         (root / "kept" / name).mkdir(parents=True)
-        (root / "kept" / name / f"offload-{name}-platform.json").write_text("{}", encoding="utf-8")
+        (root / "kept" / name / f"1-offload-{name}-platform.json").write_text("{}", encoding="utf-8")
     return root
 
 
