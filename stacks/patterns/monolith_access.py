@@ -8,14 +8,14 @@ from typing import Final, cast
 from aws_cdk import CfnOutput, CfnResource, Stack
 from aws_cdk import aws_apigatewayv2 as api
 from aws_cdk import aws_iam as iam
-from constructs import Construct
+from constructs import Construct, IConstruct
 
 from offload.contracts.event import EventData
 from offload.contracts.http_api import Route
 from offload.contracts.jobs.api import ROUTES as JOB_ROUTES
 from offload.contracts.subscriptions.api import ROUTES as SUBSCRIPTION_ROUTES
-from stacks.constructs.acknowledge import acknowledge
-from stacks.constructs.event_bus import EventBus
+from stacks.constructs.acknowledge import acknowledge, as_cdk_nag_writes
+from stacks.constructs.event_bus import EventBus, grant_put_events, sources_of
 from stacks.constructs.job_service import JobService
 from stacks.environment import Monolith
 from stacks.patterns.webhook_sender import WebhookSender
@@ -84,8 +84,6 @@ class MonolithAccess(Construct):
         self.policy: iam.ManagedPolicy | None = None
         self._reasons: dict[str, str] = {}
         statements = []
-        if bus is not None and publishes:
-            statements.append(_publish(bus, publishes))
         if bus is not None and claims:
             statements.append(self._put_claims(bus))
         if jobs is not None:
@@ -96,6 +94,11 @@ class MonolithAccess(Construct):
             self._make_role(monolith.principal, statements)
         elif monolith.role:
             self._make_policy(monolith.role, statements)
+        if bus is not None and publishes and (grantee := self.role or self.policy):
+            grant_put_events(grantee, bus.bus.event_bus_arn, sources_of(publishes))
+        for holder in (self.role and self.role.node.find_child("DefaultPolicy"), self.policy):
+            if holder is not None:
+                self._acknowledge(holder)
 
     def _make_role(self, principal: str, statements: Sequence[iam.PolicyStatement]) -> None:
         self.role = iam.Role(
@@ -103,7 +106,6 @@ class MonolithAccess(Construct):
         )
         for statement in statements:
             self.role.add_to_principal_policy(statement)
-        self._acknowledge(self.role.node.find_child("DefaultPolicy"))
         if principal == "ec2.amazonaws.com":
             profile = iam.InstanceProfile(self, "InstanceProfile", role=self.role)
             CfnOutput(self, "InstanceProfileName", value=profile.instance_profile_name)
@@ -117,7 +119,6 @@ class MonolithAccess(Construct):
             statements=list(statements),
             roles=[iam.Role.from_role_name(self, "ExistingRole", role.rpartition("/")[2])],
         )
-        self._acknowledge(self.policy)
         CfnOutput(self, "PolicyArn", value=self.policy.managed_policy_arn, description=f"On the role {role}")
 
     def _trusted(self, principal: str) -> iam.IPrincipal:
@@ -137,33 +138,23 @@ class MonolithAccess(Construct):
     def _call(self, http_api: api.HttpApi, routes: Mapping[str, Route], names: Sequence[str]) -> iam.PolicyStatement:
         stack = Stack.of(http_api)
         resource = stack.get_logical_id(cast("CfnResource", http_api.node.default_child))
+        partition = as_cdk_nag_writes(stack.partition, "AWS::Partition")
+        region = as_cdk_nag_writes(stack.region, "AWS::Region")
+        account = as_cdk_nag_writes(stack.account, "AWS::AccountId")
+        here = f"{partition}:execute-api:{region}:{account}"
         arns = []
         for name in names:
             route = routes[name]
             place = f"{_STAGE}/{route.method}{_any_parameter(route.path)}"
             arns.append(stack.format_arn(service="execute-api", resource=http_api.api_id, resource_name=place))
             if "*" in place:
-                named = f"arn:<AWS::Partition>:execute-api:<AWS::Region>:<AWS::AccountId>:<{resource}>/{place}"
+                named = f"arn:{here}:<{resource}>/{place}"
                 self._reasons[named] = "The path has the id of a job, a subscription or a delivery."
         return iam.PolicyStatement(actions=["execute-api:Invoke"], resources=arns)
 
-    def _acknowledge(self, policy: object) -> None:
+    def _acknowledge(self, policy: IConstruct) -> None:
         for resource, reason in self._reasons.items():
-            acknowledge(cast("Construct", policy), f"AwsSolutions::AwsSolutions-IAM5[Resource::{resource}]", reason)
-
-
-def _publish(bus: EventBus, publishes: Sequence[type[EventData]]) -> iam.PolicyStatement:
-    """The monolith's own sources: what a function publishes, nobody else can say."""
-    # A request has several entries, each with its source, and a set operator also holds of none (service authorization
-    # reference, "Condition keys for Amazon EventBridge": ArrayOfString, read 2026-11-29).
-    return iam.PolicyStatement(
-        actions=["events:PutEvents"],
-        resources=[bus.bus.event_bus_arn],
-        conditions={
-            "ForAllValues:StringEquals": {"events:source": sorted({contract.SOURCE for contract in publishes})},
-            "Null": {"events:source": "false"},
-        },
-    )
+            acknowledge(policy, f"AwsSolutions::AwsSolutions-IAM5[Resource::{resource}]", reason)
 
 
 def _any_parameter(path: str) -> str:

@@ -81,7 +81,8 @@ def test_s3_may_write_access_logs_of_this_account_by_policy_and_they_go_with_the
     [allow] = [each for each in statements(templates, logs) if each["Effect"] == "Allow"]
     assert allow["Principal"] == {"Service": "logging.s3.amazonaws.com"}
     assert allow["Action"] == "s3:PutObject"
-    assert allow["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    # The account of prod's file, as it is filled in.
+    assert allow["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
     [rule] = logs.properties["LifecycleConfiguration"]["Rules"]
     assert rule["ExpirationInDays"] == Environment.load("prod").functions.log_retention_days
     assert "OwnershipControls" not in logs.properties
