@@ -86,7 +86,12 @@ def compare(
             other.add(f"schemas/calls.json: no stack deploys the function '{caller}': run `make calls`")
     calls = sum(len(record.of(caller)) for caller in record.callers)
     return Report(
-        *(tuple(sorted(each)) for each in (missing, superfluous, other, reasons)), functions=len(functions), calls=calls
+        missing=tuple(sorted(missing)),
+        superfluous=tuple(sorted(superfluous)),
+        other=tuple(sorted(other)),
+        reasons=tuple(sorted(reasons)),
+        functions=len(functions),
+        calls=calls,
     )
 
 

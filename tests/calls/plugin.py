@@ -64,7 +64,7 @@ def _remember_variables(recorder: Recorder) -> None:
         recorder.names.was_set(name, value)
         set_variable(patch, name, value, prepend)
 
-    pytest.MonkeyPatch.setenv = setenv  # type: ignore[method-assign]
+    pytest.MonkeyPatch.setenv = setenv  # type: ignore[method-assign, assignment]
 
 
 def tell(name: str, variable: str) -> None:

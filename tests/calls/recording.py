@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType, ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -364,7 +365,7 @@ class Recorder:
         _when_imported("botocore.session", self._watch_botocore)
         _when_imported("offload.runtime.lean_aws", self._watch_lean_client)
         for (module, name), _ in _PATTERNS.items():
-            _when_imported(module, lambda made, name=name: _remember_maker(getattr(made, name)))
+            _when_imported(module, partial(_remember_maker_of, name))
         self._watch_threads()
 
     def _watch_botocore(self, module: Any) -> None:
@@ -421,7 +422,7 @@ class Recorder:
 
             return submit(pool, run)
 
-        ThreadPoolExecutor.submit = handed  # type: ignore[method-assign]
+        ThreadPoolExecutor.submit = handed  # type: ignore[method-assign, assignment]
 
 
 class _Finder:
@@ -453,12 +454,16 @@ class _Finder:
 _finder: Final = _Finder()
 
 
+def _remember_maker_of(name: str, module: Any) -> None:
+    _remember_maker(getattr(module, name))
+
+
 def _when_imported(name: str, change: Callable[[Any], None]) -> None:
     if name in sys.modules:
         change(sys.modules[name])
         return
     if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _finder)
     _finder.wanted.setdefault(name, []).append(change)
 
 

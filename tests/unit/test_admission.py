@@ -646,7 +646,7 @@ def test_a_pattern_of_iam_is_no_regular_expression() -> None:
     ],
 )
 def test_conditions_hold_as_iam_evaluates_them(condition: Body, holds: bool) -> None:
-    holder = Resource(Template("/t.json", "S", {}), "Policy", "AWS::SQS::QueuePolicy", {}, {})
+    holder = Resource(Template("/t.json", "S", {}), "Policy", "AWS::SQS::QueuePolicy", {}, {}, {})
     call = Call("sns.amazonaws.com", "sqs:SendMessage", "arn", {"aws:sourceaccount": "1", "aws:sourcearn": "it"})
     statement = Statement(holder, allow("sns", "sqs:SendMessage", **condition))
     assert (refusal(Templates([]), [statement], call) is None) is holds

@@ -120,7 +120,7 @@ def test_an_alarm_with_metric_math_is_taken_out_and_a_plain_one_stays(tmp_path: 
 def test_a_condition_that_the_emulator_would_deny_is_left_out_and_the_rest_of_the_statement_stays(
     tmp_path: Path,
 ) -> None:
-    bound = {
+    bound: dict[str, Any] = {
         "Effect": "Allow",
         "Action": "events:PutEvents",
         "Resource": "*",

@@ -184,7 +184,8 @@ def test_the_schedules_of_the_hour_start_and_are_counted(
 def counted(capsys: pytest.CaptureFixture[str]) -> int | None:
     """What the last sweep's line says of missing jobs; None where it has no such field."""
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return line.get("missing_jobs")
+    found: int | None = line.get("missing_jobs")
+    return found
 
 
 def test_the_count_of_missing_jobs_is_said_while_jobs_are_open_and_once_when_all_have_ended(

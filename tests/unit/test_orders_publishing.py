@@ -48,8 +48,8 @@ class Bare(Deployment):
 
     journal: tuple[Consumer, ...] = ()
 
-    def consumers(self) -> list[Consumer]:
-        return list(self.journal)
+    def consumers(self) -> tuple[Consumer, ...]:
+        return self.journal
 
     @property
     def bus(self) -> str:

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, Final
 
 import boto3
+import botocore.session
 import pytest
 
 from tests.calls.recording import FOLDER_VARIABLE, Caller, Name, Names, Recorder, acting_as, caller, needs
@@ -168,7 +169,7 @@ def test_botocores_clients_presigned_urls_and_the_lean_client_are_seen(
     from offload.runtime import lean_aws
 
     # Beside the recorder of this run, which has its own: another one that sees the same.
-    monkeypatch.setattr("botocore.session.Session.create_client", boto3.session.botocore.session.Session.create_client)
+    monkeypatch.setattr("botocore.session.Session.create_client", botocore.session.Session.create_client)
     monkeypatch.setattr(lean_aws.Service, "call", lean_aws.Service.call)
     monkeypatch.setattr(ThreadPoolExecutor, "submit", ThreadPoolExecutor.submit)
     Recorder(str(tmp_path), lambda: Caller("one")).install()

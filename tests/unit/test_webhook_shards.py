@@ -57,7 +57,7 @@ def deployment(bench: Bench, emulator: Instance) -> Deployment:
     class Found(Deployment):
         @property
         def webhook_entry(self) -> WebhookEntry:
-            return WebhookEntry("http://127.0.0.1", bench.table, bench.secrets)
+            return WebhookEntry("http://127.0.0.1", bench.table, bench.secret, ())
 
     return Found(Aws("local", emulator))
 
