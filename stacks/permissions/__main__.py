@@ -17,8 +17,8 @@ from stacks.guardrails.templates import Template, Templates
 from stacks.permissions.compare import compare
 from stacks.permissions.record import Record
 
-# What functions may do is the same in every environment, but for the destinations in its file; a test holds that.
-ENVIRONMENT: Final = "dev"
+# It has every function, lane and integration; what another one allows besides are destinations. A test holds that.
+ENVIRONMENT: Final = "staging"
 DESTINATIONS: Final = (
     "arn:aws:sqs:eu-west-1:210987654321:partner",
     "arn:aws:events:eu-west-1:210987654321:event-bus/partner",
