@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import cached_property
 from typing import Any, cast
 
 import pytest
@@ -29,35 +28,20 @@ from offload.operate.embedded.process import REGION
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers
 
-NOWHERE = "https://example.com/webhooks"
+# Nobody listens there.
+NOWHERE = "http://127.0.0.1:9/webhooks"
 
 
 @dataclass(frozen=True)
 class Monolith:
-    """Whoever has assumed the deployed role."""
+    """What has assumed the deployed role, and has nothing else."""
 
     copy: Copy
-
-    @cached_property
-    def credentials(self) -> Credentials:
-        """What STS gives for the role."""
-        role = self.copy.deployment.one("Monolith/Role", "AWS::IAM::Role").physical_id
-        arn = self.copy.deployment.aws.iam.get_role(RoleName=role)["Role"]["Arn"]
-        given = self.copy.deployment.aws.sts.assume_role(RoleArn=arn, RoleSessionName="monolith")["Credentials"]
-        return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+    credentials: Credentials
 
     def client(self, service: str) -> Any:
         """A boto3 client with nothing but the role."""
-        instance = self.copy.deployment.aws.instance
-        assert instance is not None
-        return cast("Any", self.copy.deployment.aws.session).client(
-            service,
-            endpoint_url=instance.endpoint,
-            verify=instance.certificate,
-            aws_access_key_id=self.credentials.access_key,
-            aws_secret_access_key=self.credentials.secret_key,
-            aws_session_token=self.credentials.token,
-        )
+        return client_as(self.copy, service, self.credentials)
 
     def publisher(self, bus: str) -> Publisher:
         """What the monolith publishes with."""
@@ -77,19 +61,42 @@ class Monolith:
         )
 
 
+def client_as(copy: Copy, service: str, credentials: Credentials) -> Any:
+    """A boto3 client of the copy's embedded AWS with these credentials."""
+    instance = copy.deployment.aws.instance
+    assert instance is not None
+    return cast("Any", copy.deployment.aws.session).client(
+        service,
+        endpoint_url=instance.endpoint,
+        verify=instance.certificate,
+        aws_access_key_id=credentials.access_key,
+        aws_secret_access_key=credentials.secret_key,
+        aws_session_token=credentials.token,
+    )
+
+
+def policy(statement: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
 @pytest.fixture(scope="module")
 def monolith(deployed_with_iam: Copy) -> Monolith:
-    """The monolith of the copy; its policy without the condition that the embedded AWS never fulfils."""
-    iam = deployed_with_iam.deployment.aws.iam
-    role = deployed_with_iam.deployment.one("Monolith/Role", "AWS::IAM::Role").physical_id
-    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
-        found: Any = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-        document = json.loads(found) if isinstance(found, str) else dict(found)
-        for statement in document["Statement"]:
-            if statement["Action"] == "events:PutEvents":
-                statement.pop("Condition", None)
-        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
-    return Monolith(deployed_with_iam)
+    """The monolith of the copy. There is no ECS here that would start it: a user assumes the role in its place."""
+    aws = deployed_with_iam.deployment.aws
+    user = aws.iam.create_user(UserName="starts-the-monolith")["User"]["Arn"]
+    key = aws.iam.create_access_key(UserName="starts-the-monolith")["AccessKey"]
+    name = deployed_with_iam.deployment.one("Monolith/Role", "AWS::IAM::Role").physical_id
+    role = aws.iam.get_role(RoleName=name)["Role"]["Arn"]
+    assume = {"Effect": "Allow", "Action": "sts:AssumeRole"}
+    aws.iam.update_assume_role_policy(RoleName=name, PolicyDocument=policy({**assume, "Principal": {"AWS": user}}))
+    aws.iam.put_user_policy(
+        UserName="starts-the-monolith", PolicyName="Starts", PolicyDocument=policy({**assume, "Resource": role})
+    )
+    starter = client_as(deployed_with_iam, "sts", Credentials(key["AccessKeyId"], key["SecretAccessKey"]))
+    given = starter.assume_role(RoleArn=role, RoleSessionName="monolith")["Credentials"]
+    return Monolith(
+        deployed_with_iam, Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+    )
 
 
 def order(invoice: str, *, description: str = "WHITE HANGING HEART") -> Any:
