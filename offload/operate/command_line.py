@@ -142,13 +142,13 @@ def main() -> None:
     except Failure as failure:
         _end(str(failure))
     except Exception as error:
-        said = _of_aws(error)
+        said = what_aws_says(error)
         if said is None:
             raise
         _end(said)
 
 
-def _of_aws(error: Exception) -> str | None:
+def what_aws_says(error: Exception) -> str | None:
     """What AWS or the way to it says, for people; None for any other error."""
     exceptions = sys.modules.get("botocore.exceptions")
     if exceptions is None:

@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from offload.operate.aws import Aws
+from offload.operate.command_line import what_aws_says
 from offload.operate.embedded import PROJECT
 from offload.operate.failure import Failure
 from offload.operate.preflight.assembly import of_file
@@ -61,7 +62,7 @@ def main(arguments: list[str], *, ask: Callable[[str], str] = input) -> int:
     try:
         account, region = place_of(environment)
     except (Failure, BotoCoreError, ClientError) as failure:
-        sys.stderr.write(f"offload: {failure}\n")
+        sys.stderr.write(f"offload: {what_aws_says(failure) or failure}\n")
         return 1
     try:
         answer = ask(plan(environment, account, region))

@@ -22,7 +22,12 @@ _WITHIN = 600  # seconds; a synthesis takes five, and minutes on a machine that 
 
 WITHOUT_AWS = {
     "bench": "measures on this machine",
+    "bill": "computes from templates",
+    "calls": "tests",
     "check": "looks at the source",
+    "check-permissions": "looks at templates",
+    "check-templates": "looks at templates",
+    "check-types": "looks at the source",
     "clean": "removes files",
     "down": "the embedded AWS",
     "lock": "pins requirements",
@@ -35,6 +40,9 @@ WITHOUT_AWS = {
     "up": "the embedded AWS",
 }
 """Targets that are not run here: no account is asked for anything, and why."""
+
+WITHOUT_CDK = {"conformance", "destroy"}
+"""Targets that ask AWS by themselves."""
 
 # Both ways in which the CDK's command line says it, for a stack of a named account and for one of none.
 _CDK_WITHOUT_CREDENTIALS = re.compile(
@@ -105,7 +113,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     shutil.copytree(PROJECT, root, ignore=skipped)
     (root / ".offload").mkdir()
-    for installed in (".venv", "node_modules", ".offload/embedded", ".offload/durable"):
+    for installed in (".venv", "node_modules", ".offload/embedded", ".offload/durable", ".offload/moto"):
         (root / installed).symlink_to(PROJECT / installed)
     for name in ("prod", "staging"):
         path = root / "environments" / f"{name}.toml"
@@ -187,7 +195,7 @@ def test_without_credentials_a_command_says_so_in_one_line(command: str, copy: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [command for command in RECIPES if targets(command) != ["destroy"]])
+@pytest.mark.parametrize("command", [command for command in RECIPES if targets(command)[0] not in WITHOUT_CDK])
 def test_once_the_account_is_checked_the_cdk_gets_as_far_as_the_credentials(
     command: str, copy: Path, past_the_check: Path
 ) -> None:
