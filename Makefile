@@ -90,7 +90,7 @@ check-permissions: toolchain
 	@$(BIN)/python -m stacks.permissions
 
 # Functions run in both; each process of the tests leaves what it saw in the folder.
-calls: toolchain ## run the tests and write the calls that functions make to AWS into schemas/calls.json
+calls: toolchain ## run the tests and write the calls that functions make to AWS into schemas/permissions/calls.json
 	@rm -rf .offload/calls && mkdir -p .offload/calls
 	@OFFLOAD_CALLS_FOLDER=$(CURDIR)/.offload/calls $(BIN)/python -m pytest $(PARALLEL) tests/unit
 	@OFFLOAD_CALLS_FOLDER=$(CURDIR)/.offload/calls $(BIN)/python -m pytest $(PARALLEL) tests/local

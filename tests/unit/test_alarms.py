@@ -191,8 +191,8 @@ def test_a_topic_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def minutes(tmp_path_factory: pytest.TempPathFactory) -> Resources:
-    """The whole app with an address."""
-    return templates(tmp_path_factory.mktemp("minutes"), with_address("dev"))
+    """The whole app with an address, and every integration."""
+    return templates(tmp_path_factory.mktemp("minutes"), with_address("staging"))
 
 
 def test_each_minute_schedule_waits_for_its_roles_policy(minutes: Resources) -> None:

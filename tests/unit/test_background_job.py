@@ -220,8 +220,15 @@ def test_a_function_touches_its_own_state_and_what_it_was_granted(deployed: Depl
     put, got = (json.dumps(allowed(shop, f"s3:{verb}Object", role="MailFunctionRole")) for verb in ("Put", "Get"))
     assert "/results/*" in put
     assert "/uploads/*" not in put
-    assert "/uploads/*" in got
+    assert "/results/*" in got
+    assert "/uploads/*" not in got
     assert not allowed(shop, "dynamodb:Scan", role="MailFunctionRole")
+
+
+def test_only_a_job_whose_input_names_uploads_may_read_them(deployed: Deployed) -> None:
+    deployed.job(mail(), grants=(deployed.service.uploads,))
+    _, shop = deployed.templates()
+    assert "/uploads/*" in json.dumps(allowed(shop, "s3:GetObject", role="MailFunctionRole"))
 
 
 def test_only_a_job_that_writes_in_parts_may_give_up_its_own_results_parts(deployed: Deployed) -> None:
@@ -381,8 +388,12 @@ def test_a_durable_types_queues_begin_executions_of_a_version_of_its_function(de
     assert "MailStarter" in json.dumps(mapping["FunctionName"])
     assert allowed(shop, "lambda:InvokeFunction", role="MailStarterRole") == [{"Ref": version}]
     assert allowed(shop, "lambda:CheckpointDurableExecution", role="MailFunctionRole")
+    # An answer comes by the API; the timekeeper asks after executions, and stops them.
+    assert allowed(shop, "lambda:SendDurableExecutionCallbackSuccess", role="JobsApiRole")
+    assert not allowed(shop, "lambda:SendDurableExecutionCallbackSuccess", role="JobsTimekeeperRole")
+    assert allowed(shop, "lambda:StopDurableExecution", role="JobsTimekeeperRole")
+    assert not allowed(shop, "lambda:StopDurableExecution", role="JobsApiRole")
     for role in ("JobsApiRole", "JobsTimekeeperRole"):
-        assert allowed(shop, "lambda:SendDurableExecutionCallbackSuccess", role=role)
         assert not allowed(shop, "lambda:InvokeFunction", role=role)
 
 

@@ -189,7 +189,7 @@ def test_a_function_has_a_log_group_and_a_role_of_its_own_and_may_write_to_that_
     assert properties["Environment"] == {"Variables": {"COLOUR": "red"}}
 
 
-@pytest.mark.parametrize(("environment", "policy"), [("dev", "Delete"), ("prod", "Retain")])
+@pytest.mark.parametrize(("environment", "policy"), [("dev", "Delete"), ("prod", "RetainExceptOnCreate")])
 def test_logs_are_kept_on_delete_where_the_environment_keeps_data(
     pydantic_project: Path, tmp_path: Path, environment: str, policy: str
 ) -> None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from offload.contracts.calls import CallSettings
 from stacks.constructs.event_bus import EventBus
+from stacks.constructs.operators import Operators
 from stacks.constructs.python_function import ROOT_CONTEXT
 from stacks.environment import Environment, Integrations
 from stacks.guardrails import guard
@@ -35,7 +36,9 @@ class Deployed:
         )
         guard(self.app)
         replace(Environment.filled_in(environment), integrations=Integrations(unused)).attach(self.app)
-        self.bus = EventBus(Stack(self.app, "Platform"), "Events")
+        platform = Stack(self.app, "Platform")
+        self.bus = EventBus(platform, "Events")
+        Operators(platform, "Operators")
         self.shop = Stack(self.app, "Shop")
 
     def consumer(self, name: str, *integrations: Integration) -> EventConsumer:

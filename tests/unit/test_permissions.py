@@ -148,7 +148,7 @@ def test_a_managed_policy_of_aws_is_refused_for_nobody_sees_what_it_allows() -> 
 def test_another_function_s_calls_use_up_nothing() -> None:
     report = compared(an_app(allow("dynamodb:Query")), QUERY, caller="other")
     assert len(report.superfluous) == 1
-    assert report.other == ("schemas/calls.json: no stack deploys the function 'other': run `make calls`",)
+    assert report.other == ("schemas/permissions/calls.json: no stack deploys the function 'other': run `make calls`",)
 
 
 def test_a_variable_that_the_template_does_not_set_is_a_fault() -> None:
