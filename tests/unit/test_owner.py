@@ -33,6 +33,7 @@ ARGUMENTS: dict[tuple[str, ...], list[str]] = {
     ("rates", "import"): [str(DAILY)],
     ("subscriptions", "create"): ["--url", "https://example.com", "--type", "order.placed"],
     ("subscriptions", "change"): ["sub_1", "--description", "x"],
+    ("dead-letters", "drop"): ["--because", "x", "--consumer", "SalesLedger", "--yes"],
     ("deliveries", "recover"): ["--since", "2026-11-01T00:00+00:00", "--failed"],
     ("webhooks", "missing"): ["github", "--deliveries", "{stock}"],
     ("jobs", "submit"): ["sales_report"],
