@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.ledger.meter import item_size
-from offload.contracts.webhooks.providers import GITHUB, SHOPIFY, STRIPE
+from offload.contracts.webhooks.providers import GITHUB, PROVIDERS, SHOPIFY, STRIPE
 from offload.contracts.webhooks.shards import (
     MOST_A_SECOND,
     PARTITION_UNITS,
@@ -57,7 +57,7 @@ def deployment(bench: Bench, emulator: Instance) -> Deployment:
     class Found(Deployment):
         @property
         def webhook_entry(self) -> WebhookEntry:
-            return WebhookEntry("http://127.0.0.1", bench.table, bench.secret, ())
+            return WebhookEntry("http://127.0.0.1", bench.table, bench.secret, tuple(PROVIDERS))
 
     return Found(Aws("local", emulator))
 
