@@ -13,6 +13,7 @@ from stacks.permissions.record import RECORD, Record, read_lines
 from tests.calls.recording import FOLDER_VARIABLE, Recorder, caller
 
 _WORKER: Final = Path(__file__).parent / "worker"
+_UNASKED: Final = "OFFLOAD_CALLS_UNASKED"
 _NEW: Final = pytest.StashKey[list[str]]()
 _OWN_FOLDER: Final = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 _recorders: Final[list[Recorder]] = []
@@ -23,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if FOLDER_VARIABLE not in os.environ:
         config.stash[_OWN_FOLDER] = tempfile.TemporaryDirectory(prefix="offload-calls-")
         os.environ[FOLDER_VARIABLE] = config.stash[_OWN_FOLDER].name
+        os.environ[_UNASKED] = "1"
     if not _recorders:
         _recorders.append(Recorder(os.environ[FOLDER_VARIABLE], caller))
         _recorders[0].install()
@@ -37,6 +39,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     with folder:
         lines = list(read_lines(Path(folder.name)))
     del os.environ[FOLDER_VARIABLE]
+    os.environ.pop(_UNASKED, None)
     # Said, and no failure: on a slow machine functions retry and give up, with calls that a quick one never saw.
     session.config.stash[_NEW] = Record.read(RECORD).new(lines)
 
@@ -51,7 +54,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.line(line)
     terminalreporter.line(
         f"Functions made {len(new)} calls that {RECORD.name} does not have. Are they meant? Then `make calls` writes"
-        " them down, and `make check` says whether the functions' roles allow them (docs/permissions.md)."
+        " them down, and `make check-permissions` says whether the functions' roles allow them (docs/permissions.md)."
     )
 
 
@@ -72,5 +75,10 @@ def tell(name: str, variable: str) -> None:
 
 
 def worker_variables() -> dict[str, str]:
-    """What the environment of an embedded AWS needs, so that its functions' calls are recorded."""
+    """What the environment of an embedded AWS needs, so that its functions' calls are recorded, as `make calls` asks.
+
+    Other runs do without: there it would only make each cold start of a function longer.
+    """
+    if _UNASKED in os.environ:
+        return {}
     return {"PYTHONPATH": str(_WORKER), FOLDER_VARIABLE: os.environ[FOLDER_VARIABLE]}
