@@ -81,13 +81,11 @@ def show(
     """Show dead letters whole: the reason, and the message as the consumer got it."""
     from offload.operate.dead_letters import Wanted
 
-    listing = _dead_letters(environment).listing(Wanted(id=id_), limit=_ALL)
-    if not listing.letters:
-        raise Failure(f"there is no dead letter '{id_}' in environment {environment}: offload dead-letters list")
+    letters = _found(_dead_letters(environment), Wanted(id=id_), environment)
     if as_json:
-        print_json([{**letter.summary(), "body": letter.body} for letter in listing.letters])
+        print_json([{**letter.summary(), "body": letter.body} for letter in letters])
         return
-    for letter in listing.letters:
+    for letter in letters:
         _show(letter)
 
 
