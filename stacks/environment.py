@@ -276,7 +276,7 @@ class Environment(msgspec.Struct, frozen=True):
 
     @staticmethod
     def filled_in(name: str, folder: Path = FOLDER) -> Environment:
-        """Reads a file as `load` does and fills in what it leaves to whoever deploys it, for checks of its templates.
+        """Reads a file as `load` does and fills in what it leaves open, for checks of its templates.
 
         `prod` gets an account and a Region, `staging` and `prod` an address for alarms; a value in the file stays.
         """

@@ -3,7 +3,7 @@
 A stack reads another one's output by `Fn::GetStackOutput`, which CloudFormation resolves when the reading stack is
 updated. The CDK's command line skips a stack whose template is unchanged, so after a replacement in the other stack
 (same logical id, new physical one) the reader would go on naming a resource that is gone. So each such output's name
-ends in a digest of what it refers to: whoever reads it changes exactly when that is defined differently.
+ends in a digest of what it refers to: a template that reads it changes exactly when that is defined differently.
 """
 
 from __future__ import annotations

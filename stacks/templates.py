@@ -1,6 +1,6 @@
 """The templates of environments, without a bundle or a guardrail: `python -m stacks.templates NAME …` prints them.
 
-What an environment's file leaves to whoever deploys it is filled in (`Environment.filled_in`).
+What an environment's file leaves open is filled in (`Environment.filled_in`).
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class WebhookEntry(Construct):
             self,
             "Secrets",
             description="The active secrets of every provider's webhooks: offload webhooks rotate PROVIDER",
-            # A document of none: the generated key is nobody's secret, and has to be there.
+            # A document without secrets: the generated key is required, and used for nothing.
             generate_secret_string=secretsmanager.SecretStringGenerator(
                 secret_string_template=_NO_SECRETS, generate_string_key=_GENERATED
             ),

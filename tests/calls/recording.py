@@ -330,7 +330,7 @@ def _remember_maker(kind: Any) -> None:
 
 
 class Recorder:
-    """Writes each call once. `whose` says whose it is; what is nobody's is not written."""
+    """Writes each call once. `whose` says which function made it; calls of no function are not written."""
 
     def __init__(self, folder: str, whose: Callable[[], Caller | None]) -> None:
         self.names: Final = Names()

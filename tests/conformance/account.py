@@ -28,7 +28,7 @@ DynamoDB (large items) 0.013, secrets for a minute under 0.001, a function's sec
 
 
 def plan(environment: str, account: str, region: str) -> str:
-    """What a run makes and costs, for whoever is asked."""
+    """What a run makes and costs, for the person who is asked to confirm it."""
     return (
         f"{len([each for each in every() if 'account' in each.on])} behaviours on account {account}, {region}.\n"
         "It makes queues, a table, a bus with rules, secrets, a bucket, a log group, a parameter,\n"
