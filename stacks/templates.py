@@ -19,14 +19,19 @@ from stacks.environment import Environment, UnusableEnvironment
 
 
 def assembly(environment: str, folder: Path) -> CloudAssembly:
-    """Synthesizes one environment into `folder`; raises UnusableEnvironment."""
+    """Synthesizes the environment of this name into `folder`; raises UnusableEnvironment."""
+    return assembly_of(Environment.filled_in(environment), folder)
+
+
+def assembly_of(environment: Environment, folder: Path) -> CloudAssembly:
+    """Synthesizes an environment, as it is, into `folder`."""
     # An App outside of the command line does not read cdk.json.
     settings = Path(__file__).resolve().parent.parent / "cdk.json"
     flags: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["context"]
     # With the constructs' paths, as the command line has them in what it deploys.
     context = flags | {"aws:cdk:bundling-stacks": [], "aws:cdk:enable-path-metadata": True}
     app = App(outdir=str(folder), context=context)
-    compose(app, Environment.filled_in(environment))
+    compose(app, environment)
     return app.synth()
 
 

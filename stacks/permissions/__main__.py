@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from aws_cdk import App
 from msgspec.structs import replace
 
-from app import compose
 from stacks.environment import Environment
 from stacks.guardrails.templates import Template, Templates
 from stacks.permissions.compare import compare
 from stacks.permissions.record import Record
+from stacks.templates import assembly_of
 
 # It has every function, lane and integration; what another one allows besides are destinations. A test holds that.
 ENVIRONMENT: Final = "staging"
@@ -28,14 +26,12 @@ DESTINATIONS: Final = (
 
 def synthesized(environment: Environment) -> Templates:
     """The templates of an environment, without bundling or guarding."""
-    # An App outside of the command line does not read cdk.json.
-    settings = Path(__file__).resolve().parents[2] / "cdk.json"
-    flags: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["context"]
     with tempfile.TemporaryDirectory() as folder:
-        app = App(outdir=folder, context=flags | {"aws:cdk:bundling-stacks": []})
-        compose(app, environment)
         return Templates(
-            [Template(stack.template_full_path, stack.stack_name, stack.template) for stack in app.synth().stacks]
+            [
+                Template(stack.template_full_path, stack.stack_name, stack.template)
+                for stack in assembly_of(environment, Path(folder)).stacks
+            ]
         )
 
 
