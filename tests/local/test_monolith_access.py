@@ -79,7 +79,8 @@ def policy(statement: dict[str, Any]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-@pytest.fixture(scope="module")
+# Of the session, as the copy is: a process that is given tests of other modules in between would make the user twice.
+@pytest.fixture(scope="session")
 def monolith(deployed_with_iam: Copy) -> Monolith:
     """The monolith of the copy. There is no ECS here that would start it: a user assumes the role in its place."""
     aws = deployed_with_iam.deployment.aws
