@@ -108,9 +108,11 @@ class JobService(Construct):
         """
         return Access(lambda grantee: self.allow_files(grantee, "results/*", "s3:AbortMultipartUpload"))
 
-    def allow_state(self, grantee: iam.IGrantable) -> None:
-        """May change jobs, and tell the bus that one has ended."""
-        self.table.allow_exactly(grantee, "GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
+    def allow_state(self, grantee: iam.IGrantable, *, new: bool = True) -> None:
+        """May change jobs, and tell the bus that one has ended; `new` ones too, and places in lines for a slot."""
+        self.table.allow_exactly(
+            grantee, "GetItem", *(("PutItem",) if new else ()), "UpdateItem", "DeleteItem", "Query"
+        )
         self.bus.publish(JobFinished).grant(grantee)
 
     @property

@@ -22,7 +22,7 @@ from cronsim import CronSim, CronSimError
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job_type import JobType, Priority, Schedule, rate_of
 from stacks.access import Access
-from stacks.constructs.acknowledge import acknowledge, allow_to_miss
+from stacks.constructs.acknowledge import acknowledge, allow_to_miss, permit_unused
 from stacks.constructs.job_service import JobService
 from stacks.constructs.python_function import PythonFunction
 from stacks.constructs.work_queue import DeadLetterQueue, WorkQueue
@@ -156,7 +156,8 @@ class BackgroundJob(Construct):
 
     def _grant(self, service: JobService, grants: Sequence[Access]) -> None:
         role = self.function.role
-        service.allow_state(role)
+        # A durable one starts no other, and stands in no line: its starter does.
+        service.allow_state(role, new=not self.job.durable)
         # Results of children, and large ones of its own.
         service.allow_files(role, "results/*", "s3:GetObject", "s3:PutObject")
         allow_to_miss(role, service.bucket)
@@ -191,6 +192,14 @@ class BackgroundJob(Construct):
         ):
             statement = iam.PolicyStatement(actions=[f"lambda:{action}" for action in actions], resources=[versions])
             policy = self._let(construct_id, roles, [statement])
+            if construct_id == "OwnCheckpoints":
+                permit_unused(
+                    policy,
+                    ["lambda:GetDurableExecutionState"],
+                    versions,
+                    # docs.aws.amazon.com/lambda/latest/dg/durable-security.html, read 2026-11-29
+                    "The SDK asks for the state of a run that is too long for its invocation's event.",
+                )
             resource = Stack.of(self).get_logical_id(cast("CfnResource", function.node.default_child))
             acknowledge(
                 policy,

@@ -257,8 +257,7 @@ class _Comparison:
 
     def _of_jobs(self, path: str, job_type: str, *, queues: bool) -> Iterator[str]:
         """The parameters of job types, or the queues that they name."""
-        own = self._function.variables.get("OFFLOAD_JOB")
-        job_type = str(own) if job_type == "{OFFLOAD_JOB}" else job_type
+        job_type = self._own_job() if job_type == "{OFFLOAD_JOB}" else job_type
         for place in self._roles.resources("AWS::SSM::Parameter"):
             name = place.properties.get("Name")
             if not isinstance(name, str) or not fits(f"{path}/{job_type}", name):
@@ -268,6 +267,19 @@ class _Comparison:
                 continue
             content = json.loads(self._roles.written(place, place.properties["Value"]))
             yield from content["queues"].values()
+
+    def _own_job(self) -> str:
+        """The job type that the function runs; a durable one is told by its starter, which has its version."""
+        if "OFFLOAD_JOB" in self._function.variables:
+            return str(self._function.variables["OFFLOAD_JOB"])
+        for other in self._roles.resources(self._function.resource.type):
+            variables = other.properties.get("Environment", {}).get("Variables", {})
+            version = self._roles.target(other, variables.get("OFFLOAD_FUNCTION"))
+            if version is not None:
+                function = self._roles.target(version, version.properties.get("FunctionName"))
+                if function is self._function.resource:
+                    return str(variables["OFFLOAD_JOB"])
+        return ""
 
     def _executions(self) -> Iterator[str]:
         """Executions of the function itself where it is durable, else of every function that is."""

@@ -266,6 +266,8 @@ _PATTERNS: Final = {
 }
 """Classes that do a pattern's part for every function of it, or all that one function does."""
 
+_OF_A_JOB: Final = frozenset({"@job", "@long_job"})
+
 _FUNCTION: Final = re.compile(r"lambdas\.([a-z0-9_]+)(\.|$)")
 
 
@@ -295,7 +297,8 @@ def caller() -> Caller | None:
             break
         me = frame.f_locals.get("self")
         if me is not None and (kind := _pattern_of(type(me))):
-            by = Caller(_makers.get(me, kind), getattr(getattr(me, "type", None), "name", "") if kind == "@job" else "")
+            job = getattr(getattr(me, "type", None), "name", "") if kind in _OF_A_JOB else ""
+            by = Caller(_makers.get(me, kind), job)
             if not by.name.startswith("@"):
                 return by
             pattern = pattern or by

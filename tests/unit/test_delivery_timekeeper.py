@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.misbehaving_server import MisbehavingServer
 from tests.unit.sending_bench import Clock, SendingBench
 
 _NAME = "lambdas.delivery_timekeeper.handler"
@@ -63,3 +64,16 @@ def test_what_waits_although_its_token_was_lost_is_woken_within_ten_minutes(
     bench.clock.passes(minutes=10)
     timekeeper.handler({}, Context())
     assert bench.take_tokens() == [record.id]
+
+
+def test_an_endpoint_that_was_well_is_woken_in_the_lane_of_those_that_are(
+    bench: SendingBench, timekeeper: Any, server: MisbehavingServer
+) -> None:
+    record = bench.subscribe(server.url("well"))
+    bench.owe(record)
+    bench.work(record)
+    bench.owe(record)
+    bench.take_tokens()
+    bench.clock.passes(minutes=10)
+    timekeeper.handler({}, Context())
+    assert (len(bench.taken(bench.well)), bench.taken(bench.trouble)) == (1, [])

@@ -124,3 +124,20 @@ def test_a_wish_for_a_type_whose_newest_job_counts_replaces_the_one_that_waits(
     assert submitter.take(wanted(SALES_REPORT, Period())) == 0
     replaced, newer = sorted(submitter.jobs(), key=lambda job: job.state is State.QUEUED)
     assert (replaced.state, newer.state) == (State.CANCELLED, State.QUEUED)
+
+
+def test_the_one_that_waits_is_replaced_in_its_line_too(submitter: Submitter, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = replace(
+        SALES_REPORT,
+        key="first",
+        ordered=True,
+        unique=Unique(within=timedelta(hours=1), on_conflict=OnConflict.REPLACE),
+    )
+    module = sys.modules["lambdas.job_submitter.handler"]
+    monkeypatch.setattr(module, "JOB_TYPES", {"sales_report": newest})
+    monkeypatch.setattr(module, "store", submitter.bench.new_store({"sales_report": newest}))
+    assert submitter.take(wanted(SALES_REPORT, Period())) == 0
+    assert submitter.take(wanted(SALES_REPORT, Period())) == 0
+    [line] = submitter.bench.items("line#")
+    waits = next(job for job in submitter.jobs() if job.state is State.QUEUED)
+    assert line["sk"]["S"].endswith(waits.id)

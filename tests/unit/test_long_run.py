@@ -16,11 +16,14 @@ from msgspec import Raw, Struct
 
 from offload.contracts.jobs.job import Answer, Job, State
 from offload.contracts.jobs.job_type import JobType, Retry
-from offload.runtime.jobs import durable, executions
+from offload.runtime.jobs import durable
 from offload.runtime.jobs.durable import LongJobHandler, LongRun, StepFailed, Unanswered, long_job
 from offload.runtime.jobs.refusals import NotAsking
 from offload.runtime.jobs.run import Permanent
+from offload.runtime.jobs.store import NotStarted
+from tests.calls.recording import acting_as
 from tests.unit.job_bench import JobBench
+from tests.unit.lambda_api import answered_by
 
 
 class Count(Struct, frozen=True):
@@ -39,6 +42,7 @@ LONG = JobType(
     steps=("one", "two", "each", "rest-*", "may", "may-*"),
     retry=Retry(attempts=3, first_wait=timedelta(seconds=1), permanent=("KeyError",)),
 )
+LIMITED = JobType(name="limited", input=Count, result=Count, durable=True, steps=("one",), key="number", ordered=True)
 Work = Callable[[Count, LongRun], Count]
 WITHIN = 20.0
 
@@ -50,14 +54,25 @@ class Engine:
         self.bench = bench
         self.runners: list[DurableFunctionTestRunner] = []
 
-    def begin(self, work: Work, job_id: str, attempt: int = 1) -> str:
+    def begin(self, work: Work, job_id: str, attempt: int = 1, kind: JobType[Count, Count] = LONG) -> str:
         """Begins an execution of an attempt that was started; its ARN."""
-        handler = durable_execution(LongJobHandler(LONG, work, self.bench.store).__call__)
+        handler = durable_execution(LongJobHandler(kind, work, self.bench.new_store()).__call__)
         self.runners.append(DurableFunctionTestRunner(handler=handler, poll_interval=0.02))
         return self.runners[-1].run_async(input=json.dumps({"job": job_id, "attempt": attempt}), execution_timeout=60)
 
     def status(self, execution: str) -> ExecutionStatus:
         return self.runners[-1]._executor.get_execution(execution).current_status()
+
+    def stop(self, execution: str) -> None:
+        self.runners[-1]._executor.stop_execution(execution, None)
+
+    def answer(self, callback: str, content: bytes) -> None:
+        self.runners[-1].send_callback_success(callback, content)
+
+    def settle(self, job_id: str) -> str | None:
+        """What the minute's sweep does with a job."""
+        with acting_as("jobs_timekeeper"):
+            return self.bench.store.settle(LONG, job_id)
 
     def started(self, given: int = 1) -> str:
         job_id = self.bench.submit(LONG, Count(number=given))
@@ -81,17 +96,15 @@ class Engine:
 @pytest.fixture
 def engine(aws_of_module: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """A job service with one long type, and an engine whose waits take no time."""
-    made = Engine(JobBench(monkeypatch, LONG))
-    monkeypatch.setattr(executions, "goes_on", lambda execution: made.status(execution) is ExecutionStatus.RUNNING)
-    monkeypatch.setattr(
-        executions, "stop", lambda execution: made.runners[-1]._executor.stop_execution(execution, None)
+    made = Engine(JobBench(monkeypatch, LONG, LIMITED))
+    answered_by(
+        monkeypatch,
+        {
+            "GetDurableExecution": lambda asked: {"Status": made.status(asked["DurableExecutionArn"]).value},
+            "StopDurableExecution": lambda asked: made.stop(asked["DurableExecutionArn"]),
+            "SendDurableExecutionCallbackSuccess": lambda asked: made.answer(asked["CallbackId"], asked["Result"]),
+        },
     )
-
-    def answer(callback: str, content: bytes) -> bool:
-        made.runners[-1].send_callback_success(callback, content)
-        return True
-
-    monkeypatch.setattr(executions, "answer", answer)
     yield made
     for runner in made.runners:
         runner.close()  # type: ignore[no-untyped-call]
@@ -250,7 +263,8 @@ def test_a_question_waits_for_a_person_and_is_answered_once(engine: Engine) -> N
     asking = engine.until(job_id, lambda job: job.question is not None)
     assert asking.question
     assert asking.question.text == "May I?"
-    engine.bench.store.answer(job_id, Answer(yes=True, by="Ann"))
+    with acting_as("jobs_api"):
+        engine.bench.store.answer(job_id, Answer(yes=True, by="Ann"))
     done = engine.until(job_id, lambda job: job.state.ended)
     assert (done.state, done.result, done.question) == (State.SUCCEEDED, Raw(b'{"number":4}'), None)
     with pytest.raises(NotAsking, match=f"job {job_id} is succeeded and asks nothing"):
@@ -298,7 +312,7 @@ def test_a_cancel_of_a_run_that_waits_ends_its_execution_at_the_next_sweep(engin
         assert time.monotonic() < ends
         time.sleep(0.02)
     engine.bench.store.cancel(job_id)
-    assert engine.bench.store.settle(LONG, job_id) == "cancelled"
+    assert engine.settle(job_id) == "cancelled"
     assert engine.bench.store.get(job_id).state is State.CANCELLED
     assert engine.status(execution) is ExecutionStatus.STOPPED
 
@@ -332,13 +346,32 @@ def test_a_job_whose_execution_ended_without_a_result_is_tried_again_when_its_le
     execution = engine.begin(work, job_id)
     engine.until(job_id, lambda job: job.question is not None)
     engine.bench.pass_time(minutes=16)
-    assert engine.bench.store.settle(LONG, job_id) == "goes on"
-    engine.runners[-1]._executor.stop_execution(execution, None)
+    assert engine.settle(job_id) == "goes on"
+    engine.stop(execution)
     engine.bench.pass_time(minutes=16)
-    engine.bench.store.settle(LONG, job_id)
+    engine.settle(job_id)
     job = engine.bench.store.get(job_id)
     assert (job.state, job.history[-1].why) == (State.WAITING, "its durable execution has ended without a result")
     assert job.question is None
+
+
+def test_a_run_that_ends_gives_its_slot_to_the_next_in_line(engine: Engine) -> None:
+    bench = engine.bench
+    first = bench.submit(LIMITED, Count(number=7))
+    bench.pass_time(seconds=1)
+    second = bench.submit(LIMITED, Count(number=7))
+    until = bench.time + timedelta(minutes=2)
+    assert bench.store.start(LIMITED, first, 1, until)
+    assert bench.store.start(LIMITED, second, 1, until) == NotStarted("order")
+    bench.nudges(LIMITED)
+    engine.begin(lambda given, run: run.step("one", lambda: given, Count), first, kind=LIMITED)
+    assert engine.until(first, lambda job: job.state.ended).result == Raw(b'{"number":7}')
+    ends, nudges = time.monotonic() + WITHIN, list[str]()
+    # It is woken after the first one has ended.
+    while not (nudges := bench.nudges(LIMITED)):
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    assert [json.loads(nudge) for nudge in nudges] == [{"job": second, "attempt": 1}]
 
 
 def test_a_type_that_is_not_durable_is_refused() -> None:
