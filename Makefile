@@ -74,11 +74,11 @@ test: toolchain check ## everything that is not a benchmark: checks, unit, snaps
 test-fast: toolchain ## unit and template tests alone, without the slow ones
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests/unit tests/snapshots
 
-check: toolchain ## ruff, mypy strict, import-linter, cfn-lint
+check: toolchain ## ruff, mypy strict, import-linter, cfn-lint, permissions
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
-	@$(MAKE) --no-print-directory --jobs 2 check-types check-templates
+	@$(MAKE) --no-print-directory --jobs 2 check-types check-templates check-permissions
 
 check-types: toolchain
 	@$(BIN)/mypy

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from stacks.environment import Environment
 from stacks.guardrails.templates import Template, Templates
-from stacks.permissions.compare import compare
+from stacks.permissions.compare import Report, compare
 from stacks.permissions.record import Record
 from stacks.templates import assembly_of
 
@@ -41,12 +41,15 @@ def with_destinations(name: str) -> Environment:
     return replace(environment, sending=replace(environment.sending, destinations=DESTINATIONS))
 
 
+def examined(record: Record) -> Report:
+    """The app's roles beside a record of calls."""
+    environment = with_destinations(ENVIRONMENT)
+    return compare(synthesized(environment), record, destinations=DESTINATIONS, account=environment.aws.account)
+
+
 def main() -> None:
     """Prints what is wrong, a line each, with exit code 1; else the reasons that stand and a line of numbers."""
-    environment = with_destinations(ENVIRONMENT)
-    report = compare(
-        synthesized(environment), Record.read(), destinations=DESTINATIONS, account=environment.aws.account
-    )
+    report = examined(Record.read())
     if report.faults:
         sys.exit("\n".join(report.faults))
     for reason in report.reasons:

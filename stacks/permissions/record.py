@@ -96,6 +96,12 @@ class Record:
             raise UnusableRecord("\n".join(sorted(unusable)))
         return Record(calls)
 
+    def with_known(self, lines: Iterable[Line]) -> Record:
+        """A record of these calls and of those more that can be compared with permissions."""
+        return self.with_lines(
+            line for line in lines if not line.call.resource.startswith(_UNKNOWN) and _is_action(line.call.action)
+        )
+
     def new(self, lines: Iterable[Line]) -> list[str]:
         """The calls among `lines` that are not in this record, for people, one line each."""
         found = {}

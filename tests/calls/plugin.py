@@ -1,4 +1,6 @@
-"""The part of pytest: records the calls of a run, and says which of them the record does not have."""
+"""The part of pytest: records the calls of a run, says which of them the record does not have, and fails for one that
+the function's role does not allow.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from tests.calls.recording import FOLDER_VARIABLE, Recorder, caller
 _WORKER: Final = Path(__file__).parent / "worker"
 _UNASKED: Final = "OFFLOAD_CALLS_UNASKED"
 _NEW: Final = pytest.StashKey[list[str]]()
+_REFUSED: Final = pytest.StashKey[list[str]]()
 _OWN_FOLDER: Final = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 _recorders: Final[list[Recorder]] = []
 
@@ -40,8 +43,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         lines = list(read_lines(Path(folder.name)))
     del os.environ[FOLDER_VARIABLE]
     os.environ.pop(_UNASKED, None)
-    # Said, and no failure: on a slow machine functions retry and give up, with calls that a quick one never saw.
-    session.config.stash[_NEW] = Record.read(RECORD).new(lines)
+    record = Record.read(RECORD)
+    session.config.stash[_NEW] = new = record.new(lines)
+    session.config.stash[_REFUSED] = []
+    if new:
+        # Here: it brings the CDK, which most runs do without.
+        from stacks.permissions.__main__ import examined
+
+        # A new call alone is no failure: on a slow machine functions retry and give up, which a quick one never sees.
+        known = set(examined(record).missing)
+        refused = [each for each in examined(record.with_known(lines)).missing if each not in known]
+        session.config.stash[_REFUSED] = refused
+        if refused and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -52,6 +66,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("calls to AWS that are not in the record", yellow=True, bold=True)
     for line in new:
         terminalreporter.line(line)
+    for line in config.stash[_REFUSED]:
+        terminalreporter.line(line, red=True)
     terminalreporter.line(
         f"Functions made {len(new)} calls that {RECORD.name} does not have. Are they meant? Then `make calls` writes"
         " them down, and `make check-permissions` says whether the functions' roles allow them (docs/permissions.md)."

@@ -446,11 +446,13 @@ def test_what_a_test_s_own_handlers_publish_is_not_a_pattern_s(tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("table", "new"), [("RECORDED_TABLE", False), ("NEW_TABLE", True)])
-def test_a_run_in_which_a_function_makes_a_new_call_says_so_and_names_the_command(
-    tmp_path: Path, table: str, new: bool
+@pytest.mark.parametrize(
+    ("operation", "new", "refused"), [("query", False, False), ("get_item", True, False), ("delete_item", True, True)]
+)
+def test_a_run_says_which_calls_are_new_and_fails_for_one_that_no_role_allows(
+    tmp_path: Path, operation: str, new: bool, refused: bool
 ) -> None:
-    Record({"one": [Call("dynamodb:GetItem", "RECORDED_TABLE")]}).write(tmp_path / "calls.json")
+    Record({"sales_report": [QUERY]}).write(tmp_path / "calls.json")
     (tmp_path / "conftest.py").write_text(
         "from pathlib import Path\n"
         "from tests.calls import plugin\n"
@@ -461,11 +463,12 @@ def test_a_run_in_which_a_function_makes_a_new_call_says_so_and_names_the_comman
         "import boto3\n"
         "from tests.calls.recording import acting_as\n"
         "def test_one(monkeypatch):\n"
-        f"    monkeypatch.setenv({table!r}, 'orders')\n"
+        "    monkeypatch.setenv('LEDGER_TABLE', 'orders')\n"
         "    keys = {'aws_access_key_id': 'a', 'aws_secret_access_key': 'b'}\n"
         "    client = boto3.client('dynamodb', region_name='eu-west-1', **keys)\n"
-        "    with acting_as('one'):\n"
-        "        client.generate_presigned_url('get_item', Params={'TableName': 'orders', 'Key': {}})\n"
+        f"    params = {{'TableName': 'orders'}} | ({{}} if {operation!r} == 'query' else {{'Key': {{}}}})\n"
+        "    with acting_as('sales_report'):\n"
+        f"        client.generate_presigned_url({operation!r}, Params=params)\n"
     )
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
@@ -476,6 +479,7 @@ def test_a_run_in_which_a_function_makes_a_new_call_says_so_and_names_the_comman
         check=False,
         timeout=120,
     )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert ("one: dynamodb:GetItem on NEW_TABLE (test_one.py::test_one (call))" in run.stdout) == new
+    assert run.returncode == int(refused), run.stdout + run.stderr
+    assert (bool(re.search(r"^sales_report: dynamodb:\w+ on LEDGER_TABLE \(test_one", run.stdout, re.MULTILINE))) == new
+    assert ("its role does not allow what it calls" in run.stdout) == refused
     assert ("`make calls` writes them down" in run.stdout) == new
