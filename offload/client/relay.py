@@ -11,13 +11,11 @@ import logging
 import os
 import random
 import secrets
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, Row, Select, create_engine, delete, exists, or_, select, update
@@ -26,6 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from offload.client.outbox import OPEN, Outbox, State
 from offload.client.publisher import Publisher, Refusal, Retries
+from offload.client.signals import set_by_signals
 from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract
 
@@ -369,18 +368,10 @@ def connect(database_url: str) -> Engine:
 def run_until_signalled(relay: Relay) -> None:
     """Runs the relay until SIGTERM or SIGINT; the pass under way is ended. Raises RelayStopped."""
     stop = threading.Event()
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with set_by_signals(stop):
         _say(logging.INFO, "relay started")
         relay.run(stop)
         _say(logging.INFO, "relay stopped")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _until_empty(relay: Relay) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from offload.client.signals import set_by_signals
 from offload.operate.options import console
 
 if TYPE_CHECKING:
@@ -66,16 +66,11 @@ def receiver(
             ended.set()
 
     taking = Receiver(port, secret or (), tell, answers=answers)
-    with taking:
-        # Before it is said to listen: who reads that may end it at once.
-        before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            how = f"verified by {_many(secret)}" if secret else "not verified: --secret"
-            _say(f"listening at {taking.url} ({how}); Ctrl-C ends it", aside=as_json)
-            ended.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    # The signals before it is said to listen: who reads that may end it at once.
+    with taking, set_by_signals(ended):
+        how = f"verified by {_many(secret)}" if secret else "not verified: --secret"
+        _say(f"listening at {taking.url} ({how}); Ctrl-C ends it", aside=as_json)
+        ended.wait()
     if unheard.is_set():
         # What is still in the buffer would fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
