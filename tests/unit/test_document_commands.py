@@ -194,7 +194,22 @@ def test_without_credentials_a_command_says_so_in_one_line(command: str, copy: P
     assert lines == [_NO_CREDENTIALS]
 
 
+@pytest.fixture
+def synthesized(copy: Path) -> Iterator[None]:
+    """The CDK's command line takes `dev` as it was synthesized once: each command would do it again."""
+    settings = copy / "cdk.json"
+    before = settings.read_text(encoding="utf-8")
+    assembly = copy / "cdk.out.dev"
+    if not assembly.exists():
+        code, said = ran(f"make synth ENV=dev && mv cdk.out {assembly.name}", copy)
+        assert code == 0, said
+    settings.write_text(json.dumps(json.loads(before) | {"app": assembly.name}), encoding="utf-8")
+    yield
+    settings.write_text(before, encoding="utf-8")
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("synthesized")
 @pytest.mark.parametrize("command", [command for command in RECIPES if targets(command)[0] not in WITHOUT_CDK])
 def test_once_the_account_is_checked_the_cdk_gets_as_far_as_the_credentials(
     command: str, copy: Path, past_the_check: Path

@@ -446,11 +446,9 @@ def test_what_a_test_s_own_handlers_publish_is_not_a_pattern_s(tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("operation", "new", "refused"), [("query", False, False), ("get_item", True, False), ("delete_item", True, True)]
-)
+@pytest.mark.parametrize("operations", [("query",), ("get_item", "delete_item")])
 def test_a_run_says_which_calls_are_new_and_fails_for_one_that_no_role_allows(
-    tmp_path: Path, operation: str, new: bool, refused: bool
+    tmp_path: Path, operations: tuple[str, ...]
 ) -> None:
     Record({"sales_report": [QUERY]}).write(tmp_path / "calls.json")
     (tmp_path / "conftest.py").write_text(
@@ -466,9 +464,10 @@ def test_a_run_says_which_calls_are_new_and_fails_for_one_that_no_role_allows(
         "    monkeypatch.setenv('LEDGER_TABLE', 'orders')\n"
         "    keys = {'aws_access_key_id': 'a', 'aws_secret_access_key': 'b'}\n"
         "    client = boto3.client('dynamodb', region_name='eu-west-1', **keys)\n"
-        f"    params = {{'TableName': 'orders'}} | ({{}} if {operation!r} == 'query' else {{'Key': {{}}}})\n"
-        "    with acting_as('sales_report'):\n"
-        f"        client.generate_presigned_url({operation!r}, Params=params)\n"
+        f"    for operation in {operations!r}:\n"
+        "        params = {'TableName': 'orders'} | ({} if operation == 'query' else {'Key': {}})\n"
+        "        with acting_as('sales_report'):\n"
+        "            client.generate_presigned_url(operation, Params=params)\n"
     )
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
@@ -479,7 +478,9 @@ def test_a_run_says_which_calls_are_new_and_fails_for_one_that_no_role_allows(
         check=False,
         timeout=120,
     )
-    assert run.returncode == int(refused), run.stdout + run.stderr
-    assert (bool(re.search(r"^sales_report: dynamodb:\w+ on LEDGER_TABLE \(test_one", run.stdout, re.MULTILINE))) == new
-    assert ("its role does not allow what it calls" in run.stdout) == refused
-    assert ("`make calls` writes them down" in run.stdout) == new
+    new = re.findall(r"^sales_report: dynamodb:(\w+) on LEDGER_TABLE \(test_one", run.stdout, re.MULTILINE)
+    refused = re.findall(r"^sales_report .*: dynamodb:(\w+) on .*its role does not allow", run.stdout, re.MULTILINE)
+    # The report may read single items of the ledger too; it may not delete any.
+    assert (new, refused) == (([], []) if operations == ("query",) else (["DeleteItem", "GetItem"], ["DeleteItem"]))
+    assert run.returncode == int(bool(refused)), run.stdout + run.stderr
+    assert ("`make calls` writes them down" in run.stdout) == bool(new)
