@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = "application/problem+json"
 
+LONGEST_NAME: Final = 1024
+"""Bytes of an id in a path: a key of DynamoDB has 2,048 at the most, with what stands before the id."""
+
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}.{0,200}")
 
 
@@ -145,6 +148,8 @@ class HttpApi:
             if request.route not in self._routes:
                 return self._lost(request)
             route, call = self._routes[request.route]
+            if any(len(name.encode()) > LONGEST_NAME for name in request.names):
+                return _refused(NoSuchPath(f"no name in a path is longer than {LONGEST_NAME} bytes"))
             request.read(route)
             return call(request, *request.names)
         except Refusal as refused:

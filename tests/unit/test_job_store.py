@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -577,3 +577,43 @@ def test_an_accepted_job_that_vanishes_does_not_add_up(service: Service) -> None
     key: Any = {"pk": {"S": f"job#{job}"}, "sk": {"S": "job"}}
     service.dynamodb.delete_item(TableName=service.store.table, Key=key)
     assert service.store.tallies(["mail"])["mail"].missing == 1
+
+
+@pytest.mark.parametrize(
+    ("since", "listed"),
+    [
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))), True),
+        (datetime(300, 1, 1, tzinfo=UTC), True),
+        (datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=12))), False),
+    ],
+)
+def test_jobs_are_listed_since_any_moment_of_the_calendar(service: Service, since: datetime, listed: bool) -> None:
+    service.submit(MAIL)
+    assert bool(service.store.page(types=["mail"], since=since).jobs) is listed
+
+
+def test_the_same_moment_in_another_offset_is_the_same_job(service: Service) -> None:
+    at = service.time + timedelta(hours=1)
+    one, same, other = (
+        service.store.submit(MAIL, Submit(type="mail", idempotency_key="k", run_at=moment)).job.id
+        for moment in (at, at.astimezone(timezone(timedelta(hours=14))), at.astimezone(timezone(-timedelta(hours=3))))
+    )
+    assert one == same == other
+
+
+def test_a_retry_is_unique_for_as_long_as_its_job_was(service: Service) -> None:
+    def submit() -> str:
+        return service.store.submit(MAIL, Submit(type="mail", unique_for=86_400.0)).job.id
+
+    job_id = submit()
+    lease = service.store.start(MAIL, job_id, 1, service.time + timedelta(minutes=1))
+    assert isinstance(lease, Lease)
+    service.store.fail(MAIL, lease, "no", permanent=True)
+    again = service.store.retry(MAIL, job_id)
+    assert submit() == again.id
+
+
+def test_a_key_that_fits_into_no_key_of_the_table_is_refused_by_name(service: Service) -> None:
+    keyed = JobType(name="mail", input=Mail, result=Sent, key="to", ordered=True)
+    with pytest.raises(BadInput, match="input of 'mail': to: a job's key has at most 1024 bytes"):
+        service.submit(keyed, input=Mail(to="€" * 400))

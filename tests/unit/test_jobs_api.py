@@ -88,3 +88,9 @@ def test_a_large_result_is_where_the_answer_leads(bench: JobBench, api: ModuleTy
     assert (status, headers["location"]) == (303, elsewhere["url"])
     with urllib.request.urlopen(elsewhere["url"]) as found:  # noqa: S310 -- the emulator
         assert found.read() == large
+
+
+def test_an_id_that_is_longer_than_any_is_not_there(api: ModuleType) -> None:
+    for route in ("GET /jobs/{id}", "POST /jobs/{id}/cancel", "GET /jobs/{id}/result"):
+        status, _, problem = call(api, route, "j" * 3000)
+        assert (status, problem["detail"]) == (404, "no name in a path is longer than 1024 bytes")

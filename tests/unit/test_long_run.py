@@ -377,3 +377,31 @@ def test_a_run_that_ends_gives_its_slot_to_the_next_in_line(engine: Engine) -> N
 def test_a_type_that_is_not_durable_is_refused() -> None:
     with pytest.raises(ValueError, match="job type 'short' is not durable"):
         long_job(JobType(name="short", input=Count, result=Count))
+
+
+@pytest.mark.parametrize("text", ["x" * 400_000, "half of a pair: \ud83d"], ids=["large", "surrogate"])
+def test_a_step_that_fails_with_any_text_ends_the_job_with_it(engine: Engine, text: str) -> None:
+    tried: list[int] = []
+
+    def fail() -> Count:
+        tried.append(1)
+        raise KeyError(text)
+
+    job = engine.run(lambda _, run: run.step("one", fail, Count))
+    # KeyError is permanent by the type's policy.
+    assert (job.state, len(tried)) == (State.FAILED, 1)
+    assert job.error
+    assert job.error.startswith("step 'one': KeyError: ")
+    assert len(job.error.encode()) <= 1000
+
+
+def test_what_a_steps_own_code_raises_is_no_fault_of_its_result(engine: Engine) -> None:
+    tried: list[int] = []
+
+    def fail() -> Count:
+        tried.append(1)
+        raise TypeError("at first")
+
+    job = engine.run(lambda _, run: run.step("one", fail, Count))
+    assert (job.state, len(tried)) == (State.FAILED, 3)
+    assert job.error == "step 'one': TypeError: at first"

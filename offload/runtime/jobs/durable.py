@@ -45,6 +45,7 @@ from offload.runtime.jobs.refusals import JobRefused, LostLease
 from offload.runtime.jobs.run import AFTER_DEADLINE, BETWEEN_WRITES, Cancelled, Permanent, RetryAfter, Stop
 from offload.runtime.jobs.store import JobStore, Lease
 from offload.runtime.log import Logger
+from offload.runtime.text import message_of, said, stored
 
 OPERATIONS: Final = 3_000
 """A durable execution's operations, a hard limit (gettingstarted-limits.html, "Durable functions", read 2026-11-24).
@@ -55,7 +56,7 @@ LONGEST_STEP_RESULT: Final = 256 * 1024
 """Bytes of a step's result as it is kept (the same page). Larger ones hang in SDK 3.0.0 instead of failing."""
 
 _UNAVAILABLE: Final = 503
-_ERROR_LENGTH: Final = 500
+_ERROR_LENGTH: Final = 500  # bytes
 
 _StepT = TypeVar("_StepT", bound=msgspec.Struct)
 _ItemT = TypeVar("_ItemT")
@@ -252,9 +253,15 @@ class LongRun:
             self.check()
         began = time.perf_counter()
         try:
-            encoded = msgspec.json.encode(work())
+            value = work()
+        except Exception as error:
+            if stored(text := message_of(error), _ERROR_LENGTH) == text:
+                raise
+            raise _shortened(error) from None
+        try:
+            encoded = msgspec.json.encode(value)
             msgspec.json.decode(encoded, type=result)
-        except (msgspec.MsgspecError, TypeError, RecursionError) as error:
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Permanent(f"its result is no {result.__name__}: {error}") from error
         content = encoded.decode()
         # The SDK keeps it as a JSON string.
@@ -344,7 +351,7 @@ class LongJobHandler(Generic[InputT, ResultT]):
             # The SDK's own trouble with its checkpoints: the engine calls again, or ends the execution.
             raise
         except Exception as error:
-            text = str(error) if isinstance(error, (StepFailed, Permanent)) else f"{type(error).__name__}: {error}"
+            text = message_of(error) if isinstance(error, (StepFailed, Permanent)) else said(error)
             store.fail(kind, lease, text, permanent=True)
             self._say(begun, "failed", text)
             raise
@@ -391,6 +398,15 @@ def long_job(
         return durable_execution(LongJobHandler(job_type, work, JobStore.from_environment()).__call__)
 
     return decorate
+
+
+def _shortened(error: Exception) -> Exception:
+    """The same exception with a text that a checkpoint can hold; its class stays, by which retries are decided."""
+    text, kind = stored(message_of(error), _ERROR_LENGTH), type(error)
+    bounded: Any = type(kind.__name__, (kind,), {"__str__": lambda _: text})
+    shortened: Exception = bounded.__new__(bounded)
+    shortened.__dict__.update(error.__dict__)
+    return shortened
 
 
 def _short(kind: str) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from offload.contracts.jobs.job import Job, Progress, Question, State, Transition
 from offload.contracts.jobs.job_type import Priority
+from offload.runtime.text import stored
 
 Item = Mapping[str, Any]
 
@@ -19,6 +20,14 @@ TALLY_SHARDS: Final = 8
 # Each change of a job writes the whole job into the index by type, whose end, the newest jobs, is where all writes of a
 # partition key meet: docs/partitions.md has the sum.
 TYPE_SHARDS: Final = 8
+LONGEST_WHY: Final = 1000
+"""Bytes of the reason of one change, and of a job's error."""
+LONGEST_HISTORY: Final = 100
+"""Changes that are kept with a job: its first and its newest."""
+LARGEST: Final = 400_000
+"""Bytes of a job's item; DynamoDB takes 400 KB (Constraints.html, "Item size", read 2026-11-29)."""
+# An error with its change in the history, progress, a question, a lease.
+_ROOM_TO_CHANGE: Final = 16_000
 _RANK: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
@@ -90,7 +99,45 @@ def text(item: Item, name: str) -> str | None:
 def transition(at: datetime, state: State, attempt: int, why: str) -> dict[str, Any]:
     """One entry of the history."""
     entry = {"at": number(at), "state": {"S": state.value}, "attempt": {"N": str(attempt)}}
-    return {"M": {**entry, **({"why": {"S": why}} if why else {})}}
+    return {"M": {**entry, **({"why": {"S": stored(why, LONGEST_WHY)}} if why else {})}}
+
+
+def history_with(item: Item, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's history and one more change; of too many, or too large ones, the oldest after the first are left out."""
+    changes: list[Any] = [*item["history"]["L"], entry]
+    first, others = changes[0], changes[1:][1 - LONGEST_HISTORY :]
+    room = LARGEST - _ROOM_TO_CHANGE - size_of({name: value for name, value in item.items() if name != "history"})
+    while len(others) > 1 and size_of({"history": {"L": [first, *others]}}) > room:
+        del others[0]
+    return {"L": [first, *others]}
+
+
+def fits(item: Item, **more: Mapping[str, Any]) -> bool:
+    """Whether a job's item with these attributes leaves room for the changes that are still to come."""
+    return size_of({**item, **more}) <= LARGEST - _ROOM_TO_CHANGE
+
+
+def size_of(item: Item) -> int:
+    """The bytes of an item, not too few (CapacityUnitCalculations.html, "Item sizes and formats", read 2026-11-29)."""
+    return sum(len(name.encode()) + _size(value) for name, value in item.items())
+
+
+def _size(value: Mapping[str, Any]) -> int:
+    [(kind, content)] = value.items()
+    match kind:
+        case "S":
+            return len(content.encode())
+        case "N":
+            return len(content) // 2 + 2
+        case "B":
+            return len(bytes(content))
+        case "SS":
+            return sum(len(each.encode()) for each in content)
+        case "L":
+            return 3 + sum(1 + _size(each) for each in content)
+        case "M":
+            return 3 + sum(1 + len(name.encode()) + _size(each) for name, each in content.items())
+    return 1
 
 
 def job_of(item: Item) -> Job:

@@ -109,3 +109,7 @@ REFUSALS: tuple[type[JobRefused], ...] = (
     NoSchedule,
 )
 """Every refusal of the API."""
+
+
+class TooManyChildren(Exception):
+    """A job's item does not hold the names of its children, so that it cannot wait for them."""

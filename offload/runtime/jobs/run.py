@@ -20,15 +20,16 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from offload.contracts.event import Id
-from offload.contracts.jobs.job import BULK_LIMIT, Job, Progress, State, Submit
+from offload.contracts.jobs.job import BULK_LIMIT, LONGEST_DELAY_SECONDS, Job, Progress, State, Submit
 from offload.contracts.jobs.job_type import InputT, JobType, ResultT
 from offload.runtime import aws, invocation
 from offload.runtime.jobs import items
-from offload.runtime.jobs.refusals import AlreadyEnded, Contended, JobRefused, LostLease
+from offload.runtime.jobs.refusals import AlreadyEnded, Contended, JobRefused, LostLease, TooManyChildren
 from offload.runtime.jobs.store import JobStore, Lease, NotStarted
 from offload.runtime.log import Logger
 from offload.runtime.reasons import Reason
 from offload.runtime.settings import MissingSetting, Settings
+from offload.runtime.text import message_of, said
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -57,7 +58,8 @@ class RetryAfter(Exception):
 
     def __init__(self, seconds: float, why: str = "") -> None:
         super().__init__(why or f"asked to be tried again after {seconds:g} s")
-        self.wait = timedelta(seconds=seconds)
+        # A year at the most, as any job's delay.
+        self.wait = timedelta(seconds=min(max(0.0, seconds), LONGEST_DELAY_SECONDS))
 
 
 class Permanent(Exception):
@@ -125,7 +127,8 @@ class Run:
         finish_at = None
         since, done_then = self._first
         if total is not None and done > done_then:
-            finish_at = now + (now - since) / (done - done_then) * max(0, total - done)
+            with suppress(OverflowError):  # at this rate it ends after the calendar
+                finish_at = now + (now - since) / (done - done_then) * max(0, total - done)
         self._unwritten = Progress(done=done, total=total, message=message, finish_at=finish_at)
         self.check()
 
@@ -438,11 +441,15 @@ class JobHandler(AttemptHandler[InputT, ResultT]):
             self.write(lease, lambda: store.cancelled(kind, lease))
             return Outcome("cancelled")
         except _Suspended as suspended:
-            return self._suspend(lease, suspended.children)
+            try:
+                return self._suspend(lease, suspended.children)
+            except TooManyChildren as error:
+                run.cancel_children()
+                return self.failed(lease, str(error), permanent=True)
         except _Lost:
             run.lost = True
             outcome = b""
-        except Exception as error:  # noqa: BLE001 -- whatever the handler raised, it is the attempt's outcome
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever the handler raised, it is the outcome
             if not run.lost:
                 return self._raised(lease, run, error)
             outcome = b""
@@ -458,23 +465,23 @@ class JobHandler(AttemptHandler[InputT, ResultT]):
         try:
             encoded = msgspec.json.encode(result)
             msgspec.json.decode(encoded, type=self.type.result)
-        except (msgspec.MsgspecError, TypeError, RecursionError) as error:
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Permanent(f"result: the handler's {type(result).__name__} breaks its contract: {error}") from error
         return encoded
 
-    def _raised(self, lease: Lease, run: Run, error: Exception) -> Outcome:
+    def _raised(self, lease: Lease, run: Run, error: BaseException) -> Outcome:
         if run.cancel_seen:
             # Tried again it would be cancelled before it ran, and nobody would know what is left to clean up.
-            text = f"its clean-up after a cancel failed: {_said(error)}"
+            text = f"its clean-up after a cancel failed: {said(error)}"
             return self.failed(lease, text, permanent=True, error=error)
         if isinstance(error, RetryAfter):
-            return self.failed(lease, str(error), permanent=False, retry_after=error.wait)
+            return self.failed(lease, message_of(error), permanent=False, retry_after=error.wait)
         if isinstance(error, Permanent):
-            return self.failed(lease, str(error), permanent=True)
+            return self.failed(lease, message_of(error), permanent=True)
         if isinstance(error, JobRefused):
-            return self.failed(lease, _said(error), permanent=error.status != _UNAVAILABLE)
+            return self.failed(lease, said(error), permanent=error.status != _UNAVAILABLE)
         names = {kind.__name__ for kind in type(error).__mro__}
-        return self.failed(lease, _said(error), permanent=bool(names & set(self.type.retry.permanent)), error=error)
+        return self.failed(lease, said(error), permanent=bool(names & set(self.type.retry.permanent)), error=error)
 
     def _suspend(self, lease: Lease, children: Sequence[str]) -> Outcome:
         job_id = lease.job.id
@@ -486,10 +493,6 @@ class JobHandler(AttemptHandler[InputT, ResultT]):
                 self.store.cancel(job_id)
             return Outcome("cancelled", "children", f"{len(children)} children")
         return Outcome("waiting", "children", f"{len(children)} children")
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _same(one: bytes | msgspec.Raw, other: bytes, job_type: JobType[Any, Any]) -> bool:

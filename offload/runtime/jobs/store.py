@@ -22,6 +22,7 @@ from typing import Any, Final, Literal
 import msgspec
 from botocore.exceptions import ClientError
 
+from offload.contracts.event import FIRST_MOMENT, LAST_MOMENT
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.job import (
@@ -50,11 +51,13 @@ from offload.runtime.jobs.refusals import (
     NotAsking,
     NotEnded,
     NotHeld,
+    TooManyChildren,
     UnknownType,
 )
 from offload.runtime.jobs.registry import Registry
 from offload.runtime.settings import Settings
 from offload.runtime.tables import FREE, transact
+from offload.runtime.text import stored
 
 NUDGE_AGAIN: Final = timedelta(seconds=60)
 """A queued job that has not started this long after its nudge gets another."""
@@ -62,6 +65,8 @@ LOOK_AHEAD: Final = timedelta(seconds=75)
 """How far ahead nudges are sent with a delay: longer than the minute between two sweeps."""
 LONGEST_RESULT: Final = 128 * 1024
 """A result of more bytes goes to the bucket; an item of DynamoDB holds 400 kB (Constraints.html, read 2026-11-24)."""
+LONGEST_KEY: Final = 1024
+"""Bytes of a job's key, which is part of a partition key: 2,048 bytes (Constraints.html, read 2026-11-29)."""
 
 ASK_ENGINE_AGAIN: Final = timedelta(minutes=5)
 """How long a long job that waits is left alone; a cancel of it is seen by the next sweep."""
@@ -70,8 +75,10 @@ ASK_ENGINE_AGAIN: Final = timedelta(minutes=5)
 _PAGE_BYTES: Final = 2_500_000
 _FAR: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _ATTEMPTS: Final = 8
-_ERROR_LENGTH: Final = 1000
 _LINE_LOOK: Final = 10
+_LONGEST_QUESTION: Final = 4000  # bytes
+_LONGEST_TRACE: Final = 256
+"""Characters of a traceparent; W3C Trace Context's has 55, and one of another version is not ours to read."""
 _OF_A_RUN: Final = "lease_until, execution, suspended, question, answer_to"
 
 
@@ -310,7 +317,8 @@ class JobStore:
         idempotency_key: str | None = None,
     ) -> Job:
         """A new job that names the old one, with its input or with `content`; raises NoSuchJob, NotEnded, BadInput."""
-        old = self.get(job_id)
+        item = self._item(job_id)
+        old = job_of(item)
         if not old.state.ended:
             raise NotEnded(f"job {job_id} is {old.state}: only an ended job can be retried")
         wish = Submit(
@@ -321,6 +329,7 @@ class JobStore:
             traceparent=old.traceparent,
             retry_of=job_id,
             idempotency_key=idempotency_key,
+            unique_for=float(item["unique_for"]["N"]) if "unique_for" in item else None,
         )
         return self.submit(job_type, wish).job
 
@@ -340,7 +349,7 @@ class JobStore:
         item = self._item(job_id)
         if item["state"]["S"] != State.HELD:
             raise NotHeld(f"job {job_id} is {item['state']['S']}: only a held job waits for a decision")
-        note = f"decided: {decision}" + (f", {why}" if why else "")
+        note = stored(f"decided: {decision}" + (f", {why}" if why else ""), items.LONGEST_WHY)
         if decision == "retry":
             taken = self._wait(job_type, item, self.now(), why=note)
         elif decision == "done":
@@ -389,7 +398,8 @@ class JobStore:
         refused = self._start_in_slot(job_type, item, start, self._slots(job_type, key))
         if refused:
             return refused
-        after = {**item, "state": {"S": State.RUNNING}, "attempt": {"N": str(attempt)}}
+        history: Any = {"L": [*item["history"]["L"], *start["ExpressionAttributeValues"][":entries"]["L"]]}
+        after = {**item, "state": {"S": State.RUNNING}, "attempt": {"N": str(attempt)}, "history": history}
         return Lease(job_of(after), attempt, lease_until, after)
 
     def renew(self, lease: Lease, *, progress: Progress | None = None, lease_until: datetime) -> bool:
@@ -400,7 +410,7 @@ class JobStore:
         values: dict[str, Any] = {":until": number(lease_until)}
         change = "SET lease_until = :until, due_at = :until"
         if progress is not None:
-            values[":progress"] = {"B": msgspec.json.encode(progress)}
+            values[":progress"] = {"B": msgspec.json.encode(_bounded(progress))}
             change += ", progress = :progress"
         after = self._update(lease.item, change, "#state = :was AND attempt = :attempt", values, returned="ALL_NEW")
         return "cancel" in after
@@ -451,7 +461,7 @@ class JobStore:
             lease.item,
             "SET question = :question, answer_to = :callback",
             "#state = :was AND attempt = :attempt",
-            {":question": {"B": msgspec.json.encode(question)}, ":callback": {"S": callback}},
+            {":question": {"B": msgspec.json.encode(_short(question))}, ":callback": {"S": callback}},
         )
 
     def asked(self, lease: Lease) -> None:
@@ -594,8 +604,10 @@ class JobStore:
         waits = run_at > now
         state = State.WAITING if waits else State.QUEUED
         key = getattr(msgspec.json.decode(given, type=job_type.input), job_type.key) if job_type.key else None
-        content = [wish.type, given, str(wish.priority), wish.tags, str(wish.run_at), str(wish.delay)]
-        optional = {"parent": parent, "retry_of": wish.retry_of, "traceparent": wish.traceparent}
+        at = _utc(wish.run_at) if wish.run_at is not None else None
+        content = [wish.type, given, str(wish.priority), wish.tags, str(at), str(wish.delay)]
+        trace = wish.traceparent if len(wish.traceparent or "") <= _LONGEST_TRACE else None
+        optional = {"parent": parent, "retry_of": wish.retry_of, "traceparent": trace}
         return {
             **items.job_key(job_id),
             "type": {"S": job_type.name},
@@ -615,6 +627,7 @@ class JobStore:
             "due_at": number(run_at if waits else now + NUDGE_AGAIN),
             **({"run_at": number(run_at)} if waits else {}),
             **({"key": {"S": str(key)}} if key is not None else {}),
+            **({"unique_for": {"N": str(wish.unique_for)}} if wish.unique_for else {}),
             **{name: {"S": value} for name, value in optional.items() if value},
         }
 
@@ -827,14 +840,11 @@ class JobStore:
             ":now": number(now),
             ":again": number(now + NUDGE_AGAIN),
             ":expires": {"N": str(math.ceil((now + kept).timestamp()))},
-            ":entries": {"L": [items.transition(now, state, int(item["attempt"]["N"]), why or error or "")]},
+            ":history": items.history_with(item, self._entry(item, state, why or error or "")),
         }
-        change = (
-            "SET #state = :state, changed_at = :now, due_at = :again, expires = :expires,"
-            " history = list_append(history, :entries)"
-        )
+        change = "SET #state = :state, changed_at = :now, due_at = :again, expires = :expires, history = :history"
         if result is not None:
-            if len(result) > LONGEST_RESULT:
+            if len(result) > LONGEST_RESULT or not items.fits(item, result={"B": result}):
                 place = f"results/{job_id}/result-{item['attempt']['N']}.json"
                 aws.s3().put_object(Bucket=self.bucket, Key=place, Body=result, ContentType="application/json")
                 values[":result"] = {"S": place}
@@ -843,7 +853,7 @@ class JobStore:
                 values[":result"] = {"B": result}
                 change += ", #result = :result"
         if error is not None:
-            values[":error"] = {"S": error[:_ERROR_LENGTH] or "failed"}
+            values[":error"] = {"S": stored(error, items.LONGEST_WHY) or "failed"}
             change += ", #error = :error"
         change += f" REMOVE open_children, {_OF_A_RUN}"
         update = self._change(item, change, "#state = :was AND attempt = :attempt", values)
@@ -897,6 +907,10 @@ class JobStore:
             return None
         return "announced"
 
+    def _entry(self, item: Item, state: State, why: str) -> dict[str, Any]:
+        """The change of a job's state that is about to be made, for its history."""
+        return items.transition(self.now(), state, int(item["attempt"]["N"]), why)
+
     def _retry_or_fail(
         self,
         job_type: JobType[Any, Any],
@@ -911,6 +925,7 @@ class JobStore:
             return self._end(job_type, item, State.FAILED, error=error)
         # Jobs that failed together do not come back together.
         wait = retry_after if retry_after is not None else job_type.retry.wait_after(failures, self._chance())
+        wait = min(max(wait, timedelta(0)), timedelta(seconds=LONGEST_DELAY_SECONDS))
         return self._wait(job_type, item, self.now() + wait, why=error)
 
     def _wait(
@@ -931,19 +946,21 @@ class JobStore:
             ":now": number(now),
             ":run_at": number(run_at),
             ":due": number(now + NUDGE_AGAIN if still or run_at <= now else run_at),
-            ":entries": {"L": [items.transition(now, State.WAITING, int(item["attempt"]["N"]), why[:_ERROR_LENGTH])]},
+            ":history": items.history_with(item, self._entry(item, State.WAITING, why)),
             ":failed": {"N": "1" if failed else "0"},
         }
-        change = (
-            "SET #state = :state, changed_at = :now, run_at = :run_at, due_at = :due,"
-            " history = list_append(history, :entries)"
-        )
+        change = "SET #state = :state, changed_at = :now, run_at = :run_at, due_at = :due, history = :history"
         if children:
             values[":children"] = {"L": [{"S": child} for child in children]}
             change += ", children = :children"
         if still:
             values[":still"] = {"SS": list(still)}
             change += ", open_children = :still"
+            if not items.fits(item, children=values[":children"], open_children=values[":still"]):
+                raise TooManyChildren(
+                    f"{len(children)} children do not fit into the job's item beside an input of"
+                    f" {len(bytes(item['input']['B']))} bytes: put the input into the bucket and send its key"
+                )
         change += f" REMOVE {_OF_A_RUN} ADD failures :failed"
         actions = [{"Update": self._change(item, change, "#state = :was AND attempt = :attempt", values)}]
         actions += self._free(job_type, item)
@@ -972,14 +989,9 @@ class JobStore:
             ":state": {"S": State.HELD},
             ":now": number(now),
             ":far": number(_FAR),
-            ":entries": {
-                "L": [items.transition(now, State.HELD, int(item["attempt"]["N"]), f"{why}; its outcome is unknown")]
-            },
+            ":history": items.history_with(item, self._entry(item, State.HELD, f"{why}; its outcome is unknown")),
         }
-        change = (
-            "SET #state = :state, changed_at = :now, due_at = :far, history = list_append(history, :entries)"
-            f" REMOVE {_OF_A_RUN}"
-        )
+        change = f"SET #state = :state, changed_at = :now, due_at = :far, history = :history REMOVE {_OF_A_RUN}"
         update = self._change(item, change, "#state = :was AND attempt = :attempt", values)
         return None if self._transact([{"Update": update}, *self._free(job_type, item)]) else "held"
 
@@ -1131,6 +1143,8 @@ class JobStore:
     def _listed(
         self, shard: dict[str, Any], since: datetime | None, cursor: str | None, at_once: int | None
     ) -> Iterator[dict[str, Any]]:
+        # Years of fewer than four digits, and moments at the calendar's ends, have no place in the order of texts.
+        since = min(max(since, FIRST_MOMENT), LAST_MOMENT) if since else None
         low = f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}" if since else "0"
         high = cursor or "9999-12-31T23:59:59"
         # DynamoDB refuses a BETWEEN whose ends are the wrong way round: here it is an end of the list.
@@ -1178,9 +1192,15 @@ def _checked(job_type: JobType[Any, Any], wish: Submit) -> bytes:
             f"input: {len(given)} bytes, the limit is {LONGEST_INPUT}: put it into the bucket and send its key"
         )
     try:
-        return msgspec.json.encode(msgspec.json.decode(given, type=job_type.input))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        content = msgspec.json.decode(given, type=job_type.input)
+        checked = msgspec.json.encode(content)
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput(f"input of '{job_type.name}': {error}") from error
+    if len(checked) > LONGEST_INPUT:
+        raise InputTooLarge(f"input: {len(checked)} bytes with its defaults, the limit is {LONGEST_INPUT}")
+    if job_type.key and len(str(getattr(content, job_type.key)).encode()) > LONGEST_KEY:
+        raise BadInput(f"input of '{job_type.name}': {job_type.key}: a job's key has at most {LONGEST_KEY} bytes")
+    return checked
 
 
 def _run_at(wish: Submit, now: datetime) -> datetime:
@@ -1193,6 +1213,28 @@ def _run_at(wish: Submit, now: datetime) -> datetime:
     if run_at - now > timedelta(seconds=LONGEST_DELAY_SECONDS):
         raise BadTime("run_at: more than a year ahead; submit the job again nearer to its time")
     return max(run_at, now)
+
+
+def _utc(moment: datetime) -> datetime:
+    """The moment in UTC; as it is where the calendar ends before that."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return moment
+
+
+def _bounded(progress: Progress) -> Progress:
+    """Progress as an item can hold it."""
+    return msgspec.structs.replace(
+        progress,
+        message=stored(progress.message, items.LONGEST_WHY),
+        step=None if progress.step is None else stored(progress.step, items.LONGEST_WHY),
+    )
+
+
+def _short(question: Question) -> Question:
+    """A question as an item can hold it."""
+    return msgspec.structs.replace(question, text=stored(question.text, _LONGEST_QUESTION))
 
 
 def _expired(job_type: JobType[Any, Any], item: Item, now: datetime) -> bool:
