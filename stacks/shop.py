@@ -183,6 +183,9 @@ class Shop(EnvironmentStack):
             bus=platform.bus,
             grants=(notices.write, channel.call),
             timeout=Duration.seconds(50),
+            # One for each topic; what is not told waits in the table.
+            calls=3,
+            patience=None,
             # Every batch touches the same items, one a topic.
             concurrency=2,
         )

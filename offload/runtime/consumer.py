@@ -9,6 +9,7 @@ in one transaction with the marks, so that they happen once for each event howev
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +33,7 @@ from offload.contracts.event import (
 )
 from offload.runtime import aws, claim_check, invocation, sums
 from offload.runtime.log import Logger
-from offload.runtime.reasons import Reason, Refused
+from offload.runtime.reasons import Reason, Refused, passing
 from offload.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ _COMMIT_ATTEMPTS: Final = 8
 _RETRY_BASE_SECONDS: Final = 2
 # SQS: a message can stay invisible for 12 h; a quarter of an hour is as long as anybody wants to wait for a retry.
 _RETRY_CAP_SECONDS: Final = 900
+# A third party may ask for more; the message's 12 h are counted from when it was received.
+_LONGEST_WAIT_SECONDS: Final = 6 * 3600
+# As long as its message can be in the queue, and a day.
+_FAILURES_KEPT_SECONDS: Final = 5 * 86_400
 _DETAIL_LENGTH: Final = 500
 CONFLICTS: Final = "conflicts"
 """The section of a consumer's sums that counts repeats with other data, by event type."""
@@ -67,6 +72,7 @@ class ConsumerSettings(Settings, frozen=True, kw_only=True):
     offload_claims_bucket: str
     offload_attempts: int
     offload_bus: str = ""
+    offload_patience_seconds: int = 0
 
 
 class Effect(NamedTuple):
@@ -501,7 +507,8 @@ class _Consumer:
     def _retry_or_give_up(self, record: _Record, context: LambdaContext) -> None:
         """Hides the record for its next attempt, or keeps it as a dead letter with its reason when there is none."""
         try:
-            if record.reason or record.attempt >= self._settings.offload_attempts:
+            wait = self._wait(record)
+            if record.reason or wait is None:
                 record.reason = record.reason or Reason.RETRIES_EXHAUSTED
                 self._dead_letter(record, context)
                 record.outcome = "dead"
@@ -510,12 +517,41 @@ class _Consumer:
             aws.sqs().change_message_visibility(
                 QueueUrl=self._settings.offload_queue_url,
                 ReceiptHandle=record.receipt,
-                VisibilityTimeout=retry_delay(record.attempt),
+                VisibilityTimeout=wait,
             )
         except Exception as error:  # noqa: BLE001 -- one record's way to the dead letters is no other's
             # The queue itself then brings the record back after its visibility timeout, and buries it in the end.
             record.outcome = "retry"
             self._log.warning("queue call failed", event_id=record.id, error=_text_of(error))
+
+    def _wait(self, record: _Record) -> int | None:
+        """Seconds until the record's next try; None when it has had all of them.
+
+        What a third party's outage keeps from being done waits for the consumer's patience, and counts as no attempt.
+        """
+        patience = self._settings.offload_patience_seconds
+        outage = passing(record.error) if patience else None
+        if outage is not None:
+            if time.time() - record.sent_at / 1000 >= patience:
+                return None
+            asked = math.ceil(outage.wait.total_seconds()) if outage.wait else 0
+            return max(retry_delay(record.attempt), min(asked, _LONGEST_WAIT_SECONDS))
+        failures = self._failures(record) if patience and not record.reason else record.attempt
+        return None if failures >= self._settings.offload_attempts else retry_delay(failures)
+
+    def _failures(self, record: _Record) -> int:
+        """How often the record has failed by itself: SQS counts those times too that a third party did not answer."""
+        answer = aws.dynamodb().update_item(
+            TableName=self._settings.offload_marks_table,
+            Key={"pk": {"S": f"failures#{record.message_id}"}, "sk": {"S": "failures"}},
+            UpdateExpression="SET expires = :expires ADD failures :one",
+            ExpressionAttributeValues={
+                ":one": {"N": "1"},
+                ":expires": {"N": str(round(time.time()) + _FAILURES_KEPT_SECONDS)},
+            },
+            ReturnValues="UPDATED_NEW",
+        )
+        return int(answer["Attributes"]["failures"]["N"])
 
     def _dead_letter(self, record: _Record, context: LambdaContext) -> None:
         attributes = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 
 
@@ -33,3 +34,23 @@ class Refused(Exception):
     def __init__(self, message: str, reason: Reason = Reason.REFUSED) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class MayPass(Exception):
+    """Something outside failed, which says nothing about the event: a third party is down, or a rate is used up.
+
+    Where `may_pass`, the event is retried for as long as its consumer is patient, whatever its number of attempts; not
+    before `wait`, where that is asked for.
+    """
+
+    may_pass: bool = True
+    wait: timedelta | None = None
+
+
+def passing(error: BaseException | None) -> MayPass | None:
+    """The failure of something outside that an error is, or was raised from; None where it may not pass."""
+    while error is not None:
+        if isinstance(error, MayPass):
+            return error if error.may_pass else None
+        error = error.__cause__
+    return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aws_cdk import App, Stack
+from aws_cdk import App, Duration, Stack
 from msgspec.structs import replace
 
 from offload.contracts.calls import CallSettings
@@ -41,9 +41,10 @@ class Deployed:
         Operators(platform, "Operators")
         self.shop = Stack(self.app, "Shop")
 
-    def consumer(self, name: str, *integrations: Integration) -> EventConsumer:
+    def consumer(self, name: str, *integrations: Integration, **options: Any) -> EventConsumer:
         grants = tuple(integration.call for integration in integrations)
-        return EventConsumer(self.shop, name, source="rates", events=(), bus=self.bus, grants=grants)
+        options = {"timeout": Duration.seconds(210)} | options
+        return EventConsumer(self.shop, name, source="rates", events=(), bus=self.bus, grants=grants, **options)
 
     def template(self) -> Template:
         template: Template = self.app.synth().get_stack_by_name("Shop").template
@@ -182,3 +183,49 @@ def test_what_cannot_be_is_one_line_with_the_path_and_the_argument(
     assert message.startswith("Shop/ExchangeRates: ")
     assert says in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"timeout": Duration.seconds(60)},
+            "Shop/Rates: a batch makes up to 10 calls of 'ecb', which take 20 s each at the most, and its function has",
+        ),
+        ({"patience": Duration.days(4)}, "Shop/Rates: patience: its queue keeps events for four days: three at most"),
+    ],
+)
+def test_times_that_do_not_fit_are_refused_with_the_numbers(
+    deployed: Deployed, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UnusableIntegration, match=f"^{says}"):
+        deployed.consumer("Rates", Integration(deployed.shop, "Ecb", third_party="ecb"), **options)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 2}, {"calls": 2}, {"timeout": Duration.seconds(202)}])
+def test_times_that_fit_are_taken(deployed: Deployed, options: dict[str, Any]) -> None:
+    options = {"timeout": Duration.seconds(42)} | options
+    deployed.consumer("Rates", Integration(deployed.shop, "Ecb", third_party="ecb"), **options)
+
+
+def test_an_event_may_wait_for_a_third_party_and_is_received_as_often_as_that_takes(deployed: Deployed) -> None:
+    ecb = Integration(deployed.shop, "Ecb", third_party="ecb")
+    deployed.consumer("Rates", ecb, patience=Duration.hours(2))
+    deployed.consumer("Hasty", ecb, patience=None)
+    deployed.consumer("Silent")
+    template = deployed.template()
+    received = {
+        name[:5]: queue["Properties"]["RedrivePolicy"]["maxReceiveCount"]
+        for name, queue in resources(template, "AWS::SQS::Queue").items()
+        if "RedrivePolicy" in queue["Properties"]
+    }
+    # Ten tries in the first quarter of an hour, then one in 450 seconds at the most, and five that count.
+    assert received == {"Rates": 31, "Hasty": 5, "Silen": 5}
+    told = {name: variables(template, name).get("OFFLOAD_PATIENCE_SECONDS") for name in ("Rates", "Hasty", "Silent")}
+    assert told == {"Rates": "7200", "Hasty": None, "Silent": None}
+    expiring = [
+        name
+        for name, table in resources(template, "AWS::DynamoDB::Table").items()
+        if name.startswith(("Rates", "Hasty", "Silent")) and "TimeToLiveSpecification" in table["Properties"]
+    ]
+    assert [name[:10] for name in expiring] == ["RatesMarks"]
