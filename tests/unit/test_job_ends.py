@@ -14,6 +14,7 @@ from msgspec import Struct
 from offload.contracts.jobs.job import LONGEST_DELAY_SECONDS, LONGEST_INPUT, State, Submit
 from offload.contracts.jobs.job_type import JobType, Retry
 from offload.runtime import aws
+from offload.runtime.http.failures import CircuitOpen
 from offload.runtime.jobs import items
 from offload.runtime.jobs.run import Permanent, RetryAfter, Run
 from tests.unit.job_bench import JobBench
@@ -27,6 +28,7 @@ class Text(Struct, frozen=True):
 
 ONCE = JobType(name="once", input=Text, result=Text, retry=Retry(attempts=1))
 OFTEN = JobType(name="often", input=Text, result=Text, retry=Retry(attempts=200, longest_wait=timedelta(seconds=1)))
+THRICE = JobType(name="thrice", input=Text, result=Text, retry=Retry(attempts=3))
 LEAF = JobType(name="leaf", input=Text, result=Text)
 HALF = "half of a pair: \ud83d"
 LARGEST_INPUT = Text(text="i" * (LONGEST_INPUT - 20))
@@ -41,7 +43,7 @@ class Unreadable(Exception):
 
 @pytest.fixture
 def bench(aws_of_module: None, monkeypatch: pytest.MonkeyPatch) -> JobBench:
-    return JobBench(monkeypatch, ONCE, OFTEN, LEAF)
+    return JobBench(monkeypatch, ONCE, OFTEN, THRICE, LEAF)
 
 
 def raising(error: BaseException) -> Callable[[Any, Any], Text]:
@@ -154,3 +156,24 @@ def test_progress_is_bounded_and_its_end_may_lie_after_the_calendar(bench: JobBe
     assert (progress.done, progress.finish_at) == (1, None)
     assert progress.message.startswith("half of a pair: \\ud83dmmm")
     assert len(progress.message.encode()) <= items.LONGEST_WHY
+
+
+@pytest.mark.parametrize(("hours", "state"), [(2, State.SUCCEEDED), (5, State.FAILED)])
+def test_a_job_waits_hours_for_a_third_party_that_is_down(bench: JobBench, hours: int, state: State) -> None:
+    ends = bench.time + timedelta(hours=hours)
+
+    def work(_: Text, __: Run) -> Text:
+        if bench.time < ends:
+            raise CircuitOpen("nothing is sent to it", ends)
+        return Text()
+
+    handler, job_id, attempt = bench.handler(THRICE, work), bench.submit(THRICE, Text()), 1
+    while not (job := bench.run(handler, job_id, attempt)).state.ended:
+        assert job.run_at
+        assert job.run_at - bench.time <= THRICE.retry.longest_wait
+        bench.time, attempt = job.run_at, attempt + 1
+    assert job.state is state
+    if state is State.FAILED:
+        assert job.error == "CircuitOpen: nothing is sent to it"
+        # Three attempts after the four hours.
+        assert timedelta(hours=4) <= bench.time - (ends - timedelta(hours=hours)) <= timedelta(hours=4, minutes=31)

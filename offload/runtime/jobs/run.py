@@ -27,7 +27,7 @@ from offload.runtime.jobs import items
 from offload.runtime.jobs.refusals import AlreadyEnded, Contended, JobRefused, LostLease, TooManyChildren
 from offload.runtime.jobs.store import JobStore, Lease, NotStarted
 from offload.runtime.log import Logger
-from offload.runtime.reasons import Reason
+from offload.runtime.reasons import Reason, passing
 from offload.runtime.settings import MissingSetting, Settings
 from offload.runtime.text import message_of, said
 
@@ -309,12 +309,15 @@ class AttemptHandler(ABC, Generic[InputT, ResultT]):
         *,
         permanent: bool,
         retry_after: timedelta | None = None,
+        outage: bool = False,
         error: BaseException | None = None,
     ) -> Outcome:
         """Writes that the attempt has failed, for `text`: for good, or to be tried again; raises LostLease."""
         self.write(
             lease,
-            lambda: self.store.fail(self.type, lease, text, permanent=permanent, retry_after=retry_after),
+            lambda: self.store.fail(
+                self.type, lease, text, permanent=permanent, retry_after=retry_after, outage=outage
+            ),
         )
         return Outcome("failed", "permanent" if permanent else "may-pass", text, error, "error")
 
@@ -481,7 +484,11 @@ class JobHandler(AttemptHandler[InputT, ResultT]):
         if isinstance(error, JobRefused):
             return self.failed(lease, said(error), permanent=error.status != _UNAVAILABLE)
         names = {kind.__name__ for kind in type(error).__mro__}
-        return self.failed(lease, said(error), permanent=bool(names & set(self.type.retry.permanent)), error=error)
+        if names & set(self.type.retry.permanent):
+            return self.failed(lease, said(error), permanent=True, error=error)
+        if outage := passing(error):
+            return self.failed(lease, said(error), permanent=False, retry_after=outage.wait, outage=True, error=error)
+        return self.failed(lease, said(error), permanent=False, error=error)
 
     def _suspend(self, lease: Lease, children: Sequence[str]) -> Outcome:
         job_id = lease.job.id

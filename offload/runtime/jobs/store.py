@@ -68,12 +68,15 @@ LONGEST_RESULT: Final = 128 * 1024
 LONGEST_KEY: Final = 1024
 """Bytes of a job's key, which is part of a partition key: 2,048 bytes (Constraints.html, read 2026-11-29)."""
 
+PATIENCE: Final = timedelta(hours=4)
+"""How long a job waits for a third party that is down, from its first attempt that met that: EventConsumer's too."""
 ASK_ENGINE_AGAIN: Final = timedelta(minutes=5)
 """How long a long job that waits is left alone; a cancel of it is seen by the next sweep."""
 # Of inputs and results in a page, or one job: Lambda answers with 6 MB at the most (gettingstarted-limits.html, read
 # 2026-11-27), and a page has room for as much again of the rest of 200 jobs.
 _PAGE_BYTES: Final = 2_500_000
 _FAR: Final = datetime(9999, 1, 1, tzinfo=UTC)
+_NO_TIME: Final = timedelta(0)
 _ATTEMPTS: Final = 8
 _LINE_LOOK: Final = 10
 _LONGEST_QUESTION: Final = 4000  # bytes
@@ -488,9 +491,15 @@ class JobStore:
         *,
         permanent: bool,
         retry_after: timedelta | None = None,
+        outage: bool = False,
     ) -> None:
-        """Ends the attempt: the job waits for its next one, or has failed; raises LostLease."""
-        if not self._retry_or_fail(job_type, lease.item, error, permanent=permanent, retry_after=retry_after):
+        """Ends the attempt: the job waits for its next one, or has failed; raises LostLease.
+
+        An `outage` of a third party counts as no failure, for the first hours of it (PATIENCE).
+        """
+        if not self._retry_or_fail(
+            job_type, lease.item, error, permanent=permanent, retry_after=retry_after, outage=outage
+        ):
             raise LostLease(f"job {lease.job.id}: attempt {lease.attempt} has no lease any more")
 
     def cancelled(self, job_type: JobType[Any, Any], lease: Lease) -> None:
@@ -919,7 +928,16 @@ class JobStore:
         *,
         permanent: bool,
         retry_after: timedelta | None = None,
+        outage: bool = False,
     ) -> bool:
+        if outage:
+            since = items.moment(item["outage_since"]) if "outage_since" in item else self.now()
+            if self.now() - since < PATIENCE:
+                wait = max(
+                    job_type.retry.wait_after(int(item["attempt"]["N"]), self._chance()), retry_after or _NO_TIME
+                )
+                wait = min(wait, timedelta(seconds=LONGEST_DELAY_SECONDS))
+                return self._wait(job_type, item, self.now() + wait, why=error, failed=False, outage_since=since)
         failures = int(item.get("failures", {"N": "0"})["N"]) + 1
         if permanent or failures >= job_type.retry.attempts:
             return self._end(job_type, item, State.FAILED, error=error)
@@ -938,6 +956,7 @@ class JobStore:
         children: Sequence[str] = (),
         still: Sequence[str] = (),
         failed: bool = True,
+        outage_since: datetime | None = None,
     ) -> bool:
         """Puts a job back to wait for its next attempt, or for its children; False when it is not as `item` has it."""
         now = self.now()
@@ -950,6 +969,9 @@ class JobStore:
             ":failed": {"N": "1" if failed else "0"},
         }
         change = "SET #state = :state, changed_at = :now, run_at = :run_at, due_at = :due, history = :history"
+        if outage_since:
+            values[":outage"] = number(outage_since)
+            change += ", outage_since = :outage"
         if children:
             values[":children"] = {"L": [{"S": child} for child in children]}
             change += ", children = :children"
