@@ -88,7 +88,7 @@ class BadRow:
 
     def __str__(self) -> str:
         where = f"row {self.row}" + (f", {self.column}" if self.column else "")
-        return f"{where}: {self.reason}" + (f" (invoice {self.invoice})" if self.invoice else " (no invoice)")
+        return f"{where}: {self.reason}" + (f" (invoice {_shown(self.invoice)})" if self.invoice else " (no invoice)")
 
 
 class BadRows(Exception):
@@ -232,7 +232,7 @@ def columns_at(header: Sequence[str], name: str) -> tuple[int, ...]:
         raise UnreadableOrders(f"{name}: the first line is empty; an orders file has its column names there")
     missing = [column for column in COLUMNS if column not in header]
     if missing:
-        found = ", ".join(islice(header, 12))
+        found = ", ".join(_shown(column) for column in islice(header, 12))
         raise UnreadableOrders(f"{name}: missing column {', '.join(missing)}; the first line has {found[:200]}")
     twice = [column for column in COLUMNS if header.count(column) > 1]
     if twice:
@@ -326,6 +326,11 @@ def _customer(text: str) -> str | None:
 
 def _quoted(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "…")
+
+
+def _shown(text: str) -> str:
+    """A file's own text within a line: whatever would end the line, or change a terminal, as its escape."""
+    return _quoted(text)[1:-1]
 
 
 def invoice_of(rows: Sequence[Row]) -> Invoice:

@@ -177,3 +177,19 @@ def test_a_job_waits_hours_for_a_third_party_that_is_down(bench: JobBench, hours
         assert job.error == "CircuitOpen: nothing is sent to it"
         # Three attempts after the four hours.
         assert timedelta(hours=4) <= bench.time - (ends - timedelta(hours=hours)) <= timedelta(hours=4, minutes=31)
+
+
+def test_progress_counts_things_and_what_is_no_number_is_the_handlers_error(bench: JobBench) -> None:
+    def work(given: Text, run: Run) -> Text:
+        wrong: Any = {"": 0.5, "nan": math.nan, "text": "many"}[given.text]
+        bench.pass_time(seconds=2)
+        run.progress(wrong, 2**70)
+        return Text()
+
+    handler = bench.handler(ONCE, work)
+    counted = bench.run(handler, bench.submit(ONCE, Text()), seconds=900)
+    assert counted.progress
+    assert (counted.state, counted.progress.done, counted.progress.total) == (State.SUCCEEDED, 0, 2**63 - 1)
+    for text, told in (("nan", "nan"), ("text", "'many'")):
+        job = bench.run(handler, bench.submit(ONCE, Text(text=text)), seconds=900)
+        assert (job.state, job.error) == (State.FAILED, f"ValueError: progress: {told} is no number of things")

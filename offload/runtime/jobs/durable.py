@@ -42,7 +42,7 @@ from offload.contracts.jobs.job import Answer, Progress, Question
 from offload.contracts.jobs.job_type import InputT, JobType, ResultT
 from offload.runtime import aws, invocation
 from offload.runtime.jobs.refusals import JobRefused, LostLease
-from offload.runtime.jobs.run import AFTER_DEADLINE, BETWEEN_WRITES, Cancelled, Permanent, RetryAfter, Stop
+from offload.runtime.jobs.run import AFTER_DEADLINE, BETWEEN_WRITES, Cancelled, Permanent, RetryAfter, Stop, whole
 from offload.runtime.jobs.store import JobStore, Lease
 from offload.runtime.log import Logger
 from offload.runtime.text import message_of, said, stored
@@ -192,7 +192,8 @@ class LongRun:
 
     def progress(self, done: int, total: int | None = None, message: str = "") -> None:
         """Shows how far the run is; at most one write a second, and none of what an earlier invocation has shown."""
-        self._progress = msgspec.structs.replace(self._progress, done=done, total=total, message=message)
+        counted = None if total is None else whole(total)
+        self._progress = msgspec.structs.replace(self._progress, done=whole(done), total=counted, message=message)
         if not self._context.is_replaying():
             self.check()
 

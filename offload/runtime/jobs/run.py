@@ -42,6 +42,7 @@ BETWEEN_WRITES: Final = timedelta(seconds=1)
 _DETAIL_LENGTH: Final = 500
 _CONTENDED_WAIT: Final = (0.02, 0.2)
 _UNAVAILABLE: Final = 503
+_MOST_THINGS: Final = 2**63 - 1
 
 _ItemT = TypeVar("_ItemT")
 
@@ -122,6 +123,7 @@ class Run:
     def progress(self, done: int, total: int | None = None, message: str = "") -> None:
         """Shows how far the run is, with an estimate of its end from the rate so far. Raises Cancelled like `check`."""
         now = self._store.now()
+        done, total = whole(done), None if total is None else whole(total)
         if self._first is None:
             self._first = (now, done)
         finish_at = None
@@ -242,6 +244,14 @@ class Run:
             return msgspec.json.decode(content, type=child_type.result)
         except msgspec.MsgspecError as error:
             raise Permanent(f"the result of its child {child.id}: {error}") from error
+
+
+def whole(number: float) -> int:
+    """A number of things, as progress keeps it: whole, and at most 2^63 - 1. Raises ValueError for what is none."""
+    try:
+        return min(max(int(number), -_MOST_THINGS), _MOST_THINGS)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"progress: {number!r} is no number of things") from error
 
 
 def job(

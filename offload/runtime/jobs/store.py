@@ -1249,7 +1249,7 @@ def _bounded(progress: Progress) -> Progress:
     """Progress as an item can hold it."""
     return msgspec.structs.replace(
         progress,
-        message=stored(progress.message, items.LONGEST_WHY),
+        message=stored(str(progress.message), items.LONGEST_WHY),
         step=None if progress.step is None else stored(progress.step, items.LONGEST_WHY),
     )
 
