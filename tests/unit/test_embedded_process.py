@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,15 +116,13 @@ def test_a_process_that_merely_got_the_remembered_id_is_left_alone(embedded: Emb
         other.kill()
 
 
-def test_two_at_work_on_one_folder_are_refused_at_once(embedded: EmbeddedAws) -> None:
-    with embedded.alone():
-        began = time.monotonic()
-        with (
-            pytest.raises(Failure, match="another `offload up` or `offload down` is at work"),
-            EmbeddedAws(embedded.root).alone(),
-        ):
-            pass
-        assert time.monotonic() - began < 1
+def test_two_at_work_on_one_folder_are_refused(embedded: EmbeddedAws) -> None:
+    with (
+        embedded.alone(),
+        pytest.raises(Failure, match="another `offload up` or `offload down` is at work"),
+        EmbeddedAws(embedded.root).alone(),
+    ):
+        pass
 
 
 def test_a_missing_toolchain_is_named_with_the_mend(tmp_path: Path) -> None:

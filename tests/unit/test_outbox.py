@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-from sqlalchemy import Engine, MetaData, create_engine, event, func, inspect, select, text, update
+from sqlalchemy import Engine, MetaData, create_engine, delete, event, func, inspect, select, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from typer.testing import CliRunner
 
@@ -436,13 +436,21 @@ def test_a_backlog_of_one_key_does_not_make_a_pass_slow(shop: Shop) -> None:
         outbox.add(connection, *(placed(str(number)) for number in range(3000)), key="one key")
     shop.place("other")
     relay = shop.relay()
-    relay.run_once()
-    started = time.monotonic()
-    done = relay.run_once()
 
+    def seconds_of_a_pass() -> float:
+        started = time.monotonic()
+        relay.run_once()
+        return time.monotonic() - started
+
+    seconds_of_a_pass()
+    long = seconds_of_a_pass()
     assert shop.published == ["0", "other", "1"]
-    assert done.taken == 1
-    assert time.monotonic() - started < 1
+    with shop.engine.begin() as connection:
+        waiting = select(outbox.rows.c.id).order_by(outbox.rows.c.id.desc()).limit(2_900)
+        connection.execute(delete(outbox.rows).where(outbox.rows.c.id.in_(connection.scalars(waiting).all())))
+    short = seconds_of_a_pass()
+    # By the machine's own speed: a look at each row for each other one would be nine hundred times as long.
+    assert long <= 100 * max(short, 0.002)
 
 
 def test_the_relay_waits_for_a_bus_in_trouble_and_stops_for_one_that_denies(
