@@ -38,6 +38,8 @@ ENVIRONMENTS = PROJECT / "environments"
 _SECRET = "test"  # noqa: S105 - the embedded AWS checks no secret of an account's root, with IAM enforced neither
 _CONNECTED_WITHIN = 5  # seconds
 _ANSWER_WITHIN = 30  # seconds; the longest call of ours is a long poll of 20 s
+LOCAL_ANSWER_WITHIN = 300
+"""Seconds in which the embedded AWS answers: a machine may be ten times as slow as AWS and more."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ class Aws:
             return self.session.client(service, config=config)  # type: ignore[call-overload]
         config = Config(
             proxies={},  # loopback is never reached through a proxy
-            read_timeout=_ANSWER_WITHIN,
+            connect_timeout=LOCAL_ANSWER_WITHIN,
+            read_timeout=LOCAL_ANSWER_WITHIN,
             max_pool_connections=32,
             s3={"addressing_style": "path"},
         )

@@ -12,6 +12,7 @@ import msgspec
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job import Job
 from offload.contracts.jobs.job_type import JobType
+from offload.operate.aws import LOCAL_ANSWER_WITHIN
 from offload.operate.failure import Failure
 from offload.operate.logs import duration
 from offload.operate.resources import Deployment
@@ -30,7 +31,10 @@ def jobs_of(deployment: Deployment) -> Jobs:
     """The client for a deployment's job service, with the deployment's credentials."""
     import ssl
 
-    from offload.client.jobs import Jobs
+    import httpx
+
+    from offload.client.jobs import TIMEOUT, Jobs
+    from offload.client.publisher import Retries
 
     session, instance = deployment.aws.session, deployment.aws.instance
     verify: ssl.SSLContext | bool = True
@@ -42,6 +46,8 @@ def jobs_of(deployment: Deployment) -> Jobs:
         region=session.region_name,
         verify=verify,
         trust_env=instance is None,  # loopback is never reached through a proxy
+        timeout=TIMEOUT if instance is None else httpx.Timeout(LOCAL_ANSWER_WITHIN),
+        retries=Retries() if instance is None else Retries(deadline=LOCAL_ANSWER_WITHIN),
     )
 
 

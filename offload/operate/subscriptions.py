@@ -36,6 +36,7 @@ from offload.contracts.subscriptions.subscription import (
     SubscriptionState,
     Wish,
 )
+from offload.operate.aws import LOCAL_ANSWER_WITHIN
 from offload.operate.failure import Failure
 from offload.operate.options import utc
 from offload.operate.resources import Deployment
@@ -200,7 +201,8 @@ def subscriptions_api(deployment: Deployment) -> Iterator[SubscriptionsApi]:
     except JobRefused as error:
         raise Failure(str(error)) from error
     # Loopback is never reached through a proxy.
-    with httpx.Client(verify=_verify(deployment), trust_env=instance is None, timeout=TIMEOUT) as http:
+    timeout = TIMEOUT if instance is None else httpx.Timeout(LOCAL_ANSWER_WITHIN)
+    with httpx.Client(verify=_verify(deployment), trust_env=instance is None, timeout=timeout) as http:
         yield SubscriptionsApi(endpoint, signer, http)
 
 

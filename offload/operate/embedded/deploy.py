@@ -26,9 +26,9 @@ from offload.operate.failure import Failure
 
 SYNTH_WITHIN = 600.0
 """Seconds; the first one downloads the functions' packages, every other takes about five."""
-BOOTSTRAP_WITHIN = 90.0
+BOOTSTRAP_WITHIN = 300.0
 """Seconds; seen 2."""
-DEPLOY_WITHIN = 180.0
+DEPLOY_WITHIN = 600.0
 """Seconds; seen 1 to 3. A custom resource that fails never answers, and the deploy would wait for it for ever."""
 
 _ARCHIVE = "AWS::Events::Archive"
