@@ -166,6 +166,20 @@ class WrongLength:
 
 
 @dataclass(frozen=True)
+class Surplus:
+    """A right answer with `extra` behind it, which no request asked for, and the connection stays open.
+
+    Both are in one packet, and under TLS each in a record of its own; with `late` it comes so many seconds later.
+    """
+
+    extra: bytes
+    status: int = 200
+    headers: Headers = field(default_factory=dict)
+    body: bytes = b""
+    late: float = 0.0
+
+
+@dataclass(frozen=True)
 class HugeBody:
     """A body of so many bytes; without `declared` it ends with the connection. `zipped` is small on the way only."""
 
@@ -210,6 +224,7 @@ Step: TypeAlias = (
     | ResetAfter
     | HalfResponse
     | WrongLength
+    | Surplus
     | HugeBody
     | HugeHeaders
     | Http10
@@ -756,6 +771,8 @@ class _Connection:
                 head = _head(step.status, {"Content-Length": str(step.declared)})
                 await self._send(head + b"\r\n" + b"x" * step.sent)
                 return step.sent > step.declared
+            case Surplus():
+                await self._surplus(came, step)
             case HugeBody():
                 return await self._huge_body(came, step)
             case HugeHeaders():
@@ -774,6 +791,15 @@ class _Connection:
             case ResetBefore():
                 raise _Hangup(reset=True)
         return True
+
+    async def _surplus(self, came: Received, step: Surplus) -> None:
+        connected = self.writer.get_extra_info("socket")
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, not step.late)
+        await self._send(_whole(step.status, step.headers, step.body))
+        if step.late:
+            await self._pause(step.late)
+        await self._whole(came, step.extra)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
     async def _drip(self, came: Received, step: SlowBytes) -> None:
         response = _whole(step.status, step.headers, step.body)

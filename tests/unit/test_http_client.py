@@ -17,8 +17,9 @@ import pytest
 
 from offload.contracts.egress import networks
 from offload.runtime import invocation
+from offload.runtime.http.async_connect import async_pool
 from offload.runtime.http.client import RESERVE_SECONDS, Client
-from offload.runtime.http.connect import Resolve, async_pool, pool, tls
+from offload.runtime.http.connect import Resolve, pool, tls
 from offload.runtime.http.failures import (
     CallFailed,
     NotAnswered,
@@ -30,7 +31,7 @@ from offload.runtime.http.failures import (
 from offload.runtime.http.guard import AddressRefused, Guard
 from offload.runtime.settings import MissingSetting
 from tests.certificates import Authority
-from tests.odd_server import OddServer, answer, cut, drip, flood, hang, odd_server, raw, reset
+from tests.odd_server import OddServer, Received, answer, cut, drip, flood, hang, odd_server, raw, reset
 
 GUARD = Guard(private=networks(["127.0.0.0/8"]), schemes=frozenset({"http", "https"}), ports=None)
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
@@ -215,6 +216,87 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(bench: Bench) -> No
 def test_a_body_that_is_longer_than_its_length_is_cut_there(bench: Bench) -> None:
     bench.server.on("/", raw(OK, b"Content-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"))
     assert bench.client().get(bench.url("/")).body == b"ok"
+
+
+KEY = "s3cret"
+EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+BEHIND: dict[str, tuple[bytes, ...]] = {
+    "in one packet": (OK + b"Content-Length: 2\r\n\r\nok" + EVIL,),
+    "in another packet": (OK + b"Content-Length: 2\r\n\r\nok", EVIL),
+    "behind an empty line": (OK + b"Content-Length: 2\r\n\r\nok\r\n" + EVIL,),
+    "behind the last chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n" + EVIL,),
+    "with a length and chunks": (
+        OK + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n" + EVIL,
+    ),
+    "half of it": (OK + b"Content-Length: 2\r\n\r\nok" + EVIL[:20],),
+    "one byte": (OK + b"Content-Length: 2\r\n\r\nok!",),
+}
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("what", BEHIND)
+def test_what_follows_an_answer_is_not_the_next_one(what: str, encrypted: bool, authority: Authority) -> None:
+    with odd_server(context=authority.server("third.example") if encrypted else None) as server:
+        sent = threading.Event()
+
+        def sends_more(connection: socket.socket, request: Received) -> bool:
+            raw(*BEHIND[what])(connection, request)
+            sent.set()
+            return True
+
+        server.on("/", sends_more, answer(200, b"good"))
+        client = secure(Bench(server), authority)
+        url = f"{'https' if encrypted else 'http'}://third.example:{server.port}/"
+        assert client.get(url).body == b"ok"
+        assert sent.wait(30)
+        assert client.get(url).body == b"good"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize(("status", "method"), [(204, "POST"), (204, "GET"), (200, "HEAD")])
+def test_a_body_where_there_can_be_none_is_not_the_next_answer(
+    status: int, method: str, encrypted: bool, authority: Authority
+) -> None:
+    bodiless = f"HTTP/1.1 {status} Well\r\nContent-Length: {len(EVIL)}\r\n\r\n".encode()
+    with odd_server(context=authority.server("third.example") if encrypted else None) as server:
+        server.on("/", raw(bodiless + EVIL, keep=True), answer(200, b"good"))
+        client = secure(Bench(server), authority)
+        url = f"{'https' if encrypted else 'http'}://third.example:{server.port}/"
+        assert client.request(method, url).body == b""
+        assert client.get(url).body == b"good"
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("behind", [b"\r\n", b"\r\n\r\n"])
+def test_empty_lines_behind_an_answer_are_passed_over_and_the_connection_kept(
+    behind: bytes, encrypted: bool, authority: Authority
+) -> None:
+    with odd_server(context=authority.server("third.example") if encrypted else None) as server:
+        server.on("/", raw(OK + b"Content-Length: 2\r\n\r\nok", behind, keep=True))
+        client = secure(Bench(server), authority)
+        url = f"{'https' if encrypted else 'http'}://third.example:{server.port}/"
+        assert [client.get(url).body for _ in range(3)] == [b"ok"] * 3
+        assert server.connections == 1
+
+
+def test_an_answer_in_the_clear_is_none_of_a_server_with_tls(bench: Bench, authority: Authority) -> None:
+    def speaks_first(connection: socket.socket) -> None:
+        connection.sendall(EVIL)
+        connection.settimeout(5)
+        authority.server("third.example").wrap_socket(connection, server_side=True)
+
+    bench.server.at_once = speaks_first
+    with pytest.raises(NotAnswered):
+        secure(bench, authority).get(f"https://third.example:{bench.server.port}/")
+
+    async def asked() -> None:
+        context = tls(authority.cafile)
+        async with async_pool(GUARD, resolve=lambda *_: ("127.0.0.1",), context=context) as connections:
+            await connections.request("GET", f"https://third.example:{bench.server.port}/")
+
+    with pytest.raises(httpcore.ConnectError):
+        asyncio.run(asked())
 
 
 def test_an_old_server_and_one_without_a_length_are_understood(bench: Bench) -> None:

@@ -17,8 +17,9 @@ import httpcore
 import pytest
 
 from offload.contracts.egress import NEVER, UnusableEgress, networks
+from offload.runtime.http.async_connect import AsyncGuardedBackend, async_pool
 from offload.runtime.http.client import Client
-from offload.runtime.http.connect import AsyncGuardedBackend, GuardedBackend, async_pool, pool
+from offload.runtime.http.connect import GuardedBackend, pool
 from offload.runtime.http.guard import AddressRefused, Guard, Target
 from offload.runtime.settings import MissingSetting
 

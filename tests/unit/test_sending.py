@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -58,6 +59,8 @@ from tests.misbehaving_server import (
     ResetIn,
     SlowBytes,
     Step,
+    Surplus,
+    Tls,
     WrongLength,
 )
 from tests.standard_webhooks_verifiers import Verifiers, installed
@@ -183,7 +186,7 @@ FAILURES: dict[str, tuple[Step, str]] = {
     "reset in its head": (ResetIn(part="head"), "Error"),
     "half a head": (HalfResponse(part="head"), "disconnected"),
     "no HTTP": (NotHttp(), "Protocol"),
-    "huge headers": (HugeHeaders(2_000_000), "Error"),
+    "huge headers": (HugeHeaders(2_000_000), "HeadTooLong"),
     "a redirect that loops": (RedirectLoop(), ""),
     "an answer that comes too late": (Answer(200, after=3), "no answer within 1 s"),
 }
@@ -236,12 +239,101 @@ def test_a_status_of_2xx_counts_whatever_becomes_of_the_answer_s_body(
     assert len(tried.body) <= 1024
 
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+SURPLUS: dict[str, Surplus] = {
+    "another answer": Surplus(OK),
+    "another answer behind an empty line": Surplus(b"\r\n" + OK),
+    "another answer, some time later": Surplus(OK, late=0.05),
+    "half another answer": Surplus(OK[:20]),
+    "one byte": Surplus(b"\n"),
+    "an answer behind one without a body": Surplus(OK, status=204),
+    "a body with a 204": Surplus(b"hello", status=204, headers={"Content-Length": "5"}),
+    "a body with a 304": Surplus(b"hello", status=304, headers={"Content-Length": "5"}),
+    "a chunked body with a 204": Surplus(b"0\r\n\r\n", status=204, headers={"Transfer-Encoding": "chunked"}),
+    "an answer of two lengths": Surplus(OK, headers={"Transfer-Encoding": "chunked"}, body=b"0\r\n\r\n"),
+}
+
+
+@pytest.fixture
+def secure(aws_of_module: None, server: MisbehavingServer) -> Iterator[SendingBench]:
+    made = SendingBench(policy=QUICK, context=ssl.create_default_context(cafile=str(server.cafile)))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("tls", [None, "good"])
+@pytest.mark.parametrize("what", SURPLUS)
+def test_what_an_endpoint_sends_behind_its_answer_is_no_answer_to_the_next_delivery(
+    what: str, tls: Tls | None, secure: SendingBench, server: MisbehavingServer
+) -> None:
+    name = new_name()
+    server.script(name, [SURPLUS[what]], then=Answer(503))
+    record = secure.subscribe(server.url(name, tls=tls))
+    first = secure.owe(record)
+    secure.work(record)
+    assert secure.delivery(record, first).status == SURPLUS[what].status
+    server.wait_for(name, 1)
+    refused = secure.owe(record)
+    secure.work(record)
+    assert secure.delivery(record, refused).error == ""
+    assert (secure.delivery(record, refused).state, secure.delivery(record, refused).status) == (
+        DeliveryState.WAITING,
+        503,
+    )
+    [came, went] = server.received(name)[:2]
+    assert came.connection != went.connection
+
+
+@pytest.mark.parametrize("tls", [None, "good"])
+def test_what_one_endpoint_sends_behind_its_answer_is_no_answer_to_another_s_delivery(
+    tls: Tls | None, secure: SendingBench, server: MisbehavingServer
+) -> None:
+    names = [new_name(), new_name()]
+    server.script(names[0], then=Surplus(OK))
+    server.script(names[1], then=Answer(503))
+    one = secure.subscribe(server.url(names[0], tls=tls), tenant="one")
+    other = secure.subscribe(server.url(names[1], tls=tls), tenant="other")
+    secure.owe(one)
+    secure.work(one)
+    server.wait_for(names[0], 1)
+    refused = secure.owe(other)
+    secure.work(other)
+    assert secure.delivery(other, refused).status == 503
+
+
+def test_endpoints_of_one_host_share_no_connection(bench: SendingBench, server: MisbehavingServer) -> None:
+    names = [new_name(), new_name()]
+    records = [bench.subscribe(server.url(name)) for name in names]
+    for _ in range(2):
+        for record in records:
+            bench.owe(record)
+            bench.work(record)
+    connections = [{each.connection for each in server.received(name)} for name in names]
+    assert [len(each) for each in connections] == [1, 1]
+    assert connections[0] != connections[1]
+
+
+@pytest.mark.parametrize("tls", [None, "good"])
+@pytest.mark.parametrize("late", [0.0, 0.05])
+def test_an_empty_line_behind_an_answer_is_passed_over_and_the_connection_kept(
+    late: float, tls: Tls | None, secure: SendingBench, server: MisbehavingServer
+) -> None:
+    name = new_name()
+    server.script(name, then=Surplus(b"\r\n", late=late))
+    record = secure.subscribe(server.url(name, tls=tls))
+    for number in range(1, 4):
+        event = secure.owe(record)
+        secure.work(record)
+        server.wait_for(name, number)
+        assert secure.delivery(record, event).state is DeliveryState.DELIVERED
+        assert secure.delivery(record, event).attempts == 1
+    assert len({each.connection for each in server.received(name)}) == 1
+
+
 @pytest.mark.parametrize("tls", ["expired", "wrong-host", "self-signed"])
 def test_a_bad_certificate_is_a_failed_attempt_and_nothing_is_sent(
     tls: Any, aws_of_module: None, server: MisbehavingServer
 ) -> None:
-    import ssl
-
     bench = SendingBench(policy=QUICK, context=ssl.create_default_context(cafile=str(server.cafile)))
     name = new_name()
     record = bench.subscribe(server.url(name, tls=tls))

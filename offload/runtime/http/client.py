@@ -26,6 +26,7 @@ from offload.contracts.calls import CallSettings, credentials_are_set, variable_
 from offload.runtime import aws, invocation
 from offload.runtime.http.breaker import Breaker
 from offload.runtime.http.connect import Deadline, pool
+from offload.runtime.http.exchange import HeadTooLong
 from offload.runtime.http.failures import (
     CallFailed,
     CircuitOpen,
@@ -399,10 +400,9 @@ class Client:
             raise NotAnswered(f"{told}: {error or 'no connection in time'}", unknown_outcome=False) from error
         except httpcore.LocalProtocolError as error:
             raise ValueError(f"{told}: {error}") from error
+        except HeadTooLong as error:
+            raise TooLarge(f"{told}: its headers are longer than {_LONGEST_HEADERS} bytes") from error
         except httpcore.RemoteProtocolError as error:
-            # h11's own bound; nothing but its text tells it from other broken responses.
-            if "Receive buffer too long" in str(error):
-                raise TooLarge(f"{told}: its headers are longer than {_LONGEST_HEADERS} bytes") from error
             raise NotAnswered(f"{told}: a broken response: {error}", unknown_outcome=True) from error
         except (httpcore.NetworkError, httpcore.TimeoutException) as error:
             raise NotAnswered(f"{told}: {error or type(error).__name__}", unknown_outcome=True) from error

@@ -1,7 +1,8 @@
 """The connections of calls out: a host's addresses are looked up once, checked, and one of those is connected to.
 
-These are network backends of httpcore. What they check is what they connect to, so that a name which answers
-differently the second time leads nowhere. TLS is for the host as it was written: httpcore hands that to `start_tls`.
+This is a network backend of httpcore, and its pool with connections of our own. What is checked is what is connected
+to, so that a name which answers differently the second time leads nowhere. TLS is for the host as it was written. No
+connection is used again on which something came that nobody asked for (`exchange.py`). For asyncio: `async_connect.py`.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextvars import ContextVar, Token
 from functools import lru_cache
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import httpcore
 
 from offload.contracts.egress import Address
+from offload.runtime.http.exchange import READ, Exchange, State, only_empty_lines
 from offload.runtime.http.guard import AddressRefused, Guard
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -31,7 +33,9 @@ _CONNECTIONS: Final = 10
 # Servers close idle connections after 5 s (Node) to 75 s (nginx); an invocation may come long after the last.
 _KEEPALIVE_SECONDS: Final = 30.0
 # Lookups at the same time. A name server that hangs holds each for some 10 s (resolv.conf(5): 5 s, 2 attempts).
-_LOOKUPS: Final = 64
+LOOKUPS: Final = 64
+# So much of nothing is read off an idle connection.
+_EMPTY_READS: Final = 4
 
 _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
@@ -101,13 +105,13 @@ class GuardedBackend(httpcore.NetworkBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
+    ) -> _Stream:
         """A stream to the first of the host's addresses that answers, each given its share of `timeout` (seconds)."""
         if local_address is not None:
             raise httpcore.UnsupportedProtocol("a connection from a chosen address is not offered")
-        within = Deadline(_endless(_bounded(timeout, httpcore.ConnectTimeout)))
+        within = Deadline(endless(_bounded(timeout, httpcore.ConnectTimeout)))
         addresses = self._guard.checked(host, port, self._addresses(host, port, within))
-        failed: Exception = _nowhere(host)
+        failed: Exception = nowhere(host)
         for index, address in enumerate(addresses):
             share = within.left() / (len(addresses) - index)
             if share <= 0:
@@ -127,82 +131,16 @@ class GuardedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 -- httpcore's signature
     ) -> httpcore.NetworkStream:
         """Always refused."""
-        raise _no_sockets_of_unix(path)
+        raise no_sockets_of_unix(path)
 
     def _addresses(self, host: str, port: int, within: Deadline) -> Sequence[str]:
-        if _is_address(host):
+        if is_address(host):
             return (host,)
         # The resolver has time-outs of its own, longer than ours, and cannot be interrupted.
         answer: Future[Sequence[str]] = Future()
         threading.Thread(target=_answer, args=(answer, self._resolve, host, port), daemon=True).start()
         try:
             return answer.result(min(within.left(), threading.TIMEOUT_MAX))
-        except TimeoutError as error:
-            raise httpcore.ConnectTimeout(f"the name '{host}' was not resolved in time") from error
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"the name '{host}' was not resolved: {error}") from error
-
-
-class AsyncGuardedBackend(httpcore.AsyncNetworkBackend):
-    """The same for asyncio. Total time is its caller's, by `asyncio.timeout`. Lookups run in threads of its own."""
-
-    def __init__(self, guard: Guard, resolve: Resolve = addresses_of, executor: Executor | None = None) -> None:
-        self._guard = guard
-        self._resolve = resolve
-        # asyncio's own executor has a few threads, which other work waits for; one dead name server would take them.
-        self._executor = executor or ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="resolve")
-        self._inner = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """A stream to the first of the host's addresses that answers, each given its share of `timeout` (seconds)."""
-        if local_address is not None:
-            raise httpcore.UnsupportedProtocol("a connection from a chosen address is not offered")
-        within = Deadline(_endless(timeout))
-        addresses = self._guard.checked(host, port, await self._addresses(host, port, within))
-        failed: Exception = _nowhere(host)
-        for index, address in enumerate(addresses):
-            share = within.left() / (len(addresses) - index)
-            if share <= 0:
-                raise httpcore.ConnectTimeout(f"no connection to '{host}' in time")
-            try:
-                return await self._inner.connect_tcp(str(address), port, share, None, socket_options)
-            except httpcore.ConnectTimeout:
-                failed = httpcore.ConnectTimeout(f"no connection to '{host}' ({address}) in time")
-            except httpcore.ConnectError as error:
-                failed = httpcore.ConnectError(f"no connection to '{host}' ({address}): {error}")
-        raise failed
-
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,  # noqa: ARG002 -- httpcore's signature
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 -- httpcore's signature
-    ) -> httpcore.AsyncNetworkStream:
-        """Always refused."""
-        raise _no_sockets_of_unix(path)
-
-    async def sleep(self, seconds: float) -> None:
-        """Waits."""
-        import asyncio
-
-        await asyncio.sleep(seconds)
-
-    async def _addresses(self, host: str, port: int, within: Deadline) -> Sequence[str]:
-        # Handlers that call one after the other need none of it, and their cold start would wait 60 ms for it.
-        import asyncio
-
-        if _is_address(host):
-            return (host,)
-        try:
-            async with asyncio.timeout(within.left()):
-                return await asyncio.get_running_loop().run_in_executor(self._executor, self._resolve, host, port)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"the name '{host}' was not resolved in time") from error
         except (OSError, UnicodeError) as error:
@@ -240,7 +178,7 @@ class _Stream(httpcore.NetworkStream):
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
+    ) -> _Stream:
         try:
             # The handshake as a whole is within the time-out: the interpreter's ssl keeps a deadline for it.
             self._socket.settimeout(_bounded(timeout, httpcore.ConnectTimeout))
@@ -251,6 +189,23 @@ class _Stream(httpcore.NetworkStream):
         except OSError as error:
             self.close()
             raise httpcore.ConnectError(f"no TLS with '{server_hostname}': {error}") from error
+
+    def quiet(self) -> bool:
+        """Whether nothing came since the last answer and the other side is there; empty lines are discarded.
+
+        What else came was not asked for, and is not to be taken for the next answer (RFC 9112 section 9.2).
+        """
+        try:
+            self._socket.settimeout(0)
+            for _ in range(_EMPTY_READS):
+                came = self._socket.recv(READ)
+                if not came or not only_empty_lines(came):
+                    break
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            pass
+        return False
 
     def get_extra_info(self, info: str) -> Any:
         match info:
@@ -263,13 +218,13 @@ class _Stream(httpcore.NetworkStream):
             case "socket":
                 return self._socket
             case "is_readable":
-                return _is_readable(self._socket)
+                return is_readable(self._socket)
         return None
 
 
 def _connected(
     address: Address, port: int, timeout: float, socket_options: Iterable[httpcore.SOCKET_OPTION]
-) -> httpcore.NetworkStream:
+) -> _Stream:
     made = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     try:
         made.settimeout(timeout if timeout != float("inf") else None)
@@ -283,7 +238,7 @@ def _connected(
     return _Stream(made)
 
 
-def _is_readable(connected: socket.socket) -> bool:
+def is_readable(connected: socket.socket) -> bool:
     """Whether something came, or the other side has closed: then an idle connection is of no use."""
     if connected.fileno() < 0:
         return True
@@ -292,7 +247,8 @@ def _is_readable(connected: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether the host is an address and no name."""
     try:
         ip_address(host)
     except ValueError:
@@ -307,16 +263,155 @@ def _answer(answer: Future[Sequence[str]], resolve: Resolve, host: str, port: in
         answer.set_exception(error)
 
 
-def _endless(timeout: float | None) -> float:
+def endless(timeout: float | None) -> float:
+    """The seconds of a time-out; None is none."""
     return float("inf") if timeout is None else timeout
 
 
-def _nowhere(host: str) -> httpcore.ConnectError:
+def nowhere(host: str) -> httpcore.ConnectError:
+    """What is said of a name that the resolver knows and that leads nowhere."""
     return httpcore.ConnectError(f"the name '{host}' has no address")
 
 
-def _no_sockets_of_unix(path: str) -> AddressRefused:
+def no_sockets_of_unix(path: str) -> AddressRefused:
+    """What is said of a socket of this machine."""
     return AddressRefused("unix-socket", path, "is on this machine", "nothing allows it")
+
+
+class _Connection(httpcore.ConnectionInterface):
+    """One connection of the pool, used again only where the last answer ended and nothing followed it."""
+
+    def __init__(
+        self, origin: httpcore.Origin, backend: GuardedBackend, context: ssl.SSLContext, keepalive_seconds: float
+    ) -> None:
+        self._origin = origin
+        self._backend = backend
+        self._context = context
+        self._keepalive_seconds = keepalive_seconds
+        self._lock = threading.Lock()
+        self._state = State.NEW
+        self._expires_at = 0.0
+        self._stream: _Stream | None = None
+
+    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+        with self._lock:
+            if self._state not in (State.NEW, State.IDLE):
+                raise httpcore.ConnectionNotAvailable
+            self._state = State.BUSY
+        if self._stream is not None and not self._stream.quiet():
+            # The pool takes another one.
+            self.close()
+            raise httpcore.ConnectionNotAvailable
+        limits = request.extensions.get("timeout", {})
+        try:
+            if self._stream is None:
+                self._stream = self._connect(limits.get("connect"))
+            exchange = Exchange(request)
+            self._send(self._stream, exchange, request, limits.get("write"))
+            while (head := exchange.answer()) is None:
+                exchange.receive(self._stream.read(READ, limits.get("read")))
+        except BaseException:
+            self.close()
+            raise
+        return httpcore.Response(
+            head.status_code,
+            headers=head.headers.raw_items(),
+            content=_Body(self, self._stream, exchange, limits.get("read")),
+            extensions={"http_version": b"HTTP/" + head.http_version, "reason_phrase": bytes(head.reason)},
+        )
+
+    def _connect(self, timeout: float | None) -> _Stream:
+        host = self._origin.host.decode("ascii")
+        stream = self._backend.connect_tcp(host, self._origin.port, timeout)
+        return stream.start_tls(self._context, host, timeout) if self._origin.scheme == b"https" else stream
+
+    def _send(self, stream: _Stream, exchange: Exchange, request: httpcore.Request, timeout: float | None) -> None:
+        try:
+            stream.write(exchange.head(), timeout)
+            for content in cast(Iterable[bytes], request.stream):
+                stream.write(exchange.piece(content), timeout)
+            stream.write(exchange.end(), timeout)
+        except httpcore.WriteError:
+            # A server may answer and close before it has read everything.
+            return
+        exchange.sent()
+
+    def release(self, exchange: Exchange) -> None:
+        """The answer is not read any further."""
+        if not exchange.reusable:
+            self.close()
+            return
+        with self._lock:
+            self._expires_at = time.monotonic() + self._keepalive_seconds
+            self._state = State.IDLE
+
+    def close(self) -> None:
+        with self._lock:
+            self._state = State.CLOSED
+        if self._stream is not None:
+            self._stream.close()
+
+    def info(self) -> str:
+        return f"{self._origin}, HTTP/1.1, {self._state.name}"
+
+    def can_handle_request(self, origin: httpcore.Origin) -> bool:
+        return self._origin == origin
+
+    def is_available(self) -> bool:
+        return self._state is State.IDLE
+
+    def has_expired(self) -> bool:
+        # In use, its bytes are another thread's.
+        with self._lock:
+            if self._state is not State.IDLE or self._stream is None:
+                return False
+            return time.monotonic() > self._expires_at or not self._stream.quiet()
+
+    def is_idle(self) -> bool:
+        return self._state is State.IDLE
+
+    def is_closed(self) -> bool:
+        return self._state is State.CLOSED
+
+
+class _Body:
+    """The body of an answer, which has to be closed."""
+
+    def __init__(self, connection: _Connection, stream: _Stream, exchange: Exchange, timeout: float | None) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._exchange = exchange
+        self._timeout = timeout
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        while not self._exchange.over:
+            content = self._exchange.body()
+            if content is not None:
+                yield content
+            elif not self._exchange.over:
+                self._exchange.receive(self._stream.read(READ, self._timeout))
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._connection.release(self._exchange)
+
+
+class _Pool(httpcore.ConnectionPool):
+    """The pool of such connections."""
+
+    def __init__(
+        self, backend: GuardedBackend, context: ssl.SSLContext, connections: int, keepalive_seconds: float
+    ) -> None:
+        super().__init__(max_connections=connections, max_keepalive_connections=connections)
+        context.set_alpn_protocols(["http/1.1"])
+        self._backend = backend
+        self._context = context
+        self._keepalive_seconds = keepalive_seconds
+
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.ConnectionInterface:
+        return _Connection(origin, self._backend, self._context, self._keepalive_seconds)
 
 
 @lru_cache(maxsize=4)
@@ -337,28 +432,4 @@ def pool(
     keepalive_seconds: float = _KEEPALIVE_SECONDS,
 ) -> httpcore.ConnectionPool:
     """HTTP/1.1 over guarded connections: no proxies, no retries, at most `connections` at once, for all hosts."""
-    return httpcore.ConnectionPool(
-        ssl_context=context or tls(),
-        max_connections=connections,
-        max_keepalive_connections=connections,
-        keepalive_expiry=keepalive_seconds,
-        network_backend=GuardedBackend(guard, resolve),
-    )
-
-
-def async_pool(
-    guard: Guard,
-    *,
-    resolve: Resolve = addresses_of,
-    context: ssl.SSLContext | None = None,
-    connections: int = _CONNECTIONS,
-    keepalive_seconds: float = _KEEPALIVE_SECONDS,
-) -> httpcore.AsyncConnectionPool:
-    """The same for asyncio. httpcore needs anyio for it: the function lists `httpcore[asyncio]` in its requirements."""
-    return httpcore.AsyncConnectionPool(
-        ssl_context=context or tls(),
-        max_connections=connections,
-        max_keepalive_connections=connections,
-        keepalive_expiry=keepalive_seconds,
-        network_backend=AsyncGuardedBackend(guard, resolve),
-    )
+    return _Pool(GuardedBackend(guard, resolve), context or tls(), connections, keepalive_seconds)

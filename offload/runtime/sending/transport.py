@@ -24,7 +24,8 @@ import httpcore
 from botocore.exceptions import BotoCoreError, ClientError
 
 from offload.contracts.subscriptions.subscription import KEPT_OF_ANSWER, Attempt
-from offload.runtime.http.connect import Resolve, addresses_of, async_pool
+from offload.runtime.http.async_connect import OwnedUrl, async_pool
+from offload.runtime.http.connect import Resolve, addresses_of
 from offload.runtime.http.guard import AddressRefused, Guard
 from offload.runtime.sending.items import Entry
 
@@ -142,7 +143,8 @@ class Transport:
             **headers,
         }
         limits = {"connect": self._connect, "read": self._timeout, "write": self._timeout, "pool": self._timeout}
-        where = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+        # A connection serves one endpoint: what comes too late can only be taken for an answer of its own.
+        where = OwnedUrl(scheme=target.scheme, host=target.host, port=target.port, target=target.path, owner=url)
         async with self._pool.stream(
             "POST", where, headers=list(sent.items()), content=body, extensions={"timeout": limits}
         ) as response:
