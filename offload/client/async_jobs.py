@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from offload.client.job_calls import Answer, Call, Calls, JobRefused, NoAnswer, Page, Pause, Signer, SomeRefused, Steps
 from offload.client.job_wish import Options, built, encoded, new_key, seconds, wish_of
-from offload.client.jobs import TIMEOUT
+from offload.client.jobs import TIMEOUT, without_values
 from offload.client.publisher import Retries
 from offload.contracts.jobs.job import Answer as JobAnswer
 from offload.contracts.jobs.job import Job, Progress, State
@@ -187,7 +187,7 @@ class AsyncJobs:
         try:
             answer = await self._http.request(call.method, url, content=content, headers=headers)
         except httpx.TransportError as error:
-            return NoAnswer(f"{type(error).__name__}: {error}")
+            return NoAnswer(without_values(error, headers))
         return Answer(answer.status_code, dict(answer.headers), answer.content)
 
 

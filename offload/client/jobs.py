@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -43,6 +43,7 @@ from offload.client.job_calls import (
 )
 from offload.client.job_wish import Options, built, encoded, new_key, seconds, wanted, wish_of
 from offload.client.publisher import Retries
+from offload.contracts.fields import is_field_value
 from offload.contracts.jobs.job import Answer as JobAnswer
 from offload.contracts.jobs.job import Job, Progress, State
 from offload.contracts.jobs.job_type import JobType
@@ -76,6 +77,15 @@ T = TypeVar("T")
 
 TIMEOUT: Final = httpx.Timeout(30.0, connect=3.0)
 """Seconds: API Gateway answers within 30 or not at all (http-api-quotas.html, read 2026-11-24)."""
+
+
+def without_values(error: httpx.HTTPError, headers: Mapping[str, str]) -> str:
+    """What may be told of an error: httpx quotes the headers and the answers that HTTP does not take, keys too."""
+    kind = type(error).__name__
+    if not isinstance(error, httpx.ProtocolError):
+        return f"{kind}: {error}" if str(error) else kind
+    wrong = [name for name, value in headers.items() if not is_field_value(value)]
+    return f"{kind}: the header {wrong[0]} has a value that HTTP does not take" if wrong else kind
 
 
 class Jobs:
@@ -269,7 +279,7 @@ class Jobs:
             with _opened(call.content) as content:
                 answer = self._client().request(call.method, url, content=content, headers=headers)
         except httpx.TransportError as error:
-            return NoAnswer(f"{type(error).__name__}: {error}")
+            return NoAnswer(without_values(error, headers))
         return Answer(answer.status_code, dict(answer.headers), answer.content)
 
     def _client(self) -> httpx.Client:

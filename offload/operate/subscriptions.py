@@ -159,17 +159,19 @@ class SubscriptionsApi:
         import httpx
 
         from offload.client.job_calls import Call
+        from offload.client.jobs import without_values
 
         content = b"" if body is None else msgspec.json.encode(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
         call = Call(method, path, query=_query(query), content=content, headers=headers)
         url = call.address(self._endpoint)
+        signed = self._signer.signed(call, url)
         try:
-            answer = self._http.request(method, url, content=content, headers=self._signer.signed(call, url))
+            answer = self._http.request(method, url, content=content, headers=signed)
         except httpx.TransportError as error:
             raise Failure(
-                f"the API of subscriptions has no answer to {method} {path}: {type(error).__name__}: {error}"
-            ) from error
+                f"the API of subscriptions has no answer to {method} {path}: {without_values(error, signed)}"
+            ) from None
         if answer.status_code >= _CLIENT_ERRORS:
             raise _refused(answer.status_code, answer.content)
         if answer.status_code not in _DONE:
@@ -239,6 +241,8 @@ def headers_of(lines: list[str] | None) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
             raise Failure(f"--header: '{name}' has no value: write it as 'Name: value'")
+        if any(each.lower() == name.strip().lower() for each in found):
+            raise Failure(f"--header: '{name.strip()}' is there twice: a header has one value, whatever its case")
         found[name.strip()] = value.strip()
     return found
 

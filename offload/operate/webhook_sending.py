@@ -77,6 +77,8 @@ def send(
     """
     import httpx
 
+    from offload.client.jobs import without_values
+
     sender, entry = provider_of(deployment, provider), deployment.webhook_entry
     key, scheme = _key(deployment, sender)
     webhook = made(sender, scheme, key, event=event, payload=payload, now=time.time())
@@ -86,7 +88,7 @@ def send(
         with httpx.Client(**_way(deployment), timeout=_ANSWER_WITHIN) as http:
             answer = http.post(url, content=webhook.body, headers=dict(webhook.headers))
     except httpx.HTTPError as error:
-        raise Failure(f"{url} does not answer: {error or type(error).__name__}") from error
+        raise Failure(f"{url} does not answer: {without_values(error, webhook.headers)}") from None
     problem = _problem(answer.content)
     return Answered(
         provider=provider,

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -535,6 +536,29 @@ def test_a_header_that_cannot_be_is_an_error_of_the_caller(bench: Bench, name: s
     with pytest.raises(ValueError, match=r"header|Illegal"):
         bench.client().get(bench.url("/"), headers={name: value})
     assert bench.sent() == 0
+
+
+@pytest.mark.parametrize("value", ["Bearer s3cret ", " s3cret", "s3cret\n", "s3cret\x00", "s3cret\t"])
+def test_a_header_s_value_is_in_no_error(bench: Bench, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="authorization") as failed:
+        bench.client().get(bench.url("/"), headers={"Authorization": value})
+    told = "".join(traceback.format_exception(failed.value)) + "".join(capsys.readouterr())
+    with pytest.raises(httpcore.LocalProtocolError, match="Authorization") as refused:
+        pool(GUARD).request("GET", bench.url("/", "127.0.0.1"), headers={"Host": "a", "Authorization": value})
+    told += "".join(traceback.format_exception(refused.value))
+    assert "s3cret" not in told
+
+
+def test_a_header_in_two_cases_is_an_error_of_the_caller(bench: Bench) -> None:
+    with pytest.raises(ValueError, match="twice"):
+        bench.client().get(bench.url("/"), headers={"X-Key": "one", "x-key": "two"})
+
+
+def test_an_answer_that_quotes_the_request_is_in_no_error(bench: Bench) -> None:
+    bench.server.on("/", raw(f"You sent {KEY}\r\n\r\n".encode()))
+    with pytest.raises(NotAnswered) as failed:
+        bench.client().post(bench.url("/"), b"", headers={"Authorization": KEY})
+    assert KEY not in "".join(traceback.format_exception(failed.value))
 
 
 def test_a_method_that_is_none_is_an_error_of_the_caller(bench: Bench) -> None:

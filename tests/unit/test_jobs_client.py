@@ -232,6 +232,17 @@ def test_wrong_credentials_are_told_with_what_they_need(server: JobServer) -> No
     assert refused.value.type == "forbidden"
 
 
+def test_credentials_that_no_header_can_have_are_told_by_the_header_s_name(
+    jobs: Jobs, server: JobServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a token that was pasted into a variable, with the line's end.
+    monkeypatch.setattr(CREDENTIALS, "token", "s3cret-token\n")
+    with pytest.raises(Unreachable) as failed:
+        jobs.submit(SALES_REPORT, DECEMBER)
+    assert "the header X-Amz-Security-Token has a value that HTTP does not take" in str(failed.value)
+    assert "s3cret" not in str(failed.value)
+
+
 def test_an_answer_that_is_no_job_is_not_taken_for_one(jobs: Jobs, server: JobServer) -> None:
     server.faults = [Fault(status=200, body=b"<html>welcome</html>")]
     with pytest.raises(Unreachable, match="not the job service"):

@@ -845,6 +845,20 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Refusal], str]] = {
     "a secret without its prefix": ({"secret": "x" * 40}, BadSecret, "whsec_"),
     "a header of ours": ({"headers": {"Webhook-Id": "x"}}, BadHeader, "Webhook-Id"),
     "a header of the connection": ({"headers": {"Host": "x"}}, BadHeader, "Host"),
+    "a header's value with a blank behind": (
+        {"headers": {"Authorization": "Bearer s3cret "}},
+        BadHeader,
+        "'Authorization' begins or ends with a blank",
+    ),
+    "a header's value with a blank before": ({"headers": {"X-Key": " s3cret"}}, BadHeader, "'X-Key'"),
+    "a header's value of a blank": ({"headers": {"X-Key": " "}}, BadHeader, "'X-Key'"),
+    "a header's value with a line's end": ({"headers": {"X-Key": "s3cret\n"}}, BadHeader, "'X-Key'"),
+    "a header's name with a line's end": ({"headers": {"X-Key\n": "s3cret"}}, BadHeader, "a name"),
+    "a header in two cases": (
+        {"headers": {"Authorization": "one s3cret", "authorization": "two s3cret"}},
+        BadHeader,
+        "'Authorization' and 'authorization' are one header",
+    ),
 }
 
 
@@ -857,7 +871,45 @@ def test_what_cannot_be_is_refused_at_the_door_and_nothing_of_it_is_kept(
     with pytest.raises(refusal, match=says) as told:
         bench.subscribing.create(wish, None)
     assert wish.secret is None or wish.secret not in str(told.value)
+    assert "s3cret" not in str(told.value)
     assert bench.subscriptions.all() == ()
+
+
+def test_a_change_to_headers_that_cannot_be_sent_is_refused(bench: SendingBench, server: MisbehavingServer) -> None:
+    record = bench.subscribe(server.url(new_name()), headers={"X-Key": "well"})
+    with pytest.raises(BadHeader, match="'X-Key'") as told:
+        bench.subscribing.change(record.id, Change(headers={"X-Key": "s3cret "}))
+    assert "s3cret" not in str(told.value)
+    assert bench.subscribing.change(record.id, Change(rate=5)).headers == ("X-Key",)
+
+
+def test_a_header_that_was_kept_and_cannot_be_sent_is_told_by_its_name_alone(
+    bench: SendingBench, server: MisbehavingServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = bench.subscribe(server.url(new_name()))
+    holding = bench.sender._open(record)
+    sealed = bench.vault.seal(
+        record.id, msgspec.json.encode(msgspec.structs.replace(holding, headers={"Authorization": "Bearer s3cret "}))
+    )
+    bench.subscriptions.change(record.id, lambda before: msgspec.structs.replace(before, sealed=sealed))
+    event = bench.owe(record)
+    bench.work(record)
+    delivery = bench.delivery(record, event)
+    assert "LocalProtocolError: the header Authorization has a value" in delivery.error
+    assert "s3cret" not in str(delivery) + str(bench.tries(record, event)) + "".join(capsys.readouterr())
+
+
+def test_an_endpoint_that_sends_back_what_it_was_sent_puts_no_value_of_a_header_into_the_record(
+    bench: SendingBench, server: MisbehavingServer
+) -> None:
+    name = new_name()
+    server.script(name, then=Answer(headers={"X-You-Sent": "Bearer s3cret"}, body=b"x" * 1015 + b"Bearer s3cret"))
+    record = bench.subscribe(server.url(name), headers={"Authorization": "Bearer s3cret"})
+    event = bench.owe(record)
+    bench.work(record)
+    [tried] = bench.tries(record, event)
+    assert tried.headers["x-you-sent"] == "(the value of Authorization)"
+    assert tried.body == ("x" * 1015 + "(the value of Authorization)")[:1024]
 
 
 def test_a_change_changes_what_it_names_and_planners_see_it_at_once(

@@ -147,6 +147,12 @@ def test_what_cannot_be_is_said_in_a_line_and_nothing_is_kept(
     assert said("list") == "no subscriptions\n"
 
 
+def test_a_header_that_is_given_twice_is_refused_whatever_its_case(endpoint: str) -> None:
+    told = failure("create", "--url", endpoint, "--type", "*", "--header", "X-Key: s3cret", "--header", "x-key: other")
+    assert "--header: 'x-key' is there twice" in told
+    assert "s3cret" not in told
+
+
 # -- list, show, change
 
 

@@ -23,6 +23,7 @@ import httpcore
 import msgspec
 
 from offload.contracts.calls import CallSettings, credentials_are_set, variable_of
+from offload.contracts.fields import is_field_name, is_field_value
 from offload.runtime import aws, invocation
 from offload.runtime.http.breaker import Breaker
 from offload.runtime.http.connect import Deadline, pool
@@ -284,14 +285,19 @@ class Client:
         if traceparent := invocation.traceparent():
             sent["traceparent"] = traceparent
         for name, value in headers.items():
+            if not is_field_name(name):
+                raise ValueError(f"{name!a}: is no header's name (RFC 9110 section 5.1)")
             if name.lower() in _OURS:
                 raise ValueError(f"{name}: the client writes this header")
+            if any(other != name and other.lower() == name.lower() for other in headers):
+                raise ValueError(f"{name}: the header is given twice, in different cases")
             sent[name.lower()] = value
         if idempotency_key is not None:
             sent["idempotency-key"] = idempotency_key
         for name, value in sent.items():
-            if not name.isascii() or not value.isascii() or not value.isprintable():
-                raise ValueError(f"{name}: a header is printable ASCII")
+            if not is_field_value(value):
+                # Its value can be a credential, pasted with a blank or a line's end.
+                raise ValueError(f"{name}: a header is visible ASCII, and neither begins nor ends with a blank")
         return _Call(method, self._guard.target(url), body, sent, method in _IDEMPOTENT or idempotency_key is not None)
 
     def _answered(self, call: _Call, deadline: Deadline) -> Answer:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from offload.contracts.fields import is_field_name, is_field_value
 from offload.contracts.subscriptions import filters
 from offload.contracts.subscriptions.catalogue import OUTWARD, TEST_TYPE
 from offload.contracts.subscriptions.policy import Policy
@@ -78,6 +79,7 @@ class Subscribing:
         Raises a Refusal for what cannot be, and nothing is kept then.
         """
         self._check(wish.url, wish.types, wish.filter, wish.headers)
+        _check_spelling(wish.headers)
         now = self._now()
         try:
             secret = vaults.brought(wish.secret) if wish.secret else vaults.new_secret()
@@ -123,6 +125,8 @@ class Subscribing:
             dict.fromkeys(record.header_names, "sealed") if isinstance(wanted.headers, UnsetType) else wanted.headers,
             changed_url=wanted.url is not UNSET,
         )
+        if not isinstance(wanted.headers, UnsetType):
+            _check_spelling(wanted.headers)
 
         def changed(before: Record) -> Record:
             fields: dict[str, Any] = {
@@ -285,6 +289,21 @@ def _lost(record: Record) -> SecretLost:
         f"what subscription '{record.id}' holds in secret was sealed under a key that is gone: rotate it without an "
         "overlap, hand the new secret to its receiver, and set its own headers again"
     )
+
+
+def _check_spelling(headers: Mapping[str, str]) -> None:
+    """Raises BadHeader for what the sender could not write, or would write twice; without any value."""
+    seen: dict[str, str] = {}
+    for name, value in headers.items():
+        if not is_field_name(name):
+            raise BadHeader("headers: a name is made of letters, digits and hyphens")
+        if not is_field_value(value):
+            raise BadHeader(
+                f"headers: the value of '{name}' begins or ends with a blank, or has what no header can: it is visible "
+                "ASCII with blanks between (RFC 9110 section 5.5); write it without them"
+            )
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise BadHeader(f"headers: '{other}' and '{name}' are one header (RFC 9110 section 5.1): write it once")
 
 
 def _check_headers(url: str, headers: Mapping[str, str]) -> None:

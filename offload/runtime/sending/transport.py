@@ -44,6 +44,8 @@ _LONGEST_ANSWER: Final = 64 * 1024
 _KEPT_HEADERS: Final = 32
 _CALLS_TO_AWS: Final = 32
 _LONGEST_HEADER: Final = 256
+# Less can be guessed, and is found in texts that have nothing to do with it.
+_SHORTEST_SECRET: Final = 4
 _ARN: Final = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):(?P<service>sqs|events):(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):"
     r"(?P<name>(event-bus/)?[A-Za-z0-9_./-]{1,256})"
@@ -88,7 +90,7 @@ class Transport:
     async def attempt(self, url: str, entry: Entry, body: bytes, headers: Mapping[str, str]) -> Attempt:
         """One attempt, its number the one after those there were; it never raises for what a receiver does."""
         began, at = time.monotonic(), self._now()
-        answer, error = _Answer(), ""
+        answer, error = _Answer(own=_own(headers)), ""
         try:
             if is_arn(url):
                 calls = asyncio.get_running_loop()
@@ -103,18 +105,21 @@ class Transport:
             error = f"address refused ({refused.rule}): {refused}"
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as failed:
             error = _told(failed)
-        except (httpcore.UnsupportedProtocol, ssl.SSLError, OSError, UnicodeError) as failed:
+        except (httpcore.UnsupportedProtocol, ssl.SSLError, OSError) as failed:
             error = _told(failed)
-        except (BotoCoreError, ClientError) as failed:
-            error = str(failed)
+        except ClientError as failed:
+            error = f"{failed.operation_name}: {failed.response.get('Error', {}).get('Code', 'refused')}"
+        except (BotoCoreError, UnicodeError) as failed:
+            # Their texts quote what was to be sent, headers too.
+            error = type(failed).__name__
         return Attempt(
             number=entry.attempts + 1,
             at=at,
             duration_ms=round((time.monotonic() - began) * 1000),
             status=answer.status,
             error=error[:500],
-            headers=answer.headers,
-            body=answer.kept.decode(errors="replace"),
+            headers={name: answer.shown(value)[:_LONGEST_HEADER] for name, value in answer.headers.items()},
+            body=answer.shown(answer.kept.decode(errors="replace"))[:KEPT_OF_ANSWER],
             url=url,
         )
 
@@ -178,7 +183,7 @@ class Transport:
             )
             [result] = answer["Entries"]
             if result.get("ErrorCode"):
-                raise OSError(f"{result['ErrorCode']}: {result.get('ErrorMessage', '')}")
+                raise OSError(f"PutEvents: {result['ErrorCode']}")
         return int(answer["ResponseMetadata"]["HTTPStatusCode"])
 
     def _client(self, service: str, region: str) -> Any:
@@ -193,11 +198,32 @@ class Transport:
 
 @dataclass
 class _Answer:
-    """What came back, as far as it came."""
+    """What came back, as far as it came. `own` are the values of the subscription's headers: no record has them."""
 
+    own: Mapping[str, str] = field(default_factory=dict)
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     kept: bytes = b""
+
+    def keep(self, content: bytes) -> None:
+        """Keeps of the body what is shown of it, and what one of the values may be cut at."""
+        self.kept = (self.kept + content)[: KEPT_OF_ANSWER + max(map(len, self.own), default=0)]
+
+    def shown(self, text: str) -> str:
+        """The text, of a receiver that sends back what it was sent, without the values of headers."""
+        for value, name in self.own.items():
+            text = text.replace(value, f"(the value of {name})")
+        return text
+
+
+def _own(headers: Mapping[str, str]) -> dict[str, str]:
+    """The names of the subscription's own headers by their values, the longest first; a short value is no secret."""
+    own = {
+        value: name
+        for name, value in headers.items()
+        if len(value) >= _SHORTEST_SECRET and not name.lower().startswith("webhook-")
+    }
+    return dict(sorted(own.items(), key=lambda pair: -len(pair[0])))
 
 
 def _place(queue: str, entry: Entry) -> dict[str, str]:
@@ -212,7 +238,7 @@ async def _read(response: httpcore.Response, answer: _Answer) -> None:
     size = 0
     async for chunk in response.aiter_stream():
         size += len(chunk)
-        answer.kept = (answer.kept + chunk)[:KEPT_OF_ANSWER]
+        answer.keep(chunk)
         if size >= _LONGEST_ANSWER:
             return
 
@@ -220,10 +246,11 @@ async def _read(response: httpcore.Response, answer: _Answer) -> None:
 def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
     found = {}
     for name, value in pairs[:_KEPT_HEADERS]:
-        found[name.decode("ascii", "replace").lower()[:_LONGEST_HEADER]] = value.decode("latin-1")[:_LONGEST_HEADER]
+        found[name.decode("ascii", "replace").lower()[:_LONGEST_HEADER]] = value.decode("latin-1")
     return found
 
 
 def _told(error: Exception) -> str:
+    """What is kept of an error whose text is ours or the system's, and quotes nothing of the request."""
     said = str(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
