@@ -21,9 +21,9 @@ _CONTEXT_KEY = "offload:environment"
 # RFC 2606, sections 2 and 3, and RFC 6761, section 6 (read 2026-11-29). What is below one of them is reserved too.
 RESERVED_DOMAINS = ("example.com", "example.net", "example.org", "example", "invalid", "localhost", "test")
 
-_KEY = r"^(own|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)$"
-_PRINCIPAL = r"^([a-z0-9.-]+\.amazonaws\.com(\.cn)?|arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[\w+=,.@/-]+)$"
-_ROLE = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+$"
+_KEY = r"^(own|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)\Z"
+_PRINCIPAL = r"^([a-z0-9.-]+\.amazonaws\.com(\.cn)?|arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[\w+=,.@/-]+)\Z"
+_ROLE = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+\Z"
 
 OWN_KEY = "own"
 """The `[data] kms_key` of an environment for which the app makes the key."""
@@ -45,8 +45,8 @@ LogRetention = Literal[
 class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The AWS account and Region that the environment belongs to; None is whatever the shell's credentials name."""
 
-    account: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{12}$")] | None = None
-    region: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")] | None = None
+    account: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{12}\Z")] | None = None
+    region: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+\Z")] | None = None
 
 
 class Functions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,7 +67,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     point_in_time_recovery: bool
     # An alias can be pointed at another key, by which nothing that is there could be read.
     kms_key: (
-        Annotated[str, msgspec.Meta(pattern=r"^(own|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)$")]
+        Annotated[str, msgspec.Meta(pattern=r"^(own|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)\Z")]
         | None
     ) = None
 
@@ -89,7 +89,7 @@ class Bus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Alarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where alarms go: one address. Without one an environment has no alarms."""
 
-    email: Annotated[str, msgspec.Meta(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    email: Annotated[str, msgspec.Meta(pattern=r"^[^@\s]+@[^@\s]+\Z")] | None = None
 
     def __post_init__(self) -> None:
         reserved = _reserved_domain(self.email) if self.email else None
@@ -166,7 +166,7 @@ class Sending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     concurrency: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 50
     destinations: tuple[
-        Annotated[str, msgspec.Meta(pattern=r"^arn:aws[a-z-]*:(sqs|events):[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_./-]+$")],
+        Annotated[str, msgspec.Meta(pattern=r"^arn:aws[a-z-]*:(sqs|events):[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_./-]+\Z")],
         ...,
     ] = ()
     policy: Policy = Policy()

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 PROBLEM: Final = "urn:offload:problem:"
 """What each problem's `type` begins with; its stable name follows."""
-IDEMPOTENCY_KEY: Final = r"^[!-~]([ -~]{0,254}[!-~])?$"
+IDEMPOTENCY_KEY: Final = r"^[!-~]([ -~]{0,254}[!-~])?\Z"
 """What the header Idempotency-Key may be: 1 to 256 printable characters of ASCII, as RFC 9110 (5.5) wants headers."""
 LONGEST_BODY: Final = 64 * 1024
 

@@ -23,6 +23,7 @@ from offload.contracts.jobs.job import Submit
 from offload.contracts.subscriptions.api import ROUTES as SUBSCRIPTION_ROUTES
 from offload.contracts.subscriptions.catalogue import OUTWARD
 from offload.contracts.subscriptions.message import Message
+from offload.operate.schemas import published
 from offload.runtime.jobs.refusals import REFUSALS as JOB_REFUSALS
 from offload.runtime.refusals import BadRequest, BodyTooLarge, Refusal, Unavailable, UnsupportedMediaType
 from offload.runtime.sending.refusals import REFUSALS as SUBSCRIPTION_REFUSALS
@@ -186,12 +187,13 @@ def _bodies(api: HttpApi) -> Iterator[Any]:
 
 def _reference(body: Any) -> Part:
     [schema], _ = msgspec.json.schema_components([body], ref_template=_PLACE)
-    return dict(schema)
+    reference: Part = published(dict(schema))
+    return reference
 
 
 def _schemas(api: HttpApi) -> dict[str, Part]:
     _, components = msgspec.json.schema_components(list(_bodies(api)), ref_template=_PLACE)
-    schemas: dict[str, Part] = json.loads(json.dumps(components))
+    schemas: dict[str, Part] = published(json.loads(json.dumps(components)))
     for schema in schemas.values():
         if "description" in schema:
             schema["description"] = inspect.cleandoc(schema["description"])
@@ -222,7 +224,7 @@ def _parameters(api: HttpApi, route: Route, schemas: dict[str, Part]) -> Iterato
         for name, schema in schemas[route.query.__name__]["properties"].items():
             yield {"name": name, "in": "query", "required": False, "schema": schema}
     if route.keyed:
-        key = {"type": "string", "pattern": IDEMPOTENCY_KEY}
+        key = published({"type": "string", "pattern": IDEMPOTENCY_KEY})
         yield {
             "name": "Idempotency-Key",
             "in": "header",

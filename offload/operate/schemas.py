@@ -159,7 +159,24 @@ def _inlined(schema: Schema) -> Schema:
     for part in (result, *definitions.values()):
         if "description" in part:
             part["description"] = inspect.cleandoc(part["description"])
-    return result
+    inlined: Schema = published(result)
+    return inlined
+
+
+def published(part: Any) -> Any:
+    r"""The part of a schema with patterns as JSON Schema has them: in ECMA-262 the end of a text is `$`, and no `\Z`.
+
+    JSON Schema 2020-12 validation, section 6.3.3 (read 2026-11-29).
+    """
+    if isinstance(part, list):
+        return [published(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    changed = {name: published(value) for name, value in part.items()}
+    pattern = changed.get("pattern")
+    if isinstance(pattern, str) and pattern.endswith(r"\Z"):
+        changed["pattern"] = pattern.removesuffix(r"\Z") + "$"
+    return changed
 
 
 def _version(schema: Mapping[str, Any]) -> int:

@@ -43,10 +43,10 @@ _ABANDONED_AFTER_SECONDS = 3600
 _UNUSED_AFTER_SECONDS = 14 * 24 * 3600
 _PARTIAL = ".partial-"
 
-_TESTS = re.compile(r"^(test_.*\.py|.*_test\.py|conftest\.py)$")
+_TESTS = re.compile(r"^(test_.*\.py|.*_test\.py|conftest\.py)\Z")
 _TEST_FOLDERS = frozenset({"test", "tests"})
-_NOTES = re.compile(r"^(requirements.*\.(txt|in)|README(\..*)?)$")
-_SOURCE_NAME = re.compile(r"^[a-z_][a-z0-9_]*$")
+_NOTES = re.compile(r"^(requirements.*\.(txt|in)|README(\..*)?)\Z")
+_SOURCE_NAME = re.compile(r"^[a-z_][a-z0-9_]*\Z")
 
 
 @dataclass(frozen=True)

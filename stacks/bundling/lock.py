@@ -107,7 +107,7 @@ def _edges(annotated: str) -> dict[str, list[str]]:
     """From `name==1.0  # via a, b`: who depends on what."""
     edges: dict[str, list[str]] = {}
     for line in annotated.splitlines():
-        if match := re.match(r"^([A-Za-z0-9._-]+)==.*# via (.+)$", line):
+        if match := re.fullmatch(r"([A-Za-z0-9._-]+)==.*# via (.+)", line):
             for parent in match[2].split(","):
                 edges.setdefault(normalised(parent.strip()), []).append(normalised(match[1]))
     return edges

@@ -34,7 +34,7 @@ LOCK = "constraints.txt"
 
 _REQUIREMENT = re.compile(
     r"^(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?P<extras>\[[A-Za-z0-9._\s,-]*\])?\s*"
-    r"(?P<versions>(?:(?:===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9.*+!_-]+\s*,?\s*)*)(?P<marker>;.+)?$"
+    r"(?P<versions>(?:(?:===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9.*+!_-]+\s*,?\s*)*)(?P<marker>;.+)?\Z"
 )
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==\S+")
 
@@ -67,7 +67,7 @@ def read_requirements(path: Path, shown: str) -> list[Requirement]:
         return []
     requirements = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        text = re.sub(r"(^|\s)#.*$", "", line).strip()
+        text = re.sub(r"(^|\s)#.*", "", line).strip()
         if not text:
             continue
         match = _REQUIREMENT.match(text)

@@ -33,7 +33,7 @@ _NEVER_WITH_A_SERVICE = (
     "aws:username",
 )
 # `logs.eu-west-1.amazonaws.com` is `logs.amazonaws.com` of one Region.
-_REGIONAL = re.compile(r"^([a-z0-9-]+)\.(?:<region>|[a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com$")
+_REGIONAL = re.compile(r"^([a-z0-9-]+)\.(?:<region>|[a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com\Z")
 _ARN_PARTS = 6
 
 

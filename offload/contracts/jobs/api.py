@@ -21,7 +21,7 @@ from offload.contracts.jobs.job import BULK_LIMIT, LONGEST_INPUT, Answer, Job, S
 LONGEST_BODY: Final = LONGEST_INPUT + 16 * 1024
 LONGEST_BULK: Final = 4_000_000
 MOST_LISTED: Final = 200
-Cursor = Annotated[str, Meta(max_length=512, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,15}#[A-Za-z0-9_.:-]+$")]
+Cursor = Annotated[str, Meta(max_length=512, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,15}#[A-Za-z0-9_.:-]+\Z")]
 
 
 # What routes take

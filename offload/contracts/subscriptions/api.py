@@ -28,7 +28,7 @@ from offload.contracts.subscriptions.subscription import (
 
 MOST_LISTED: Final = 200
 LONGEST_OVERLAP_HOURS: Final = 720
-_CURSOR: Final = r"^[A-Za-z0-9_#-]{1,200}$"
+_CURSOR: Final = r"^[A-Za-z0-9_#-]{1,200}\Z"
 
 Cursor = Annotated[str, Meta(pattern=_CURSOR)]
 Limit = Annotated[int, Meta(ge=1, le=MOST_LISTED)]

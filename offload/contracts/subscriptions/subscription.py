@@ -36,11 +36,11 @@ NO_RETRY_HEADER: Final = "webhook-retry"
 """The receiver's answer ends a delivery with `webhook-retry: no`, whatever its status is."""
 
 Tag = Annotated[str, Meta(min_length=1, max_length=128)]
-Tenant = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:@-]+$")]
+Tenant = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:@-]+\Z")]
 Pattern = Annotated[str, Meta(min_length=1, max_length=256)]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
-HeaderName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
-HeaderValue = Annotated[str, Meta(max_length=1024, pattern=r"^[ -~]*$")]
+HeaderName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+\Z")]
+HeaderValue = Annotated[str, Meta(max_length=1024, pattern=r"^[ -~]*\Z")]
 Rate = Annotated[int, Meta(ge=1, le=LONGEST_RATE)]
 
 
