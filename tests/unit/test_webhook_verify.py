@@ -470,10 +470,8 @@ def test_a_time_in_milliseconds_is_read_as_one() -> None:
             SHOPIFY_CASE.having(x_shopify_hmac_sha256="QNyObTlKbMx2qDlPF/ZOZcBqg5OgPg+2oky3zldc0Gw=\n"),
         ),
         (MalformedSignature, STANDARD_CASE.having(webhook_signature="v1, v1,")),
-        (
-            MalformedSignature,
-            STANDARD_CASE.having(webhook_signature=STANDARD_CASE.header("webhook-signature") + "  v9,a"),
-        ),
+        (MalformedSignature, STANDARD_CASE.having(webhook_signature="v1,AAAA v1,nonsense")),
+        (NoSignature, STANDARD_CASE.having(webhook_signature=" ")),
         (MalformedSignature, STANDARD_CASE.having(webhook_signature=" ".join([STANDARD_CASE.headers[2][1]] * 9))),
         (NoTimestamp, SLACK_CASE.having(x_slack_request_timestamp=None)),
         (NoTimestamp, STRIPE_CASE.having(stripe_signature="v1=" + "0" * 64)),
@@ -550,6 +548,18 @@ def test_every_refusal_has_a_name_a_status_and_what_to_do() -> None:
         assert 400 <= refusal.status < 600
         assert refusal.title()
         assert refusal.remedy
+
+
+@pytest.mark.parametrize("around", ["v1,nonsense {}", "{} v1,", "v1,AAAA {} v1a,x", "{}  v9,a", " {} ", "v1 {}"])
+def test_what_is_no_signature_is_passed_over_beside_one_that_holds(around: str) -> None:
+    text = around.format(STANDARD_CASE.header("webhook-signature"))
+    assert STANDARD_CASE.having(webhook_signature=text).verify().key_id
+
+
+@pytest.mark.parametrize("around", ["{},v1=", "{},v1=xyz", "{},v1=" + "0" * 63, "{},", ",{}", "{},v1"])
+def test_what_is_no_signature_is_passed_over_in_a_list_by_commas_too(around: str) -> None:
+    text = around.format(STRIPE_CASE.header("Stripe-Signature"))
+    assert STRIPE_CASE.having(stripe_signature=text).verify().key_id
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,8 @@ class Scheme(Struct, frozen=True, kw_only=True):
     """One way of signing.
 
     `header` holds the signatures: one, or several apart by `separator` (`" "`, `","` or `";"`), of which one that
-    holds is enough and those of no known version are passed over. `signed` is what is signed, with `{id}`,
-    `{timestamp}` and `{body}` standing for the header's text and the body's bytes.
+    holds is enough; those of no known version, and what is no signature, are passed over. `signed` is what is signed,
+    with `{id}`, `{timestamp}` and `{body}` standing for the header's text and the body's bytes.
 
     A header that comes twice is refused, with one exception: where `separator` is a comma the header is a list by RFC
     9110 (5.3), and its repetitions are joined by commas.

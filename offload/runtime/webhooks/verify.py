@@ -242,14 +242,18 @@ def _signed(scheme: Scheme, request: _Request) -> _Signed:
         raise MalformedSignature(
             f"{scheme.header} has {len(known)} signatures; at most {MOST_SIGNATURES} are looked at"
         )
-    signatures = []
-    for signature, text in known:
-        content = decoded(text, signature.encoding)
-        if content is None or len(content) != signature.algorithm.signature_bytes:
-            length = signature.algorithm.signature_bytes
-            raise MalformedSignature(f"{scheme.header}: a signature is not {length} bytes in {signature.encoding}")
-        signatures.append((signature, content))
-    return _Signed(scheme, delivery_id, timestamp, tuple(signatures))
+    # Beside one that holds, what is none is passed over, as the senders' own libraries do.
+    signatures = tuple(
+        (signature, content)
+        for signature, text in known
+        if (content := decoded(text, signature.encoding)) is not None
+        and len(content) == signature.algorithm.signature_bytes
+    )
+    if not signatures:
+        signature = known[0][0]
+        length = signature.algorithm.signature_bytes
+        raise MalformedSignature(f"{scheme.header}: a signature is not {length} bytes in {signature.encoding}")
+    return _Signed(scheme, delivery_id, timestamp, signatures)
 
 
 def _items(scheme: Scheme, request: _Request) -> list[str]:
@@ -262,10 +266,7 @@ def _items(scheme: Scheme, request: _Request) -> list[str]:
         raise MalformedSignature(f"{scheme.header} is longer than {LONGEST_SIGNATURES}, or not printable ASCII")
     if not scheme.separator:
         return [value]
-    items = [item.strip(" ") for item in value.split(scheme.separator)]
-    if "" in items:
-        raise MalformedSignature(f"{scheme.header} has an empty item")
-    return items
+    return [item for each in value.split(scheme.separator) if (item := each.strip(" "))]
 
 
 def _is_time(timestamp: Timestamp | None, item: str) -> bool:
