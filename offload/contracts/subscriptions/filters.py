@@ -2,14 +2,19 @@
 
 The filter is written as EventBridge's event patterns are (eb-create-pattern-operators.html, read 2026-11-27), of which
 it takes exact values, `prefix`, `suffix`, `anything-but`, `exists` and `numeric`: all named fields must match, each by
-any of its values. A field that is a list matches when one of its elements does.
+any of its values. A field that is a list matches when one of its elements does; an empty one is not there. `exists`
+looks at values, not at objects: below what is missing, or is no object, nothing is there.
+
+Two things are wider than EventBridge's: numbers are equal by their value (300 and 300.0), and `numeric` takes those
+that are written as text, as amounts of money are. What EventBridge refuses is refused: an empty `anything-but`, or one
+of other than texts or numbers, and ranges in which no number is.
 """
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -59,25 +64,41 @@ def matches(wanted: Filter, data: Any) -> bool:
     """Whether an event's data (as JSON gives it) passes a filter that was checked."""
     if not isinstance(data, dict):
         return False
-    return all(_field(rule, name in data, data.get(name)) for name, rule in wanted.items())
+    return all(_field(rule, list(_elements(data[name])) if name in data else []) for name, rule in wanted.items())
 
 
-def _field(rule: Any, there: bool, value: Any) -> bool:
-    if isinstance(rule, dict):
-        values = value if isinstance(value, list) else [value]
-        return any(matches(rule, each) for each in values)
-    values = value if isinstance(value, list) else [value]
-    return any(_value(each, there, values) for each in rule)
+def _elements(value: Any) -> Iterator[Any]:
+    """The value, or those of a list, also of one within a list."""
+    if not isinstance(value, list):
+        yield value
+        return
+    for each in value:
+        yield from _elements(each)
 
 
-def _value(one: Any, there: bool, values: list[Any]) -> bool:
+def _field(rule: Any, values: list[Any]) -> bool:
+    if not isinstance(rule, dict):
+        leaves = [each for each in values if not isinstance(each, dict)]
+        return any(_value(each, leaves) for each in rule)
+    objects = [each if isinstance(each, dict) else {} for each in values] or [{}]
+    # What is in none of them is not there; all else one of them has.
+    found = [matches(rule, each) for each in objects]
+    return all(found) if _wants_nothing(rule) else any(found)
+
+
+def _wants_nothing(rule: Filter) -> bool:
+    """Whether it is a rule of `exists: false` alone."""
+    return all(
+        _wants_nothing(each) if isinstance(each, dict) else each == [{"exists": False}] for each in rule.values()
+    )
+
+
+def _value(one: Any, values: list[Any]) -> bool:
     if not isinstance(one, dict):
-        return there and any(_same(one, value) for value in values)
+        return any(_same(one, value) for value in values)
     [(name, wanted)] = one.items()
     if name == "exists":
-        return bool(there == wanted)
-    if not there:
-        return False
+        return bool(bool(values) == wanted)
     if name == "anything-but":
         others = wanted if isinstance(wanted, list) else [wanted]
         return any(not any(_same(other, value) for other in others) for value in values)
@@ -130,22 +151,30 @@ def _check_value(one: Any, where: str) -> None:
         "prefix": lambda: isinstance(wanted, str),
         "suffix": lambda: isinstance(wanted, str),
         "exists": lambda: isinstance(wanted, bool),
-        "anything-but": lambda: all(
-            isinstance(each, _SCALARS) for each in (wanted if isinstance(wanted, list) else [wanted])
-        ),
+        "anything-but": lambda: _are_texts_or_numbers(wanted if isinstance(wanted, list) else [wanted]),
         "numeric": lambda: _is_range(wanted),
     }.get(name)
     if fits is None or not fits():
         raise BadFilter(
-            f"{where}.{name}: prefix and suffix take a text, exists true or false, anything-but values, "
-            'numeric bounds as [">", 0, "<=", 5]'
+            f"{where}.{name}: prefix and suffix take a text, exists true or false, anything-but texts or numbers, at "
+            'least one, numeric bounds as [">", 0, "<=", 5], ["<", 5] or ["=", 5], with a number between them'
         )
 
 
+def _are_texts_or_numbers(others: list[Any]) -> bool:
+    """Whether there are some, and all are texts or all are numbers."""
+    return bool(others) and (all(isinstance(each, str) for each in others) or all(map(_is_number, others)))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _is_range(bounds: Any) -> bool:
-    return (
-        isinstance(bounds, list)
-        and len(bounds) in (2, 4)
-        and all(isinstance(name, str) and name in _COMPARE for name in bounds[::2])
-        and all(isinstance(number, int | float) and not isinstance(number, bool) for number in bounds[1::2])
-    )
+    """Whether it is a comparison, or a lower bound and then an upper one above it."""
+    match bounds:
+        case [str() as name, number]:
+            return name in _COMPARE and _is_number(number)
+        case [">" | ">=", low, "<" | "<=", high]:
+            return _is_number(low) and _is_number(high) and bool(low < high)
+    return False

@@ -120,7 +120,8 @@ class Subscribing:
         self._check(
             _or(wanted.url, record.url),
             _or(wanted.types, record.types),
-            record.filter if isinstance(wanted.filter, UnsetType) else wanted.filter,
+            # One that stays is not looked at: it may be of a time when more was taken.
+            None if isinstance(wanted.filter, UnsetType) else wanted.filter,
             # The values of those that stay are sealed, and were checked when they came.
             dict.fromkeys(record.header_names, "sealed") if isinstance(wanted.headers, UnsetType) else wanted.headers,
             changed_url=wanted.url is not UNSET,
