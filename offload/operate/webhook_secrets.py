@@ -32,6 +32,9 @@ from offload.runtime.webhooks.secrets import BadSecret, Secret, keyring
 SHORTEST_OVERLAP: Final = timedelta(minutes=1)
 LONGEST_OVERLAP: Final = timedelta(days=30)
 
+# NIST SP 800-107 revision 1, section 5.3.4: an HMAC's key has at least 112 bits of strength; 128 are usual. Standard
+# Webhooks has bounds of its own (24 to 64 bytes). Secrets that are stored already go on counting.
+SHORTEST_SECRET: Final = 16
 _KEY_BYTES: Final = 32
 _ATTEMPTS: Final = 10
 _PAUSE: Final = 0.5  # seconds at most; what was read may be older than what is there, for a moment
@@ -66,9 +69,14 @@ def rotate(
     _check(overlap, revoke=revoke)
     value = _made(scheme) if given is None else given
     try:
-        keyring(scheme, (Secret("the new one", value),))
+        [key] = keyring(scheme, (Secret("the new one", value),))
     except BadSecret as error:
         raise Failure(str(error)) from error
+    if len(key.content) < SHORTEST_SECRET:
+        raise Failure(
+            f"the new secret of {scheme.title} is {len(key.content)} bytes, which can be guessed: have at least "
+            f"{SHORTEST_SECRET}, at random, in the sender's settings, such as `openssl rand -hex 32` makes"
+        )
     moment = (now or datetime.now(UTC)).replace(microsecond=0)
     until = moment if revoke else moment + overlap
     new = StoredSecret(key_id=f"{moment:%Y-%m-%d}-{secrets.token_hex(3)}", value=value, since=moment)

@@ -391,6 +391,8 @@ def test_secrets_that_secrets_manager_would_not_take_are_refused_before_they_are
         (("shopify",), None, "the app's client secret in the Dev Dashboard"),
         (("svix", "--secret-file", "-"), "whsec_c2hvcnQ=\n", "is 5 bytes, and has to be 24 to 75: copy it whole"),
         (("svix", "--secret-file", "-"), "from elsewhere", "has to begin with 'whsec_' or 'whpk_'"),
+        (("github", "--secret-file", "-"), "x\n", "is 1 bytes, which can be guessed: have at least 16"),
+        (("warehouse", "--secret-file", "-"), "fifteen-bytes-a\n", "is 15 bytes, which can be guessed"),
         (("github", "--secret-file", "-"), "\n", "is empty: copy it from the sender's settings"),
         (("github", "--secret-file", "nowhere"), None, "--secret-file: nowhere: No such file or directory"),
         (("stripe", "--secret-file", "-"), SECRETS["stripe"], "is the secret of Stripe already, as 'first'"),
