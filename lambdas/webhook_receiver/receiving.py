@@ -253,16 +253,16 @@ class Receiver:
         """Whether the source has been refused too often this minute: no more is written of it then."""
         if self._blocked[0] != minute:
             self._blocked = (minute, set())
-        if request.source in self._blocked[1]:
+        if request.network in self._blocked[1]:
             return True
         try:
-            count = self._deliveries.count_refusal(request.source, minute, within=_left(until))
+            count = self._deliveries.count_refusal(request.network, minute, within=_left(until))
         except (AwsRefused, AwsUnreachable) as error:
             answered.troubles.append(str(error))
             return False
         if count <= self._refused_per_minute:
             return False
-        self._blocked[1].add(request.source)
+        self._blocked[1].add(request.network)
         return True
 
     def _note(self, answered: Answered, write: Callable[..., None], *arguments: Any, **settings: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
+from ipaddress import IPv6Network, ip_address
 from typing import Any, Final
 
 from offload.contracts.webhooks.scheme import Provider
@@ -16,12 +17,30 @@ MOST_BYTES: Final = 4 * 1024 * 1024
 _PATH: Final = re.compile(r"/webhooks/([a-z][a-z0-9-]{0,39})(?:/([A-Za-z0-9_-]{1,64}))?/?")
 
 
+# A site's smallest part (RFC 4291 section 2.5.4, RFC 6177): who has one address of it has 2^64.
+_IPV6_PREFIX: Final = 64
+
+
+def _network(source: str) -> str:
+    """Whose refusals are counted as one: an IPv4 address, or the /64 of an IPv6 one."""
+    try:
+        address = ip_address(source)
+    except ValueError:
+        return source
+    if address.version == 4:
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((int(address), _IPV6_PREFIX), strict=False))
+
+
 class Request:
     """One request; nothing of it is trusted."""
 
     def __init__(self, event: Mapping[str, Any]) -> None:
         http = event["requestContext"]["http"]
         self.source: str = http.get("sourceIp") or "unknown"
+        self.network = _network(self.source)
         self.headers = [(str(name), str(value)) for name, value in (event.get("headers") or {}).items()]
         self._path: str = event.get("rawPath") or ""
         self._body: str = event.get("body") or ""

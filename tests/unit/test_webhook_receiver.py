@@ -385,6 +385,22 @@ def test_a_path_without_a_receiver_is_not_found(bench: Bench, path: str) -> None
     assert problem(bench.receiver.handler({**event, "rawPath": path}, Context())) == (404, "no-such-provider")
 
 
+def test_a_source_that_has_a_network_of_addresses_is_counted_as_one() -> None:
+    with pytest.MonkeyPatch.context() as patch, a_receiver(patch, refused_per_minute=5) as bench:
+        now = time.time() // 60 * 60 + 1
+        patch.setattr(bench.receiver.receiver, "_clock", lambda: now)
+        statuses = [
+            bench.request("github", b"{}", {}, source=f"2001:db8:1:2:{each}::{each}")["statusCode"] for each in range(8)
+        ]
+        assert statuses == [401] * 5 + [429] * 3
+        assert bench.request("github", b"{}", {}, source="2001:db8:1:3::1")["statusCode"] == 401
+        statuses = [
+            bench.request("github", b"{}", {}, source=source)["statusCode"]
+            for source in ["198.51.100.7", "::ffff:198.51.100.7"] * 4
+        ]
+        assert statuses == [401] * 5 + [429] * 3
+
+
 def test_a_source_that_is_refused_too_often_gets_429_and_what_is_rightly_signed_passes() -> None:
     with pytest.MonkeyPatch.context() as patch, a_receiver(patch, refused_per_minute=5) as bench:
         # The window is a minute of the clock: this test must not lie across two.
