@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
 from offload.operate.embedded import PROJECT, STATE_VARIABLE
@@ -54,6 +55,22 @@ def test_a_port_that_is_taken_is_left_to_its_owner_and_another_one_is_used(tmp_p
             assert embedded.running() == instance
         finally:
             embedded.stop()
+
+
+def test_what_it_keeps_is_its_owner_s_alone(embedded: EmbeddedAws) -> None:
+    # As a state of before was left.
+    (embedded.root / "state").mkdir(parents=True, mode=0o755)
+    embedded.root.chmod(0o755)
+    (embedded.root / "state" / "old.json").write_text("{}")
+    (embedded.root / "state" / "old.json").chmod(0o644)
+    instance = embedded.start()
+    session = boto3.Session("000000000000", "test", region_name="us-east-1")
+    manager = session.client("secretsmanager", endpoint_url=instance.endpoint)
+    manager.create_secret(Name="s", SecretString="s3cret")
+    embedded.stop()
+    kept = [embedded.root, *(path for path in embedded.root.rglob("*") if not path.is_symlink())]
+    assert any("s3cret" in path.read_text(errors="replace") for path in kept if path.is_file())
+    assert {path for path in kept if path.stat().st_mode & 0o077} == set()
 
 
 def test_only_the_loopback_interface_is_listened_on(embedded: EmbeddedAws) -> None:

@@ -43,6 +43,9 @@ STOP_WITHOUT_STATE_WITHIN = 1.0
 KILLED_WITHIN = 30.0
 """Seconds that the system has to end what got SIGKILL."""
 
+# What the emulator keeps holds secrets: other people of the machine read none of it.
+_FOLDER, _FILE = 0o700, 0o600
+_UMASK = 0o077
 _POLL = 0.02
 _STATE = ("state", "s3", "durable")
 _ATTEMPTS = 3  # a free port can be taken by another between the look and the start
@@ -136,7 +139,7 @@ class EmbeddedAws:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Holds this folder against every other process that starts, deploys or stops; raises Failure at once."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        _make_private(self.root)
         with (self.root / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -174,8 +177,12 @@ class EmbeddedAws:
                 shutil.rmtree(self.root / folder, ignore_errors=True)
             generation = uuid.uuid4().hex
         shutil.rmtree(self.root / "tmp", ignore_errors=True)  # the code of workers that were killed
-        for folder in (*_STATE, "tmp", "home"):
-            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        for kept in (self.root, *(self.root / each for each in (*_STATE, "tmp", "home"))):
+            _make_private(kept)
+        # Of a time when they were open to everybody on the machine.
+        for file in (*self.root.glob("*"), *(self.root / "state").rglob("*")):
+            if file.is_file() and not file.is_symlink():
+                file.chmod(_FILE)
         last = self._last_port()
         wished = self._port or (last if self._has_state() else None) or USUAL_PORT
         for attempt in range(_ATTEMPTS):
@@ -235,7 +242,7 @@ class EmbeddedAws:
         command = self.project / ".offload" / "embedded" / "bin" / "ministack"
         if not command.exists():
             raise Failure(f"the embedded AWS is not installed: {command} is missing; run `make toolchain`")
-        with self.log.open("wb") as log:
+        with open(self.log, "wb", opener=_private) as log:
             self._child = subprocess.Popen(
                 [command],
                 env=self._environment(port, durable_port),
@@ -244,6 +251,7 @@ class EmbeddedAws:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=_UMASK,
             )
         scheme, certificate = ("http", None)
         if self.auth:
@@ -298,7 +306,7 @@ class EmbeddedAws:
         if instance.certificate:
             arguments += ["--certificate", instance.certificate]
             environment["AWS_CA_BUNDLE"] = instance.certificate
-        with self.durable_log.open("ab") as log:
+        with open(self.durable_log, "ab", opener=_private) as log:
             self._durable_child = subprocess.Popen(
                 [python, Path(__file__).with_name("durable_runner.py"), *arguments],
                 env=environment,
@@ -307,6 +315,7 @@ class EmbeddedAws:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=_UMASK,
             )
         instance = replace(instance, durable_pid=self._durable_child.pid)
         self._remember(asdict(instance))
@@ -420,6 +429,7 @@ class EmbeddedAws:
 
     def _remember(self, content: dict[str, object]) -> None:
         draft = self._file.with_suffix(".draft")
+        draft.touch(mode=_FILE)
         draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         draft.replace(self._file)
 
@@ -465,6 +475,17 @@ class EmbeddedAws:
         except FileNotFoundError:
             return "it wrote no log"
         return "\n  ".join(lines[-_LOG_LINES_SHOWN:]) or "it wrote no log"
+
+
+def _make_private(folder: Path) -> None:
+    """Makes the folder where it is not there; it is its owner's alone, also one that was not until now."""
+    folder.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
+    folder.chmod(_FOLDER)
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file, and makes it its owner's alone."""
+    return os.open(path, flags, _FILE)
 
 
 def _answers(instance: Instance, timeout: float) -> bool:
