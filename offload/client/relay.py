@@ -27,6 +27,7 @@ from offload.client.publisher import Publisher, Refusal, Retries
 from offload.client.signals import set_by_signals
 from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract
+from offload.contracts.visible import visible
 
 # Databases that lock rows and let others pass them by; their rows stay locked while their events are published.
 _LOCKING: Final = frozenset({"postgresql", "mysql", "mariadb"})
@@ -344,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _until_empty(relay)
         run_until_signalled(relay)
     except (RelayStopped, SQLAlchemyError, ValueError) as error:
-        sys.stderr.write(f"relay: {one_line(error)}\n")
+        sys.stderr.write(f"relay: {visible(one_line(error))}\n")
         return 1
     return 0
 

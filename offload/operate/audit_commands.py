@@ -9,10 +9,9 @@ import typer
 from offload.operate import options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from offload.operate.deliveries_audit import DeliveryAccount
     from offload.operate.jobs_audit import JobAccount
+    from offload.operate.terminal.screen import Screen
 
 
 def show(*, environment: options.EnvironmentOption = "local", as_json: options.JsonOption = False) -> None:
@@ -101,7 +100,7 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
         raise typer.Exit(1)
 
 
-def _show_jobs(jobs: JobAccount, console: Console) -> None:
+def _show_jobs(jobs: JobAccount, console: Screen) -> None:
     from rich import box
     from rich.table import Table
 
@@ -116,7 +115,7 @@ def _show_jobs(jobs: JobAccount, console: Console) -> None:
         console.print(f"{odd.what}: {odd.type} {odd.job}: {odd.why}", markup=False)
 
 
-def _show_deliveries(deliveries: DeliveryAccount, console: Console) -> None:
+def _show_deliveries(deliveries: DeliveryAccount, console: Screen) -> None:
     from rich import box
     from rich.table import Table
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from offload.operate import terminal
 from offload.operate.options import EnvironmentOption, JsonOption, print_json
 
 if TYPE_CHECKING:
@@ -44,15 +44,15 @@ def show(
             print_json({"months": months})
             return
         for page in months:
-            typer.echo(f"{page['month']}  {page['bytes']:>7,} bytes  changed {page['changed_at']}")
+            terminal.line(f"{page['month']}  {page['bytes']:>7,} bytes  changed {page['changed_at']}")
         if not months:
-            typer.echo("the change log has no pages yet")
+            terminal.line("the change log has no pages yet")
         return
     page = page_in(bucket, month, s3)
     if as_json:
         print_json(page)
     else:
-        sys.stdout.write(page["markdown"])
+        terminal.block(page["markdown"])
 
 
 def pages_in(bucket: str, s3: S3Client) -> list[dict[str, Any]]:

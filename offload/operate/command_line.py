@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from offload.operate import audit_commands, bill_commands, lifecycle_commands, options, receiver_commands
+from offload.operate import audit_commands, bill_commands, lifecycle_commands, options, receiver_commands, terminal
 from offload.operate.failure import Failure
 from offload.operate.preflight.commands import preflight
 
@@ -65,10 +66,9 @@ def up(
     from offload.operate.embedded import state_folder
     from offload.operate.embedded.process import EmbeddedAws
     from offload.operate.embedded.up import bring_up
-    from offload.operate.options import console
     from offload.operate.progress import Steps
 
-    steps = Steps(console())
+    steps = Steps(terminal.console())
     deployment = bring_up(EmbeddedAws(state_folder()), steps=steps)
     if orders:
         demo.first_day(deployment, steps)
@@ -82,30 +82,31 @@ def down() -> None:
 
     embedded = EmbeddedAws(state_folder())
     if not embedded.root.exists():
-        typer.echo("the embedded AWS was not running")
+        terminal.line("the embedded AWS was not running")
         return
     with embedded.alone():
         stopped = embedded.stop()
     if stopped is None:
-        typer.echo("the embedded AWS was not running")
+        terminal.line("the embedded AWS was not running")
     elif stopped.clean:
-        typer.echo(f"the embedded AWS has stopped after {stopped.seconds:.1f} s; the next `up` finds its state again")
+        terminal.line(
+            f"the embedded AWS has stopped after {stopped.seconds:.1f} s; the next `up` finds its state again"
+        )
     else:
-        typer.echo(f"the embedded AWS was killed after {stopped.seconds:.1f} s; the next `up` starts empty")
+        terminal.line(f"the embedded AWS was killed after {stopped.seconds:.1f} s; the next `up` starts empty")
 
 
 @app.command()
 def status(*, environment: options.EnvironmentOption = "local", as_json: options.JsonOption = False) -> None:
     """Show what is deployed, and how many events wait or are dead letters."""
     from offload.operate import status as statuses
-    from offload.operate.options import console, print_json
     from offload.operate.resources import Deployment
 
     found = statuses.status(Deployment.of(environment))
     if as_json:
-        print_json(found)
+        terminal.print_json(found)
     else:
-        statuses.show(found, console())
+        statuses.show(found, terminal.console())
 
 
 @app.command()
@@ -137,15 +138,18 @@ app.command("preflight")(preflight)
 
 def main() -> None:
     """Runs the command line: exit code 0, 1 with one readable line for what goes wrong, 2 for wrong usage."""
-    try:
-        app()
-    except Failure as failure:
-        _end(str(failure))
-    except Exception as error:
-        said = what_aws_says(error)
-        if said is None:
-            raise
-        _end(said)
+    with terminal.guarded():
+        try:
+            app()
+        except Failure as failure:
+            _end(str(failure))
+        except Exception as error:  # noqa: BLE001 - printed whole
+            said = what_aws_says(error)
+            if said is None:
+                # Here, not by Python: its text may be a stranger's, and the guard ends with this function.
+                traceback.print_exception(error)
+                sys.exit(1)
+            _end(said)
 
 
 def what_aws_says(error: Exception) -> str | None:
@@ -163,5 +167,5 @@ def what_aws_says(error: Exception) -> str | None:
 
 
 def _end(text: str) -> None:
-    sys.stderr.write(f"offload: {text}\n")
+    terminal.block(f"offload: {text}", stderr=True)
     sys.exit(1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from offload.operate import terminal
 from offload.operate.failure import Failure
 from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
 
@@ -178,7 +179,7 @@ def _ask(letters: Sequence[DeadLetter], environment: str) -> None:
     console(stderr=True).print(f"{len(letters):,} dead letters of {environment}: {_counts(letters)}", markup=False)
     if not sys.stdin.isatty():
         raise Failure("nothing was dropped: --yes drops them without a question")
-    typer.confirm("Drop them for good?", abort=True, err=True)
+    terminal.confirm("Drop them for good?")
 
 
 @contextmanager
@@ -268,8 +269,9 @@ def _show(letter: DeadLetter) -> None:
     for name, value in letter.summary().items():
         if value:
             screen.print(f"{name:<12}", str(value), markup=False)
+    screen.print()
     try:
-        body = json.dumps(json.loads(letter.body), indent=2, ensure_ascii=False)
+        screen.json(json.loads(letter.body))
     except ValueError:
-        body = letter.body
-    screen.print(f"\n{body}\n", markup=False, soft_wrap=True)
+        screen.print(letter.body, soft_wrap=True)
+    screen.print()

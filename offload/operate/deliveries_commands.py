@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import msgspec
 import typer
 
+from offload.operate import terminal
 from offload.operate.failure import Failure
 from offload.operate.jobs_commands import service_of, watched
 from offload.operate.options import EnvironmentOption, JsonOption, console, print_columns, print_facts, print_json, utc
@@ -173,7 +174,7 @@ def recover(
             _show_count(wanted, counted)
         if not dry_run and counted.found + counted.at_most:
             if not yes:
-                typer.confirm("Bring them back?", abort=True, err=True)
+                terminal.confirm("Bring them back?")
             # The count's own period: another end would bring back what was not counted.
             same = replace(wanted, dry_run=False, until=counted.until or wanted.until)
             recovered = _ran(jobs, same, document)
@@ -294,10 +295,11 @@ def _show(found: Delivery, *, as_json: bool) -> None:
     for each in () if isinstance(found.tries, UnsetType) else found.tries:
         _show_attempt(each)
     if isinstance(found.body, UnsetType):
-        screen.print("\nwhat was sent is not kept any more, or was erased")
+        screen.print()
+        screen.print("what was sent is not kept any more, or was erased")
     else:
-        text = json.dumps(json.loads(bytes(found.body)), indent=2, ensure_ascii=False)
-        screen.print(f"\n{text}", markup=False, soft_wrap=True)
+        screen.print()
+        screen.json(json.loads(bytes(found.body)))
 
 
 def _show_attempt(each: Attempt) -> None:
@@ -305,8 +307,9 @@ def _show_attempt(each: Attempt) -> None:
     at = f"{each.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
     came = ", ".join(part for part in ("" if each.status is None else str(each.status), each.error) if part)
     style = None if each.succeeded else "red"
+    screen.print()
     screen.print(
-        f"\nattempt {each.number}  {at}Z  {each.duration_ms:,} ms  {came}",
+        f"attempt {each.number}  {at}Z  {each.duration_ms:,} ms  {came}",
         markup=False,
         soft_wrap=True,
         style=style,

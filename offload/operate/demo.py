@@ -63,7 +63,7 @@ def first_day(deployment: Deployment, steps: Steps, *, within: float = WITHIN) -
                 told.wait(len(invoices), within)
                 notes.append(told.said())
     steps.console.print(table_of(ledger, By.COUNTRY, _ROWS))
-    steps.console.print(_NEXT.format(day=DAY), highlight=False, soft_wrap=True, markup=False)
+    steps.console.block(_NEXT.format(day=DAY))
 
 
 class _Told:

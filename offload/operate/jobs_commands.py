@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from offload.operate import terminal
 from offload.operate.failure import Failure
 from offload.operate.options import EnvironmentOption, JsonOption, console, print_columns, print_json
 
@@ -274,7 +274,7 @@ def result(
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     try:
         if out is None:
-            sys.stdout.write(text)
+            print_json(document)
         else:
             out.write_text(text, encoding="utf-8")
         if files is not None:
@@ -283,7 +283,7 @@ def result(
             for key in asked.files_of(document):
                 target = files / key.rpartition("/")[2]
                 deployment.aws.s3.download_file(deployment.job_service.bucket, key, str(target))
-                sys.stderr.write(f"{target}\n")
+                terminal.line(str(target), stderr=True)
     except OSError as error:
         raise Failure(f"{error.filename or out or files}: {error.strerror or error}") from error
 
@@ -354,7 +354,7 @@ def service_of(environment: str) -> Iterator[Jobs]:
 
 
 def _uploaded(jobs: Jobs, file: Path) -> str:
-    sys.stderr.write(f"uploading {file} ({file.stat().st_size:,} bytes)\n")
+    terminal.line(f"uploading {file} ({file.stat().st_size:,} bytes)", stderr=True)
     try:
         return jobs.upload(file)
     except OSError as error:
@@ -381,16 +381,14 @@ def _followed(jobs: Jobs, job_id: str, *, as_json: bool) -> None:
         _show(job)
     else:
         console().print(f"{job.id} {job.state} in attempt {job.attempt}", markup=False)
-        sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        print_json(content)
     if content is None:
         raise typer.Exit(1)
 
 
 def watched(jobs: Jobs, job_id: str) -> Job:
     """The job once it has ended; draws its progress on stderr, on a terminal as a bar, elsewhere a line a change."""
-    from rich.console import Console
-
-    screen = Console(stderr=True, highlight=False, soft_wrap=True)
+    screen = console(stderr=True)
     with _drawing(screen) as draw:
         while True:
             job = jobs.get(job_id)
@@ -414,7 +412,7 @@ def _drawing(screen: Any) -> Iterator[Callable[[Job], None]]:
                     description=f"{job.type} {job.state}",
                     completed=progress.done if progress else 0,
                     total=progress.total if known and progress else None,
-                    says=_plain(_says(job)),
+                    says=terminal.visible(_says(job)),
                 )
 
             yield draw
@@ -436,11 +434,11 @@ def _bar(screen: Any) -> Bar:
 
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[says]}"),
+        TextColumn("{task.fields[says]}", markup=False),
         console=screen,
         transient=True,
     )
@@ -537,10 +535,6 @@ def _local(fire: str, timezone: str) -> str:
     from zoneinfo import ZoneInfo
 
     return f"{datetime.fromisoformat(fire).astimezone(ZoneInfo(timezone)):%a %Y-%m-%d %H:%M %Z}"
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 def _type_cells(each: Any) -> tuple[str, ...]:

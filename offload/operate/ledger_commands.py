@@ -110,7 +110,7 @@ def table_of(ledger: Ledger, by: By, rows: int, exchange: Conversion | None = No
     ):
         table.add_column(heading, footer=footer, justify="right")
     for name, figures in entries[:rows]:
-        table.add_row(name.replace("[", "\\["), *_cells(figures, show))
+        table.add_row(name, *_cells(figures, show))
     if len(entries) > rows:
         table.add_row(f"… {len(entries) - rows:,} more: --rows")
     return table

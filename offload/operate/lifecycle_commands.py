@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from offload.operate import terminal
 from offload.operate.failure import Failure
 from offload.operate.options import console, print_columns
 
@@ -23,7 +24,7 @@ def target(environment: NameArgument) -> None:
     if environment == LOCAL:
         raise Failure("environment local is the embedded AWS on this machine: `make up` deploys it")
     # Not Aws.of, which would ask AWS a first time.
-    typer.echo(str(identity(Aws(environment))))
+    terminal.line(str(identity(Aws(environment))))
 
 
 def before_deploy(environment: NameArgument) -> None:
@@ -32,7 +33,7 @@ def before_deploy(environment: NameArgument) -> None:
     from offload.operate.protection import release_failed
 
     for name in release_failed(Aws.of(environment)):
-        typer.echo(f"{name}: its first deploy failed and left nothing; it is made again")
+        terminal.line(f"{name}: its first deploy failed and left nothing; it is made again")
 
 
 def protect(environment: NameArgument) -> None:
@@ -41,7 +42,7 @@ def protect(environment: NameArgument) -> None:
     from offload.operate.resources import Deployment
 
     for name in protect_tables(Deployment.of(environment)):
-        typer.echo(f"{name}: protected against deletion")
+        terminal.line(f"{name}: protected against deletion")
 
 
 def destroy(
@@ -67,19 +68,19 @@ def destroy(
     where = identity(deployment.aws) if deployment.aws.instance is None else "the embedded AWS"
     plan = end.plan(deployment)
     _show(plan, environment, str(where))
-    answer = yes or typer.prompt(f"Type the environment's name to delete this ({environment})", err=True)
+    answer = yes or terminal.ask(f"Type the environment's name to delete this ({environment})")
     if answer != environment:
         raise Failure(f"nothing is deleted: '{answer}' is not '{environment}'")
     # First: when the deletion is broken off, what stays is known.
     written = end.write_mappings(plan, kept or Path("kept") / environment)
     end.destroy(deployment, plan, Steps(console()))
     if not plan.staying:
-        typer.echo(f"environment {environment} is gone, with all that it held")
+        terminal.line(f"environment {environment} is gone, with all that it held")
         return
-    typer.echo(f"environment {environment} is gone; this was kept, and is paid for until you delete it:")
+    terminal.line(f"environment {environment} is gone; this was kept, and is paid for until you delete it:")
     print_columns([(each.kind, each.path, each.physical_id) for each in plan.staying])
     if written:
-        typer.echo("To bring it back, keep these and read docs/restore.md: " + ", ".join(map(str, written)))
+        terminal.line("To bring it back, keep these and read docs/restore.md: " + ", ".join(map(str, written)))
 
 
 def _show(plan: Plan, environment: str, where: str) -> None:

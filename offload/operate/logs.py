@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from offload.operate import terminal
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
 
@@ -123,7 +123,11 @@ def rendered(entry: Entry) -> str | None:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        return f"{clock}  {entry.text}" if not entry.traceback else f"{clock}  ERROR\n{_indented(entry.text)}"
+        if entry.traceback:
+            return f"{clock}  ERROR\n{_indented(entry.text)}"
+        # Later lines stand below the clock: none can pass for an entry of its own.
+        first, *later = entry.text.split("\n")
+        return "\n".join([f"{clock}  {first}", *(f"    {line}" for line in later)])
     return _structured(clock, content)
 
 
@@ -133,18 +137,19 @@ def show(deployment: Deployment, name: str, since: timedelta, *, follow: bool, a
     begin = datetime.now(UTC) - since
     shown = 0
     for lines in read(deployment, function.log_group, begin, follow=follow):
-        for text in _as_json(lines) if as_json else _as_text(lines):
-            sys.stdout.write(text + "\n")
-            shown += 1
-        sys.stdout.flush()
+        if as_json:
+            for line in lines:
+                moment = line.moment.isoformat()
+                terminal.print_json_line({"time": moment, "stream": line.stream, "message": line.message})
+                shown += 1
+        else:
+            for text in _as_text(lines):
+                terminal.block(text)
+                shown += 1
     if not shown and not as_json:
-        sys.stderr.write(f"{function.name} has logged nothing since {begin.astimezone():%H:%M:%S} (--since 1d)\n")
-
-
-def _as_json(lines: Iterable[Line]) -> Iterator[str]:
-    for line in lines:
-        content = {"time": line.moment.isoformat(), "stream": line.stream, "message": line.message}
-        yield json.dumps(content, ensure_ascii=False)
+        terminal.line(
+            f"{function.name} has logged nothing since {begin.astimezone():%H:%M:%S} (--since 1d)", stderr=True
+        )
 
 
 def _as_text(lines: Iterable[Line]) -> Iterator[str]:
@@ -179,7 +184,8 @@ def _structured(clock: str, content: dict[str, Any]) -> str:
         f"{key}={_value(value)}" for key, value in content.items() if key not in _NOT_SHOWN and value not in ("", None)
     )
     parts = [clock, f"{content.get('level', ''):<5}", message if isinstance(message, str) else _value(message), fields]
-    text = "  ".join(part for part in parts if part.strip())
+    # In one line, whatever a field has in it: a line break would make an entry that nobody logged.
+    text = terminal.visible("  ".join(part for part in parts if part.strip()))
     exception = content.get("exception") or content.get("stack_trace")
     if isinstance(exception, list):
         exception = "\n".join(str(line) for line in exception)

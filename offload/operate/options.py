@@ -1,20 +1,19 @@
-"""What commands share: the options that they take, and how they print."""
+"""What commands share: the options that they take, and how they print columns and facts."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
 from offload.operate.failure import Failure
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from offload.operate.terminal import console as console
+from offload.operate.terminal import print_json as print_json
+from offload.operate.terminal import visible
 
 EnvironmentOption: TypeAlias = Annotated[
     str, typer.Option("--environment", "-e", help="The environment: local, or one that is deployed to AWS.")
@@ -24,24 +23,13 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON 
 _STDIN = "-"
 
 
-def console(*, stderr: bool = False) -> Console:
-    """The console for results, on stdout, or for progress. Lines are cut to its width on a terminal only."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, soft_wrap=not stream.isatty(), highlight=False)
-
-
-def print_json(value: Any) -> None:
-    """Prints a value as JSON on stdout; with characters, not escapes."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
 def print_columns(rows: Sequence[Sequence[str]], styles: Sequence[str | None] = ()) -> None:
     """Prints rows in columns as wide as they need: ids are there to be copied whole, on a pipe too."""
     screen = console()
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for number, row in enumerate(rows):
+    # Before the widths are measured: an escape is longer than what it stands for.
+    shown = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*shown, strict=True)]
+    for number, row in enumerate(shown):
         line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         screen.print(line, markup=False, soft_wrap=True, style=styles[number] if styles else None)
 

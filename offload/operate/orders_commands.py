@@ -38,7 +38,6 @@ def publish(
     orders = _read(file, skip_bad=skip_bad)
     # Two poisoned publications are two different sets of broken events, unless somebody wants the same again.
     chosen = secrets.randbits(_SEED_BITS) if seed is None else seed
-    from rich.console import Console
     from rich.progress import Progress
 
     from offload.operate.orders import Mix, publish
@@ -48,7 +47,7 @@ def publish(
     mix = Mix(duplicate, shuffle, poison, chosen)
     count = len(orders.invoices)
     # On stderr, so that --json on stdout stays JSON.
-    with Progress(console=Console(stderr=True), transient=True, disable=not orders.invoices) as bar:
+    with Progress(console=console(stderr=True), transient=True, disable=not orders.invoices) as bar:
         task = bar.add_task("Publishing", total=count + round(duplicate * count) + round(poison * count))
         outcome = publish(
             deployment, orders.invoices, mix, rate=rate, progress=lambda number: bar.advance(task, number)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from offload.operate import terminal
 from offload.operate.failure import Failure
 from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
 
@@ -174,7 +175,7 @@ def _decided(database_url: str, table: str, decide: Callable[[Engine], int]) -> 
 def _said(count: int, rows: list[int] | None, what: str) -> None:
     if rows and count < len(set(rows)):
         raise Failure(f"{count} of {len(set(rows))} rows {what}; the others are not held: see `offload outbox status`")
-    typer.echo(f"{count} held events {what}")
+    terminal.line(f"{count} held events {what}")
 
 
 def _engine(database_url: str) -> Engine:

@@ -6,13 +6,13 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from rich.console import Console
+from offload.operate.terminal.screen import Screen
 
 
 class Steps:
     """Shows steps one after the other; on a terminal with a spinner, elsewhere as plain lines."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Screen) -> None:
         self.console = console
 
     @contextlib.contextmanager
@@ -36,5 +36,5 @@ class Steps:
         self.console.print(text, highlight=False, soft_wrap=True)
 
 
-SILENT = Steps(Console(quiet=True))
+SILENT = Steps(Screen(quiet=True))
 """Shows nothing, for tests and for commands that print JSON."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from offload.operate import terminal
 from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def import_(
         print_json({name: [day.isoformat() for day in found] for name, found in stored._asdict().items()})
         return
     for line in lines_of(stored, replaced=replace):
-        typer.echo(line)
+        terminal.line(line)
 
 
 def rates_table(deployment: Deployment) -> RatesTable:

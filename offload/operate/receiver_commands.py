@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from offload.client.signals import set_by_signals
-from offload.operate.options import console
+from offload.operate import terminal
 
 if TYPE_CHECKING:
     from offload.operate.receiver import Delivery
@@ -69,35 +66,27 @@ def receiver(
     # The signals before it is said to listen: who reads that may end it at once.
     with taking, set_by_signals(ended):
         how = f"verified by {_many(secret)}" if secret else "not verified: --secret"
-        _say(f"listening at {taking.url} ({how}); Ctrl-C ends it", aside=as_json)
+        terminal.line(f"listening at {taking.url} ({how}); Ctrl-C ends it", stderr=as_json)
         ended.wait()
     if unheard.is_set():
-        # What is still in the buffer would fail again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.stop_writing()
         return
-    _say(taking.counts.line(), aside=as_json)
+    terminal.line(taking.counts.line(), stderr=as_json)
 
 
 def _many(secrets: list[str]) -> str:
     return "one secret" if len(secrets) == 1 else f"any of {len(secrets)} secrets"
 
 
-def _say(text: str, *, aside: bool) -> None:
-    stream = sys.stderr if aside else sys.stdout
-    stream.write(f"{text}\n")
-    stream.flush()
-
-
 def _print_json(delivery: Delivery) -> None:
-    sys.stdout.write(json.dumps(delivery.document(), ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    terminal.print_json_line(delivery.document())
 
 
 class _Lines:
     """One line a delivery, for people."""
 
     def __init__(self) -> None:
-        self._screen = console()
+        self._screen = terminal.console()
 
     def show(self, delivery: Delivery) -> None:
         moment = delivery.at.astimezone()

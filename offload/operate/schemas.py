@@ -20,7 +20,7 @@ import msgspec
 
 from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.event import Envelope, EventData
-from offload.operate import job_steps, openapi
+from offload.operate import job_steps, openapi, terminal
 
 Schema = dict[str, Any]
 
@@ -133,18 +133,20 @@ def main() -> int:
         written = write()
     except BreakingChange as error:
         for reason in error.reasons:
-            print(f"schemas/{reason}", file=sys.stderr)
-        print("Nothing was written. Give new fields a default and leave the others, or raise VERSION.", file=sys.stderr)
+            terminal.line(f"schemas/{reason}", stderr=True)
+        terminal.line(
+            "Nothing was written. Give new fields a default and leave the others, or raise VERSION.", stderr=True
+        )
         return 1
     for word, names in (("new", written.new), ("changed", written.changed)):
         for name in names:
-            print(f"schemas/{name}: {word}")
+            terminal.line(f"schemas/{name}: {word}")
     for api in openapi.APIS:
         if openapi.write(api):
-            print(f"schemas/{api.name}/{api.file.name}: written")
+            terminal.line(f"schemas/{api.name}/{api.file.name}: written")
     for version in job_steps.write():
-        print(f"schemas/jobs/{job_steps.FILE.name}: new: {version}")
-    print(f"schemas/: {len(written.unchanged)} unchanged")
+        terminal.line(f"schemas/jobs/{job_steps.FILE.name}: new: {version}")
+    terminal.line(f"schemas/: {len(written.unchanged)} unchanged")
     return 0
 
 

@@ -6,15 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from offload.operate.aws import Aws
 from offload.operate.embedded import state_folder
 from offload.operate.embedded.process import EmbeddedAws
 from offload.operate.operators import notified
 from offload.operate.resources import Consumer, Deployment
+from offload.operate.terminal.screen import Screen
 
 
 @dataclass(frozen=True)
@@ -106,15 +105,15 @@ def status(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _told(alarms: dict[str, Any] | None) -> Text:
-    """The line that says who is told of alarms, and what to do where nobody is."""
+def _told(alarms: dict[str, Any] | None) -> tuple[str, str | None]:
+    """The line that says who is told of alarms, and what to do where nobody is; and its style."""
     if alarms is None:
-        return Text("alarms: none, for the environment has no address ([alarms] email)")
+        return "alarms: none, for the environment has no address ([alarms] email)", None
     line = f"alarms go to {alarms['address']}: {alarms['subscription']}"
-    return Text(line) if alarms["remedy"] is None else Text(f"{line}; {alarms['remedy']}", style="red")
+    return (line, None) if alarms["remedy"] is None else (f"{line}; {alarms['remedy']}", "red")
 
 
-def show(found: dict[str, Any], console: Console) -> None:
+def show(found: dict[str, Any], console: Screen) -> None:
     """Prints what `status` gave as tables."""
     embedded = found["embedded"]
     if embedded is not None:
@@ -122,7 +121,8 @@ def show(found: dict[str, Any], console: Console) -> None:
             f"embedded AWS at {embedded['endpoint']}, process {embedded['pid']} since {embedded['started']}, "
             f"{embedded['workers']} workers"
         )
-    console.print(_told(found["alarms"]), soft_wrap=True)
+    line, style = _told(found["alarms"])
+    console.print(line, soft_wrap=True, style=style)
     stacks = Table("stack", "status", title=f"environment {found['environment']}", title_justify="left")
     for stack in found["stacks"]:
         stacks.add_row(stack["name"], stack["status"])

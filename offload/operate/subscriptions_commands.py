@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from offload.operate import terminal
 from offload.operate.failure import Failure
 from offload.operate.options import EnvironmentOption, JsonOption, console, print_columns, print_facts, print_json, utc
 
@@ -219,7 +220,8 @@ def try_(
         if attempt.status is not None and attempt.error:
             screen.print(attempt.error, markup=False, soft_wrap=True)
         if attempt.body:
-            screen.print(attempt.body, markup=False, soft_wrap=True)
+            for line in attempt.body.splitlines():
+                screen.print(f"  | {line}", soft_wrap=True)
     if not attempt.succeeded:
         raise typer.Exit(1)
 
@@ -289,7 +291,7 @@ def delete(
     with _api(environment) as api:
         found = api.subscription(id_)
         if not yes:
-            typer.confirm(f"Delete {id_} of {found.tenant} to {found.url}, and give up what it is owed?", abort=True)
+            terminal.confirm(f"Delete {id_} of {found.tenant} to {found.url}, and give up what it is owed?")
         api.delete(id_)
     console().print(f"{id_} is deleted; what was owed to it is given up", markup=False)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from offload.operate import terminal
 from offload.operate.failure import Failure
 from offload.operate.options import (
     EnvironmentOption,
@@ -109,7 +108,9 @@ def show(
         text = str(value).lower() if isinstance(value, bool) else value
         screen.print(f"{name:<16}{text}", markup=False, soft_wrap=True)
     if event is not None:
-        screen.print(f"\n{json.dumps(event, indent=2, ensure_ascii=False)}\n", markup=False, soft_wrap=True)
+        screen.print()
+        screen.json(event)
+        screen.print()
 
 
 @app.command()
@@ -146,7 +147,7 @@ def rotate(
         screen.print(f"{provider}: {each['key_id']} {end}", markup=False)
     if done.made is not None:
         screen.print("Put this into the sender's settings; it is not shown again:")
-        sys.stdout.write(f"{done.made}\n")
+        terminal.line(str(done.made))
 
 
 @app.command("test")

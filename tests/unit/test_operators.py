@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.stub import Stubber
-from rich.console import Console
 
 from offload.operate.aws import Aws
 from offload.operate.operators import Notified, Subscribed, notified
 from offload.operate.resources import Deployment, Resource
 from offload.operate.status import show
+from offload.operate.terminal.screen import Screen
 
 if TYPE_CHECKING:
     from offload.operate.embedded.process import Instance
@@ -107,7 +107,7 @@ def test_the_subscription_is_found_on_an_aws_that_answers_and_its_absence_too(em
 
 
 def shown(alarms: dict[str, Any] | None) -> str:
-    console = Console(file=StringIO(), width=80)
+    console = Screen(file=StringIO(), width=80)
     show(
         {"environment": "prod", "embedded": None, "alarms": alarms, "stacks": [], "functions": [], "consumers": []},
         console,

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from offload.contracts.catalogue import EVENT_TYPES
@@ -30,6 +29,7 @@ from offload.operate.journal import JOURNAL
 from offload.operate.ledger_commands import By, document_of, table_of
 from offload.operate.orders import POISON_KINDS, Broken, Mix, mixed, publish
 from offload.operate.resources import Consumer, Deployment
+from offload.operate.terminal.screen import Screen
 from offload.runtime.consumer import mark_key
 from offload.runtime.reasons import Reason
 from offload.shop.ledger import Figures, Ledger
@@ -338,7 +338,7 @@ def test_the_ledger_as_json_has_money_as_text_and_every_breakdown() -> None:
 
 @pytest.mark.parametrize(("by", "first"), [(By.COUNTRY, "United Kingdom"), (By.DAY, "2010-12-01"), (By.PRODUCT, "M")])
 def test_the_ledger_s_table_is_sorted_cut_and_totalled(by: By, first: str) -> None:
-    screen = Console(file=StringIO(), width=100)
+    screen = Screen(file=StringIO(), width=100)
     screen.print(table_of(ledger(), by, rows=1))
     assert isinstance(screen.file, StringIO)
     lines = [line.strip() for line in screen.file.getvalue().splitlines() if line.strip()]
@@ -349,7 +349,7 @@ def test_the_ledger_s_table_is_sorted_cut_and_totalled(by: By, first: str) -> No
 
 
 def test_the_ledger_s_table_shows_names_as_they_are() -> None:
-    screen = Console(file=StringIO(), width=100)
+    screen = Screen(file=StringIO(), width=100)
     screen.print(table_of(ledger(), By.PRODUCT, rows=9))
     assert isinstance(screen.file, StringIO)
     assert "[b]" in screen.file.getvalue()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from rich.console import Console
 from typer.testing import CliRunner
 
 from offload.contracts.orders import Invoice, OrderLine, OrderPlaced
@@ -21,6 +20,7 @@ from offload.operate.failure import Failure
 from offload.operate.ledger_commands import By, document_of, table_of
 from offload.operate.ledger_currency import Conversion, of_sections
 from offload.operate.resources import Deployment
+from offload.operate.terminal.screen import Screen
 from offload.shop.ecb import (
     BadRates,
     DayRates,
@@ -335,7 +335,7 @@ def conversion(table: RatesTable, currency: str, *invoices: Invoice) -> Conversi
 
 
 def shown(found: Conversion, by: By) -> str:
-    screen = Console(file=StringIO(), width=200)
+    screen = Screen(file=StringIO(), width=200)
     screen.print(table_of(ledger_of(found.sections), by, 9, found))
     assert isinstance(screen.file, StringIO)
     return screen.file.getvalue() + "\n".join(found.lines())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from offload.operate import terminal
 from offload.operate.options import JsonOption, print_json
 
 
@@ -43,6 +43,7 @@ def preflight(
             }
         )
     else:
-        sys.stdout.write("\n".join([*report.lines(items), report.summary(environment, items)]) + "\n")
+        for line in (*report.lines(items), report.summary(environment, items)):
+            terminal.line(line)
     if any(item.level == "refused" for item in items):
         raise typer.Exit(1)
