@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -32,6 +32,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mysql
+from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.types import TypeDecorator
 
 from offload.contracts.entry import Entry
@@ -117,9 +118,8 @@ class Outbox:
 
     def table(self, metadata: MetaData) -> Table:
         """Defines the table in the team's own MetaData, for its migrations and `create_all`; returns it."""
-        qualified = f"{self.schema}.{self.name}" if self.schema else self.name
-        if qualified in metadata.tables:
-            return metadata.tables[qualified]
+        if self._qualified in metadata.tables:
+            return metadata.tables[self._qualified]
         table = Table(
             self.name,
             metadata,
@@ -145,6 +145,11 @@ class Outbox:
         Index(f"{self.name}_by_key", table.c.ordering_key, table.c.state, table.c.id)
         return table
 
+    @property
+    def _qualified(self) -> str:
+        """The table's key in a MetaData."""
+        return f"{self.schema}.{self.name}" if self.schema else self.name
+
     def create_all(self, engine: Engine) -> None:
         """Creates the table and its indexes unless they exist; for teams without migrations, and for tests."""
         self.rows.metadata.create_all(engine)
@@ -155,7 +160,9 @@ class Outbox:
         """Writes events in the caller's transaction: published after its commit, or not at all.
 
         Events of one `key` are published in the order they were added; by default the key is the event's subject.
-        Raises BrokenContract with the event's id and the field, before anything is written.
+        Of a Session with several binds it takes the one of the outbox's table, else the one of the MetaData that the
+        table is in. Raises BrokenContract with the event's id and the field, and UnboundExecutionError for a Session
+        in which that cannot be told, before anything is written.
         """
         if isinstance(transaction, Engine):
             raise TypeError(
@@ -174,8 +181,42 @@ class Outbox:
             }
             for event, entry in zip(events, entries, strict=True)
         ]
-        if rows:
+        if not rows:
+            return
+        if isinstance(transaction, Connection):
             transaction.execute(insert(self.rows), rows)
+            return
+        bind = self._bind_in(transaction)
+        try:
+            transaction.execute(insert(self.rows), rows, bind_arguments={} if bind is None else {"bind": bind})
+        except UnboundExecutionError as error:
+            raise self._unbound("this Session has no bind for it") from error
+
+    def _bind_in(self, transaction: Session | scoped_session[Session]) -> Engine | Connection | None:
+        """The bind of a Session's that the table belongs to; None where the Session itself has to say.
+
+        SQLAlchemy's own look-up knows mapped classes and the very tables of `binds`. For any other it takes the
+        Session's default: another database than the fact's, and so no transaction.
+        """
+        from sqlalchemy.orm import Session, scoped_session
+
+        session = transaction() if isinstance(transaction, scoped_session) else transaction
+        if type(session).get_bind is not Session.get_bind:
+            return None  # a router of the team's own
+        # By classes, and by mapped and other tables. Public from SQLAlchemy 2.1 on.
+        binds: Mapping[Any, Engine | Connection] = getattr(session, "binds", getattr(session, "_Session__binds", {}))
+        named = {bind for key, bind in binds.items() if isinstance(key, Table) and key.key == self._qualified}
+        beside = {bind for key, bind in binds.items() if self._qualified in getattr(_metadata(key), "tables", ())}
+        found = named or beside or (set(binds.values()) if session.bind is None else set())
+        if len(found) > 1:
+            raise self._unbound("this Session has several binds that it may belong to")
+        return next(iter(found), None)
+
+    def _unbound(self, why: str) -> UnboundExecutionError:
+        return UnboundExecutionError(
+            f"outbox.add cannot tell in which database the table {self._qualified} is: {why}. Name it among the binds:"
+            f" Session(binds={{..., outbox.rows: engine}})"
+        )
 
     def status(self, engine: Engine) -> Status:
         """Counts the rows by state."""
@@ -231,6 +272,11 @@ class Outbox:
             statement = statement.where(self.rows.c.id.in_(ids))
         with engine.begin() as connection:
             return connection.execute(statement).rowcount
+
+
+def _metadata(key: Any) -> Any:
+    """The MetaData of a class or table that a Session has a bind for; None where it has none."""
+    return getattr(key, "metadata", None)
 
 
 def _ordering_key(event: Event[Any], key: str | None) -> str:

@@ -20,7 +20,9 @@ from uuid import uuid4
 import msgspec
 import pytest
 from sqlalchemy import Engine, MetaData, create_engine, delete, event, func, inspect, select, text, update
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.exc import UnboundExecutionError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
+from sqlalchemy.pool import StaticPool
 from typer.testing import CliRunner
 
 from offload.client.outbox import Outbox, State
@@ -167,6 +169,97 @@ def test_a_broken_event_raises_in_the_monolith_and_nothing_is_written(shop: Shop
         outbox.add(session, good, broken)
 
     assert outbox.status(shop.engine).waiting == 0
+
+
+class OtherBase(DeclarativeBase):
+    """Tables of another database of the monolith's."""
+
+
+class Visit(OtherBase):
+    __tablename__ = "visits"
+    page: Mapped[str] = mapped_column(primary_key=True)
+
+
+class Page(OtherBase):
+    __tablename__ = "pages"
+    page: Mapped[str] = mapped_column(primary_key=True)
+
+
+@pytest.fixture
+def databases() -> Iterator[tuple[Engine, Engine]]:
+    """One database with the outbox in it, one without."""
+    engines = tuple(create_engine("sqlite://", poolclass=StaticPool) for _ in range(2))
+    Base.metadata.create_all(engines[0])
+    OtherBase.metadata.create_all(engines[1])
+    yield engines[0], engines[1]
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "binds",
+    [
+        lambda shop, other: {"binds": {Base: shop, OtherBase: other}},
+        lambda shop, other: {"binds": {Visit: other, Order: shop}},
+        lambda shop, other: {"binds": {Order.__table__: shop, Visit: other}},
+        lambda shop, other: {"binds": {outbox.rows: shop, Visit: other}},
+        lambda shop, other: {"binds": {Base.metadata.tables["outbox_events"]: shop, Visit: other, Order: shop}},
+        lambda shop, other: {"binds": {Base: shop}},
+        lambda shop, other: {"bind": other, "binds": {Base: shop}},
+        lambda shop, other: {"bind": shop, "binds": {OtherBase: other}},
+    ],
+)
+@pytest.mark.parametrize("scoped", [False, True])
+def test_an_event_goes_into_the_database_that_the_outbox_is_in_whatever_other_binds_a_session_has(
+    databases: tuple[Engine, Engine], binds: Callable[[Engine, Engine], dict[str, Any]], scoped: bool
+) -> None:
+    made = sessionmaker(**binds(*databases))
+    session = scoped_session(made) if scoped else made()
+    outbox.add(session, placed("1"))
+    session.rollback()
+    outbox.add(session, placed("2"))
+    session.commit()
+    session.close()
+    assert outbox.status(databases[0]).waiting == 1
+
+
+class Routed(Session):
+    """A team's own routing: everything but visits is the shop's."""
+
+    shop: Engine
+
+    def get_bind(self, mapper: Any = None, **_: Any) -> Engine:
+        return self.shop
+
+
+def test_a_session_with_routing_of_its_own_is_asked(databases: tuple[Engine, Engine]) -> None:
+    class Here(Routed):
+        shop = databases[0]
+
+    with Here(binds={Visit: databases[1]}) as session, session.begin():
+        outbox.add(session, placed("1"))
+    assert outbox.status(databases[0]).waiting == 1
+
+
+@pytest.mark.parametrize(
+    "binds",
+    [
+        lambda shop, other: {Visit: other, Page: shop},
+        lambda shop, other: {Order: shop, outbox.rows: shop, Base.metadata.tables["outbox_events"]: other},
+        lambda shop, other: {},
+    ],
+)
+def test_a_session_that_does_not_say_where_the_outbox_is_is_refused_with_what_to_write(
+    databases: tuple[Engine, Engine], binds: Callable[[Engine, Engine], Any]
+) -> None:
+    with (
+        Session(binds=binds(*databases)) as session,
+        pytest.raises(
+            UnboundExecutionError, match=r"the table outbox_events is: .*binds=\{\.\.\., outbox\.rows: engine\}"
+        ),
+    ):
+        outbox.add(session, placed("1"))
+    assert outbox.status(databases[0]).waiting == 0
 
 
 def test_the_table_is_defined_once_in_the_teams_metadata() -> None:
