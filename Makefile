@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-toolchain: .venv/.ready node_modules/.ready .offload/embedded/.ready .offload/durable/.ready .offload/moto/.ready ## install what the other commands need (they do it by themselves)
+toolchain: .venv/.ready $(BIN)/offload node_modules/.ready .offload/embedded/.ready .offload/durable/.ready .offload/moto/.ready ## install what the other commands need (they do it by themselves)
 
 .venv/.ready: requirements.txt requirements/dev.txt requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -31,30 +31,40 @@ toolchain: .venv/.ready node_modules/.ready .offload/embedded/.ready .offload/du
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(BIN)/python -c 'import sys, pathlib, sysconfig; pathlib.Path(sysconfig.get_paths()["purelib"], "offload.pth").write_text(sys.argv[1] + "\n")' "$(CURDIR)"
-	@printf '#!%s\nfrom offload.operate.command_line import main\n\nmain()\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/offload && chmod +x $(BIN)/offload
 	@touch $@
 
-node_modules/.ready: package.json package-lock.json .venv/.ready
+$(BIN)/offload: offload/operate/start .venv/.ready
+	@cp offload/operate/start $@ && chmod +x $@
+
+# Of Python's version alone, so that other packages in .venv do not install the emulators anew.
+.offload/python: .venv/.ready
+	@mkdir -p .offload && $(BIN)/python -VV > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+node_modules/.ready: package.json package-lock.json | .venv/.ready
 	@echo "Installing the CDK command line into node_modules"
 	@$(BIN)/npm ci --silent --no-audit --no-fund
 	@touch $@
 
 # Neither writes bytecode later: without it each cold start of a function would compile the emulator's packages anew.
-.offload/embedded/.ready: requirements/embedded.txt .venv/.ready
+# What runs from a folder is stopped before the folder goes.
+.offload/embedded/.ready: requirements/embedded.txt .offload/python | $(BIN)/offload
 	@echo "Installing the embedded AWS into .offload/embedded"
+	@if [ -d .offload/embedded ]; then $(BIN)/offload down; fi
 	@mkdir -p .offload && rm -rf .offload/embedded
 	@$(BIN)/uv venv --quiet --python $(BIN)/python .offload/embedded
 	@$(BIN)/uv pip sync --quiet --compile-bytecode --python .offload/embedded/bin/python --require-hashes requirements/embedded.txt
 	@touch $@
 
-.offload/durable/.ready: requirements/durable.txt .venv/.ready
+.offload/durable/.ready: requirements/durable.txt .offload/python | $(BIN)/offload
 	@echo "Installing the runner of durable functions into .offload/durable"
+	@if [ -d .offload/durable ]; then $(BIN)/offload down; fi
 	@mkdir -p .offload && rm -rf .offload/durable
 	@$(BIN)/uv venv --quiet --python $(BIN)/python .offload/durable
 	@$(BIN)/uv pip sync --quiet --compile-bytecode --python .offload/durable/bin/python --require-hashes requirements/durable.txt
 	@touch $@
 
-.offload/moto/.ready: requirements/moto.txt .venv/.ready
+.offload/moto/.ready: requirements/moto.txt .offload/python | $(BIN)/offload
 	@echo "Installing moto's server into .offload/moto"
 	@mkdir -p .offload && rm -rf .offload/moto
 	@$(BIN)/uv venv --quiet --python $(BIN)/python .offload/moto
@@ -92,8 +102,8 @@ check-permissions: toolchain ## compare the calls that functions make with what 
 # Functions run in both; each process of the tests leaves what it saw in the folder.
 calls: toolchain ## run the tests and write the calls that functions make to AWS into schemas/permissions/calls.json
 	@rm -rf .offload/calls && mkdir -p .offload/calls
-	@OFFLOAD_CALLS_FOLDER=$(CURDIR)/.offload/calls $(BIN)/python -m pytest $(PARALLEL) tests/unit
-	@OFFLOAD_CALLS_FOLDER=$(CURDIR)/.offload/calls $(BIN)/python -m pytest $(PARALLEL) tests/local
+	@OFFLOAD_CALLS_FOLDER="$(CURDIR)/.offload/calls" $(BIN)/python -m pytest $(PARALLEL) tests/unit
+	@OFFLOAD_CALLS_FOLDER="$(CURDIR)/.offload/calls" $(BIN)/python -m pytest $(PARALLEL) tests/local
 	@$(BIN)/python -m stacks.permissions.record .offload/calls
 
 # An unset ENV is one line that names the environments, before anything is installed or asked.
@@ -141,10 +151,13 @@ prove: toolchain ## the proofs that are too long for `make test`, whole
 	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest $(PARALLEL) $$(grep -l OFFLOAD_PROVE tests/unit/*.py)
 	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest tests/local
 
+# A file whose content stays keeps its time: nothing is installed again for it.
 lock: toolchain ## compile the pinned, hashed requirements, the functions' too
 	@for name in uv app dev embedded durable moto; do \
 	  case $$name in app) out=requirements.txt;; *) out=requirements/$$name.txt;; esac; \
-	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in --output-file $$out; done
+	  if [ -f $$out ]; then cp $$out .offload/compiled.txt; else rm -f .offload/compiled.txt; fi; \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in --output-file .offload/compiled.txt || exit 1; \
+	  cmp -s .offload/compiled.txt $$out || cp .offload/compiled.txt $$out; done
 	@$(BIN)/python -m stacks.bundling.lock
 
 schemas: toolchain ## write the JSON Schemas of the contracts into schemas/
