@@ -11,7 +11,7 @@ from msgspec import UNSET
 from offload.contracts.jobs.deliveries import Recovered, Recovery
 from offload.contracts.subscriptions.api import DeliveryFilters
 from offload.contracts.subscriptions.policy import Policy
-from offload.contracts.subscriptions.subscription import Delivery, DeliveryState, SubscriptionState
+from offload.contracts.subscriptions.subscription import Delivery, DeliveryState, SubscriptionState, Why
 from offload.runtime.jobs.run import Run
 from offload.runtime.sending import items, listing
 from offload.runtime.sending.deliveries import Deliveries
@@ -74,6 +74,9 @@ class Failed:
             since=wanted.since - self._policy.payload_kept,
         )
         for each in listing.every(self._deliveries.table, record.id, owed):
+            # It would be given up again.
+            if each.reason is Why.ANOTHER_TENANTS:
+                continue
             if wanted.since <= each.changed_at and (wanted.until is None or each.changed_at <= wanted.until):
                 yield each
 

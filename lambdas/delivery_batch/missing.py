@@ -10,7 +10,8 @@ consumer hears, and a second replay of the same period does nothing.
 The archive has an event some minutes after the bus took it, so the period ends before them: what is counted here and is
 not in the archive yet would be called lost after a replay that could not bring it.
 
-A filter on an event's data cannot be evaluated without the data: what subscriptions with one lack is counted apart.
+A filter on an event's data cannot be evaluated without the data, nor can an event's tenant be told: what subscriptions
+lack that depends on it is counted apart.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from msgspec.structs import replace
 from offload.contracts.jobs.deliveries import Recovered, Recovery
 from offload.contracts.subscriptions.catalogue import OUTWARD
 from offload.contracts.subscriptions.filters import type_matches
+from offload.contracts.subscriptions.tenants import is_decided_by_data, may_be_told
 from offload.runtime import aws
 from offload.runtime.jobs.run import Run
 from offload.runtime.sending import items
@@ -42,10 +44,10 @@ _LOOK_EVERY: Final = 1.0  # seconds
 
 
 class Lacking(NamedTuple):
-    """Deliveries that do not exist: those that are owed, those that a filter decides on, and of how many."""
+    """Deliveries that do not exist: those that are owed, those that the data decide on, and of how many."""
 
     owed: list[str]
-    filtered: list[str]
+    undecided: list[str]
     subscriptions: int
 
 
@@ -73,7 +75,7 @@ class Missing:
         before = kept or Kept(
             recovery=replace(wanted, until=until),
             found=len(lacking.owed),
-            at_most=len(lacking.filtered),
+            at_most=len(lacking.undecided),
             subscriptions=lacking.subscriptions,
         )
         done = 0
@@ -81,7 +83,7 @@ class Missing:
             self._recoveries.keep(self._replay.name, before)
             self._replay.run(wanted.since - _AROUND, min(until + _AROUND, now), run)
             left = self._planned(lacking, run)
-            done = before.found - len(left.owed) + before.at_most - len(left.filtered)
+            done = before.found - len(left.owed) + before.at_most - len(left.undecided)
         return Recovered(
             found=before.found,
             done=max(0, done),
@@ -93,20 +95,21 @@ class Missing:
     def _planned(self, lacking: Lacking, run: Run) -> Lacking:
         """What is still lacking once the planner has had the replayed events, or its time.
 
-        Of those with a filter nobody knows how many are to come: they are waited for until none has come for a while.
+        Of those that the data decide on nobody knows how many are to come: they are waited for until none has come for
+        a while.
         """
         changed = time.monotonic()
         until = changed + _PLANNED_WITHIN.total_seconds()
         while True:
-            there = self._deliveries.there([*lacking.owed, *lacking.filtered])
+            there = self._deliveries.there([*lacking.owed, *lacking.undecided])
             left = Lacking(
                 [each for each in lacking.owed if each not in there],
-                [each for each in lacking.filtered if each not in there],
+                [each for each in lacking.undecided if each not in there],
                 lacking.subscriptions,
             )
             now = time.monotonic()
             changed = now if there else changed
-            settled = not left.owed and (not left.filtered or now - changed > _QUIET.total_seconds())
+            settled = not left.owed and (not left.undecided or now - changed > _QUIET.total_seconds())
             if settled or now > until:
                 return left
             lacking = left
@@ -115,28 +118,34 @@ class Missing:
 
     def _lacking(self, wanted: Recovery, records: Sequence[Record], until: datetime, run: Run) -> Lacking:
         owed: list[str] = []
-        filtered: list[str] = []
+        undecided: list[str] = []
         subscriptions: set[str] = set()
         read = 0
         for page in self._marks():
-            candidates: dict[str, Record] = {}
+            candidates: dict[str, tuple[Record, bool]] = {}
             for mark in page:
                 source, _, event = mark["pk"]["S"].removeprefix("event#").partition("#")
                 event_type, taken_at = mark["type"]["S"], items.moment(mark["sent"]["N"])
-                contract = OUTWARD.get(event_type)
-                if contract is None or source != contract.SOURCE or not wanted.since <= taken_at <= until:
+                example = OUTWARD.get(event_type)
+                if example is None or source != example.SOURCE or not wanted.since <= taken_at <= until:
                     continue
+                contract = type(example)
                 for record in records:
-                    if type_matches(record.types, event_type) and is_owed(record, event_type, taken_at, wanted):
-                        candidates[items.delivery_id(record.id, source, event)] = record
+                    if (
+                        type_matches(record.types, event_type)
+                        and may_be_told(record.tenant, contract)
+                        and is_owed(record, event_type, taken_at, wanted)
+                    ):
+                        by_data = record.filter is not None or is_decided_by_data(record.tenant, contract)
+                        candidates[items.delivery_id(record.id, source, event)] = record, by_data
             there = self._deliveries.there(candidates)
-            for delivery, record in candidates.items():
+            for delivery, (record, by_data) in candidates.items():
                 if delivery not in there:
-                    (owed if record.filter is None else filtered).append(delivery)
+                    (undecided if by_data else owed).append(delivery)
                     subscriptions.add(record.id)
             read += len(page)
             run.progress(read, None, "events looked at")
-        return Lacking(owed, filtered, len(subscriptions))
+        return Lacking(owed, undecided, len(subscriptions))
 
     def _marks(self) -> Iterator[list[Any]]:
         pages = aws.dynamodb().get_paginator("scan").paginate(TableName=self._journal, ConsistentRead=True)

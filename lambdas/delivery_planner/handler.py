@@ -12,6 +12,7 @@ from offload.contracts.event import Event
 from offload.contracts.subscriptions.catalogue import OUTWARD_TYPES
 from offload.contracts.subscriptions.filters import matches, type_matches
 from offload.contracts.subscriptions.message import message_of
+from offload.contracts.subscriptions.tenants import is_told
 from offload.runtime.consumer import Arrival, Effect, consumer_of_arrivals
 from offload.runtime.log import Logger
 from offload.runtime.sending.deliveries import Payload
@@ -71,8 +72,10 @@ def _payload(event: Event[Any]) -> Payload:
 
 
 def _wanting(event: Event[Any], records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-    """The subscriptions that want the event, and the ids of those whose filter failed on it."""
-    of_type = [record for record in records if type_matches(record.types, event.type)]
+    """The subscriptions that want the event and may be told, and the ids of those whose filter failed on it."""
+    of_type = [
+        record for record in records if type_matches(record.types, event.type) and is_told(record.tenant, event.data)
+    ]
     if not any(record.filter for record in of_type):
         return of_type, []
     data = msgspec.to_builtins(event.data)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw, UnsetType
 from msgspec.structs import replace
 
+from offload.contracts.audience import OPERATORS
 from offload.contracts.event import Event
 from offload.contracts.subscriptions.api import (
     ROUTES,
@@ -29,13 +30,14 @@ from offload.contracts.subscriptions.catalogue import OUTWARD, TEST_TYPE
 from offload.contracts.subscriptions.filters import type_matches
 from offload.contracts.subscriptions.message import Message, message_of
 from offload.contracts.subscriptions.subscription import Delivery, SubscriptionState, Wish
+from offload.contracts.subscriptions.tenants import example_for, may_be_told
 from offload.runtime.http.guard import Guard
 from offload.runtime.http_api import Answer, HttpApi, Request
 from offload.runtime.lean_aws import services
 from offload.runtime.log import Logger
 from offload.runtime.sending import listing
 from offload.runtime.sending.deployed import SendingSettings, utc_now
-from offload.runtime.sending.items import Entry, delivery_id, delivery_of
+from offload.runtime.sending.items import Entry, Record, delivery_id, delivery_of
 from offload.runtime.sending.refusals import BadTypes
 from offload.runtime.sending.signing import signed_headers
 from offload.runtime.sending.subscribing import Subscribing
@@ -83,7 +85,7 @@ def page(request: Request) -> Answer:
         for record in sorted(store.all(), key=lambda record: record.id)
         if (isinstance(wanted.tenant, UnsetType) or record.tenant == wanted.tenant)
         and (isinstance(wanted.state, UnsetType) or record.state is wanted.state)
-        and (isinstance(wanted.type, UnsetType) or type_matches(record.types, wanted.type))
+        and (isinstance(wanted.type, UnsetType) or _is_told_of(record, wanted.type))
         and (isinstance(wanted.cursor, UnsetType) or record.id > wanted.cursor)
     ]
     shown, more = found[: wanted.limit], len(found) > wanted.limit
@@ -149,9 +151,14 @@ def test(request: Request, subscription: str) -> Answer:
     if wanted.type is not None and wanted.type not in OUTWARD:
         raise BadTypes(f"type: '{wanted.type}' is none of {', '.join(sorted(OUTWARD))}")
     record, holding = subscribing.holding(subscription)
+    if wanted.type is not None and not may_be_told(record.tenant, type(OUTWARD[wanted.type])):
+        raise BadTypes(
+            f"type: '{wanted.type}' is for operators alone, and subscription '{subscription}' is of tenant "
+            f"'{record.tenant}', which is never told of it"
+        )
     now = utc_now()
     name = f"test-{now.isoformat(timespec='milliseconds')}"
-    body = _example(wanted.type, name, now)
+    body = _example(wanted.type, name, now, record.tenant)
     entry = Entry(
         delivery=delivery_id(subscription, "offload.subscriptions", name),
         key="",
@@ -210,14 +217,20 @@ def _whole(name: str) -> Delivery:
     return replace(whole, body=Raw(body)) if body is not None else whole
 
 
-def _example(name: str | None, event_id: str, now: datetime) -> bytes:
+def _example(name: str | None, event_id: str, now: datetime, tenant: str) -> bytes:
     if name is None:
         said = Raw(msgspec.json.encode({"message": "Hello from Offload: this endpoint will be told of events."}))
         return msgspec.json.encode(
             Message(type=TEST_TYPE, timestamp=now, id=event_id, source="offload.subscriptions", data=said)
         )
-    event: Event[Any] = replace(OUTWARD[name].event(), id=event_id, time=now)
+    event: Event[Any] = replace(example_for(tenant, OUTWARD[name]).event(), id=event_id, time=now)
     return message_of(event)
+
+
+def _is_told_of(record: Record, event_type: str) -> bool:
+    """Whether events of a type go to a subscription, as far as its types and its tenant decide."""
+    example = OUTWARD.get(event_type)
+    return type_matches(record.types, event_type) and (example is None or may_be_told(record.tenant, type(example)))
 
 
 def _described(name: str) -> EventType:
@@ -226,6 +239,7 @@ def _described(name: str) -> EventType:
     schema: Mapping[str, Any] = msgspec.json.schema(contract)
     return EventType(
         type=name,
+        audience=(contract.AUDIENCE or OPERATORS).whose,
         description=(contract.__doc__ or "").strip().partition("\n")[0],
         schema=dict(schema),
         example=Raw(message_of(example.event())),

@@ -14,6 +14,8 @@ from typing import Annotated, ClassVar, Final, Generic, Literal, Self, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from offload.contracts.audience import Audience
+
 DataT_co = TypeVar("DataT_co", bound="EventData", covariant=True)
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -47,6 +49,8 @@ class EventData(Struct, frozen=True, kw_only=True):
     TYPE: ClassVar[str]
     SOURCE: ClassVar[str]
     VERSION: ClassVar[int] = 1
+    AUDIENCE: ClassVar[Audience | None] = None
+    """Who may be told of it outside; None while it may not leave the house."""
 
     @property
     def key(self) -> str:

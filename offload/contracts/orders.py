@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta, Struct
 
+from offload.contracts.audience import EVERYBODY, Audience
 from offload.contracts.event import EventData, Id, Moment, check_moment, check_name
 
 # Wider than any real price or quantity; what is beyond is a broken record, not an order.
@@ -90,9 +91,11 @@ class OrderPlaced(Invoice, frozen=True, kw_only=True):
     """A customer's order was invoiced."""
 
     TYPE: ClassVar[str] = "order.placed"
+    AUDIENCE: ClassVar[Audience | None] = EVERYBODY
 
 
 class OrderCancelled(Invoice, frozen=True, kw_only=True):
     """An invoice was cancelled, wholly or in part; its quantities are negative."""
 
     TYPE: ClassVar[str] = "order.cancelled"
+    AUDIENCE: ClassVar[Audience | None] = EVERYBODY

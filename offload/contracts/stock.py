@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar, Final
 
+from offload.contracts.audience import EVERYBODY, Audience
 from offload.contracts.event import EventData, Id, Moment, check_moment, check_name, derived_key
 
 # Wider than any real stock and all of its invoices; what is beyond cannot be compared and stored everywhere.
@@ -19,6 +20,7 @@ class StockLow(EventData, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "stock.low"
     SOURCE: ClassVar[str] = "offload.shop"
+    AUDIENCE: ClassVar[Audience | None] = EVERYBODY
 
     product: Id
     units: int

@@ -226,7 +226,7 @@ def _show_count(wanted: Recovery, counted: Recovered) -> None:
     if counted.gone:
         screen.print(f"and {counted.gone:,} that cannot be sent again: what was sent is not kept any more")
     if counted.at_most:
-        screen.print(f"and at most {counted.at_most:,} more, of subscriptions with a filter: only a replay can tell")
+        screen.print(f"and at most {counted.at_most:,} more, by filter or tenant: only a replay can tell")
     if counted.until is not None:
         screen.print(f"of events until {utc(counted.until)}: later ones may not be in the archive yet")
 

@@ -45,7 +45,7 @@ def create(
     url: Annotated[str, typer.Option(help="Where to: https://…, or the ARN of an SQS queue or an event bus.")],
     types: Annotated[list[str], typer.Option("--type", help=_TYPE_HELP)],
     *,
-    tenant: Annotated[str | None, typer.Option(help="Whose subscription it is. [default]")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Whose it is. Without one it is told of all tenants'.")] = None,
     filter_: Annotated[str | None, typer.Option("--filter", metavar="JSON", help=_FILTER_HELP)] = None,
     secret: SecretOption = None,
     secret_stdin: SecretStdinOption = False,
@@ -306,7 +306,9 @@ def event_types(environment: EnvironmentOption = "local", as_json: JsonOption = 
     if as_json:
         print_json(asked.document_of(found))
         return
-    print_columns([("type", "says that"), *((each.type, each.description) for each in found.event_types)])
+    print_columns(
+        [("type", "for", "says that"), *((each.type, each.audience, each.description) for each in found.event_types)]
+    )
 
 
 # -- the API, and what is typed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import msgspec.inspect
 from aws_cdk import CfnOutput, Duration
 from aws_cdk import aws_apigatewayv2 as api
 from aws_cdk import aws_apigatewayv2_authorizers as authorizers
@@ -16,6 +17,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from offload.contracts.audience import Whose
 from offload.contracts.event import EventData
 from offload.contracts.subscriptions.api import ROUTES
 from offload.contracts.subscriptions.events import SUBSCRIPTION_EVENTS
@@ -62,14 +64,19 @@ _LISTED = (
 class WebhookSender(Construct):
     """Bus → planner → table of deliveries → tokens in two lanes → sender → the subscribers' endpoints.
 
-    `events` are what third parties can subscribe to. Subscriptions are made by the API, an HTTP API signed with IAM,
-    or by `offload subscriptions`. What it costs while nothing is sent is in docs/costs.md.
+    `events` are what third parties can subscribe to; each contract declares its AUDIENCE. Subscriptions are made by the
+    API, an HTTP API signed with IAM, or by `offload subscriptions`. What it costs while nothing is sent is in
+    docs/costs.md.
+
+    Raises ValueError, naming the type, for one that does not say who may be told of it.
     """
 
     def __init__(
         self, scope: Construct, construct_id: str, *, events: Sequence[type[EventData]], bus: EventBus
     ) -> None:
         super().__init__(scope, construct_id)
+        for contract in events:
+            _check_audience(self.node.path, contract)
         environment = Environment.of(self)
         self.table = self._table()
         self.sealing_key = self._sealing_key()
@@ -334,3 +341,35 @@ class WebhookSender(Construct):
             within=Duration.minutes(5),
             statistic=statistic,
         )
+
+
+def _check_audience(path: str, contract: type[EventData]) -> None:
+    """Raises ValueError when the contract does not say whose its events are, or says it by a field that cannot."""
+    where, audience = f"{path}: event type '{contract.TYPE}' ({contract.__name__})", contract.AUDIENCE
+    if audience is None:
+        raise ValueError(
+            f"{where} may go out to tenants and does not say whose it is: set its AUDIENCE to EVERYBODY, OPERATORS or "
+            "tenant_in('FIELD') of offload.contracts.audience"
+        )
+    if audience.whose is not Whose.TENANT:
+        return
+    described = msgspec.inspect.type_info(contract)
+    fields = (
+        {each.name: each.type for each in described.fields} if isinstance(described, msgspec.inspect.StructType) else {}
+    )
+    if not _is_text(fields.get(audience.field)):
+        raise ValueError(
+            f"{where} is the tenant's in its field '{audience.field}', which is no field of it, or no text: name one "
+            f"that is, as tenant_in('FIELD'), of {', '.join(fields)}"
+        )
+
+
+def _is_text(kind: msgspec.inspect.Type | None) -> bool:
+    match kind:
+        case msgspec.inspect.Metadata():
+            return _is_text(kind.type)
+        case msgspec.inspect.UnionType():
+            rest = [each for each in kind.types if not isinstance(each, msgspec.inspect.NoneType)]
+            return all(_is_text(each) for each in rest)
+        case _:
+            return isinstance(kind, msgspec.inspect.StrType)

@@ -311,7 +311,7 @@ def test_what_is_missing_is_brought_back_as_far_as_the_planner_gets(batches: Bat
     batches.results = [counted, Recovered(found=5, done=4, subscriptions=2, at_most=7)]
     assert said("recover", "--missing", "--since", "1d", "--yes") == (
         "missing: 5 deliveries of 2 subscriptions\n"
-        "and at most 7 more, of subscriptions with a filter: only a replay can tell\n"
+        "and at most 7 more, by filter or tenant: only a replay can tell\n"
         "owed now: 4 deliveries\n"
         "still missing: at least 1: offload dead-letters list, or once more in a while\n"
     )

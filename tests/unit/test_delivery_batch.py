@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 import msgspec
@@ -19,9 +19,13 @@ import pytest
 
 from offload.contracts.event import Event
 from offload.contracts.jobs.deliveries import DELIVERY_BATCH, Recovered, Recovery, What
-from offload.contracts.jobs.job import Job
+from offload.contracts.jobs.events import JobFinished
+from offload.contracts.jobs.job import Job, State
 from offload.contracts.orders import OrderLine, OrderPlaced
-from offload.contracts.subscriptions.subscription import DeliveryState
+from offload.contracts.subscriptions.message import message_of
+from offload.contracts.subscriptions.subscription import DeliveryState, Why
+from offload.runtime.sending.bus import event_of
+from offload.runtime.sending.health import Signal
 from offload.runtime.sending.items import Record, delivery_id, delivery_key
 from offload.runtime.sending.recoveries import is_owed
 from tests.conftest import new_table
@@ -58,7 +62,7 @@ class Batch:
         self.queue = self.sqs.create_queue(QueueName=f"planner-{tag}")["QueueUrl"]
         queue_arn = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])["Attributes"]
         rule = self.events.put_rule(
-            Name=f"planner-{tag}", EventBusName=self.bus, EventPattern=json.dumps({"source": ["offload.shop"]})
+            Name=f"planner-{tag}", EventBusName=self.bus, EventPattern=json.dumps({"source": [{"prefix": "offload."}]})
         )["RuleArn"]
         self.events.put_targets(
             Rule=f"planner-{tag}", EventBusName=self.bus, Targets=[{"Id": "queue", "Arn": queue_arn["QueueArn"]}]
@@ -112,24 +116,27 @@ class Batch:
         self.sending.take_tokens()
         return owed
 
-    def publish(self, *, country: str = "France", journal: bool = True) -> Event[Any]:
+    def publish(self, *, country: str = "France") -> Event[Any]:
         """An order on the bus, in the archive and in the journal."""
-        event = OrderPlaced(
+        order = OrderPlaced(
             invoice=str(900_000 + next(_names)),
             invoiced_at=datetime(2010, 12, 1, 8, 26, tzinfo=UTC),
             country=country,
             lines=(OrderLine(product="22423", quantity=1, unit_price=Decimal("12.75")),),
-        ).event()
+        )
+        return self.put(order.event())
+
+    def put(self, event: Event[Any]) -> Event[Any]:
+        """An event on the bus, in the archive and in the journal."""
         detail = event.to_json().decode()
         self.events.put_events(
             Entries=[{"EventBusName": self.bus, "Source": event.source, "DetailType": event.type, "Detail": detail}]
         )
         sent = int(time.time() * 1000)
         mark = {"pk": {"S": f"event#{event.source}#{event.id}"}, "sk": {"S": "mark"}}
-        if journal:
-            self.dynamodb.put_item(
-                TableName=self.journal, Item={**mark, "type": {"S": event.type}, "sent": {"N": str(sent)}}
-            )
+        self.dynamodb.put_item(
+            TableName=self.journal, Item={**mark, "type": {"S": event.type}, "sent": {"N": str(sent)}}
+        )
         return event
 
     def plan(self) -> None:
@@ -496,6 +503,112 @@ def test_a_job_that_is_cancelled_ends_its_replay(batch: Batch, monkeypatch: pyte
     monkeypatch.setattr(client, "describe_replay", still_running)
     assert batch.job(wanted, job_id=job_id).state == "cancelled"
     assert ended == ["asked"]
+
+
+# -- tenants
+
+
+class Told(NamedTuple):
+    """Who is told of an event: subscriptions to everything of two tenants and of none, and to `subscription.*`."""
+
+    acme: bool
+    blue: bool
+    blue_own: bool
+    operators: bool
+
+
+class Tenants:
+    """Two tenants and the operators, and what happens to the subscription of one."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.acme = batch.subscribe(types=["*"], tenant="acme")
+        self.blue = batch.subscribe(types=["*"], tenant="blue")
+        self.blue_own = batch.subscribe(types=["subscription.*"], tenant="blue")
+        self.operators = batch.subscribe(types=["*"])
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        return (self.acme, self.blue, self.blue_own, self.operators)
+
+    def pause(self) -> Event[Any]:
+        """What the sender tells when it pauses a subscription of blue."""
+        at = self.batch.sending.clock()
+        signal = Signal(kind="paused", failing_since=at - timedelta(days=5), at=at)
+        return self.batch.put(event_of(self.blue, signal, self.batch.sending.policy))
+
+    def finish_job(self) -> Event[Any]:
+        """The end of an internal job."""
+        job = JobFinished(
+            job=f"job-{next(_names)}",
+            job_type="sales_report",
+            state=State.FAILED,
+            attempts=3,
+            finished_at=self.batch.sending.clock(),
+            error="postgres://internal refused",
+        )
+        return self.batch.put(job.event())
+
+    def told(self, event: Event[Any]) -> Told:
+        return Told(*(self.batch.has(record, event) for record in self.records))
+
+    def lose(self, *events: Event[Any]) -> None:
+        for event in events:
+            for record in self.records:
+                self.batch.lose(record, event)
+
+
+def test_a_tenant_is_told_of_its_own_and_everybody_s_and_the_operators_of_everything(batch: Batch) -> None:
+    tenants = Tenants(batch)
+    paused, finished, order = tenants.pause(), tenants.finish_job(), batch.publish()
+    for _ in range(3):
+        batch.plan()
+    assert tenants.told(paused) == Told(acme=False, blue=True, blue_own=True, operators=True)
+    assert tenants.told(finished) == Told(acme=False, blue=False, blue_own=False, operators=True)
+    assert tenants.told(order) == Told(acme=True, blue=True, blue_own=False, operators=True)
+
+
+def test_a_replay_tells_a_tenant_of_no_more_than_the_planner_did(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenants = Tenants(batch)
+    paused, finished, order = tenants.pause(), tenants.finish_job(), batch.publish()
+    for _ in range(3):
+        batch.plan()
+    tenants.lose(paused, finished, order)
+    monkeypatch.setattr(sys.modules["lambdas.delivery_batch.missing"], "_QUIET", timedelta(0))
+    # Certain are three of the operators and the order of two tenants; whose the pause is, the journal does not say.
+    counted = batch.recover(What.MISSING, dry_run=True)
+    assert counted == Recovered(found=5, done=0, subscriptions=4, at_most=3)
+    assert batch.recover(What.MISSING).done == 7
+    assert tenants.told(paused) == Told(acme=False, blue=True, blue_own=True, operators=True)
+    assert tenants.told(finished) == Told(acme=False, blue=False, blue_own=False, operators=True)
+    assert tenants.told(order) == Told(acme=True, blue=True, blue_own=False, operators=True)
+
+
+def test_the_past_is_given_to_a_new_subscriber_as_far_as_it_is_its_tenant_s(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenants = Tenants(batch)
+    paused, order = tenants.pause(), batch.publish()
+    for _ in range(2):
+        batch.plan()
+    batch.sending.clock.passes(seconds=5)
+    late = batch.subscribe(types=["*"], tenant="acme")
+    monkeypatch.setattr(sys.modules["lambdas.delivery_batch.missing"], "_QUIET", timedelta(0))
+    assert batch.recover(What.MISSING, subscription=late.id, before_creation=True).done == 1
+    assert (batch.has(late, order), batch.has(late, paused)) == (True, False)
+
+
+def test_what_was_planned_for_another_tenant_is_given_up_unsent_and_not_brought_back(batch: Batch) -> None:
+    acme, blue = batch.subscribe(tenant="acme"), batch.subscribe(tenant="blue")
+    at = batch.sending.clock()
+    paused = event_of(blue, Signal(kind="paused", failing_since=at, at=at), batch.sending.policy)
+    batch.sending.owe(acme, blue, event="paused", type=paused.type, body=message_of(paused))
+    batch.sending.work(acme, blue)
+    assert batch.sending.delivery(blue, "paused").state is DeliveryState.DELIVERED
+    given_up = batch.sending.delivery(acme, "paused")
+    assert (given_up.state, given_up.reason, given_up.attempts) == (DeliveryState.GIVEN_UP, Why.ANOTHER_TENANTS, 0)
+    assert batch.server.received(acme.url.rpartition("/")[2]) == []
+    assert batch.recover(What.FAILED).found == 0
 
 
 # -- what cannot be

@@ -252,6 +252,32 @@ def test_a_test_shows_what_came_back_and_its_exit_code_says_whether_it_was_taken
     assert "'order.paid' is none of" in failure("test", name, "--type", "order.paid")
 
 
+def test_a_test_is_the_tenant_s_own_example_or_is_refused(server: MisbehavingServer) -> None:
+    place = f"commands-{next(_names)}"
+    server.script(place, [])
+    name = str(document("create", "--url", server.url(place), "--type", "*", "--tenant", "acme")["id"])
+    assert call("test", name, "--type", "subscription.paused").exit_code == 0
+    refused = failure("test", name, "--type", "job.finished")
+    assert f"'job.finished' is for operators alone, and subscription '{name}' is of tenant 'acme'" in refused
+    [sent] = [json.loads(each.body) for each in server.received(place)]
+    assert (sent["type"], sent["data"]["tenant"]) == ("subscription.paused", "acme")
+    operators = created(server.url(place))
+    assert call("test", operators, "--type", "job.finished").exit_code == 0
+
+
+@pytest.mark.parametrize("pattern", ["job.finished", "job.*"])
+def test_a_tenant_cannot_subscribe_to_what_is_for_operators_alone(endpoint: str, pattern: str) -> None:
+    asked = ("create", "--url", endpoint, "--type", "order.placed", "--type", pattern)
+    assert f"types: '{pattern}' is for operators alone" in failure(*asked, "--tenant", "acme")
+    assert said("list") == "no subscriptions\n"
+    operators = str(document(*asked)["id"])
+    tenant_s = str(document("create", "--url", endpoint, "--type", "*", "--tenant", "acme")["id"])
+    assert f"types: '{pattern}' is for operators alone" in failure("change", tenant_s, "--type", pattern)
+    found = document("list", "--type", "job.finished")["subscriptions"]
+    assert [each["id"] for each in found] == [operators]
+    assert {each["id"] for each in document("list", "--type", "order.placed")["subscriptions"]} == {operators, tenant_s}
+
+
 def test_a_new_secret_is_told_once_with_the_end_of_the_old_one(bench: SendingBench, endpoint: str) -> None:
     name = created(endpoint)
     lines = said("rotate", name, "--overlap", "2d").splitlines()
@@ -279,11 +305,15 @@ def test_it_is_asked_before_a_subscription_is_deleted(endpoint: str) -> None:
 
 def test_what_can_be_subscribed_to_is_listed_with_its_schema() -> None:
     lines = said("event-types").splitlines()
-    assert lines[0].split() == ["type", "says", "that"]
+    assert lines[0].split() == ["type", "for", "says", "that"]
     assert any(line.startswith("order.placed ") for line in lines)
     found = {each["type"]: each for each in document("event-types")["event_types"]}
     assert found["order.placed"]["example"]["type"] == "order.placed"
     assert "$defs" in found["order.placed"]["schema"]
+    audiences = {name: each["audience"] for name, each in found.items()}
+    assert audiences["order.placed"] == "everybody"
+    assert audiences["subscription.paused"] == "tenant"
+    assert audiences["job.finished"] == "operators"
 
 
 # -- what is not there

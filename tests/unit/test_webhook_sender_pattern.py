@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 from aws_cdk import App, Stack
 from msgspec.structs import replace
 
+from offload.contracts.audience import tenant_in
+from offload.contracts.event import EventData
 from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.api import ROUTES
+from offload.contracts.subscriptions.catalogue import OUTWARD_TYPES
 from offload.contracts.subscriptions.policy import Policy
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.operators import Operators
@@ -29,7 +33,9 @@ QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
 BUS = "arn:aws:events:eu-west-1:111122223333:event-bus/orders"
 
 
-def template_of(folder: Path, queues: Queues = BOUNDED, **sending: Any) -> dict[str, Any]:
+def template_of(
+    folder: Path, queues: Queues = BOUNDED, *, events: Sequence[type[EventData]] = (StockLow,), **sending: Any
+) -> dict[str, Any]:
     for name in FUNCTIONS:
         (folder / "lambdas" / name).mkdir(parents=True)
     app = App(outdir=str(folder / "out"), context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)})
@@ -38,7 +44,7 @@ def template_of(folder: Path, queues: Queues = BOUNDED, **sending: Any) -> dict[
     replace(environment, queues=queues, sending=replace(environment.sending, **sending)).attach(app)
     stack = Stack(app, "Shop")
     Operators(stack, "Operators")
-    WebhookSender(stack, "Out", events=(StockLow,), bus=EventBus(stack, "Events"))
+    WebhookSender(stack, "Out", events=events, bus=EventBus(stack, "Events"))
     found: dict[str, Any] = app.synth().get_stack_by_name("Shop").template["Resources"]
     return found
 
@@ -46,6 +52,47 @@ def template_of(folder: Path, queues: Queues = BOUNDED, **sending: Any) -> dict[
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return template_of(tmp_path_factory.mktemp("sender"), destinations=(QUEUE, BUS), concurrency=7)
+
+
+class Undeclared(StockLow, frozen=True, kw_only=True):
+    TYPE = "undeclared.event"
+    AUDIENCE = None
+
+
+class ByNumber(StockLow, frozen=True, kw_only=True):
+    TYPE = "by.number"
+    AUDIENCE = tenant_in("units")
+
+
+class ByNothing(StockLow, frozen=True, kw_only=True):
+    TYPE = "by.nothing"
+    AUDIENCE = tenant_in("shop")
+
+
+class ByText(StockLow, frozen=True, kw_only=True):
+    TYPE = "by.text"
+    AUDIENCE = tenant_in("shop")
+
+    shop: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("contract", "says"),
+    [
+        (Undeclared, r"Shop/Out: event type 'undeclared.event' \(Undeclared\) may go out .* set its AUDIENCE"),
+        (ByNumber, r"'by.number' .* its field 'units', which is no field of it, or no text"),
+        (ByNothing, r"'by.nothing' .* its field 'shop', which is no field of it, or no text"),
+    ],
+)
+def test_a_type_that_does_not_say_whose_it_is_may_not_go_out(
+    tmp_path: Path, contract: type[EventData], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        template_of(tmp_path, events=(StockLow, contract))
+
+
+def test_a_type_may_name_its_tenant_in_a_text_that_can_be_left_out(tmp_path: Path) -> None:
+    assert template_of(tmp_path, events=(*OUTWARD_TYPES, ByText))
 
 
 def of_type(template: dict[str, Any], kind: str, part: str = "") -> dict[str, Any]:

@@ -44,8 +44,8 @@ class Recovered(Struct, frozen=True, kw_only=True):
     """What was `found`, and how much of it is `done`: sent again, or owed at last. Of a dry run nothing is.
 
     `gone` cannot be sent again, since what was sent is not kept any more. `at_most` are those beyond `found` that
-    subscriptions with a filter may lack: what they want depends on data that only the archive has. `until` is the end
-    of the period that was looked at, where that is earlier than what was asked for: the archive is behind.
+    may be lacking: a filter, or whose event it is, depends on data that only the archive has. `until` is the end of the
+    period that was looked at, where that is earlier than what was asked for: the archive is behind.
     """
 
     found: Count

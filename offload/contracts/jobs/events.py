@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Raw
 
+from offload.contracts.audience import OPERATORS, Audience
 from offload.contracts.event import EventData, Id, Moment
 from offload.contracts.jobs.job import State, Tag
 from offload.contracts.jobs.job_type import Priority
@@ -17,6 +18,8 @@ class JobFinished(EventData, frozen=True, kw_only=True, omit_defaults=True):
 
     TYPE: ClassVar[str] = "job.finished"
     SOURCE: ClassVar[str] = "offload.jobs"
+    # A job names no tenant, and its error and tags may say anything.
+    AUDIENCE: ClassVar[Audience | None] = OPERATORS
 
     job: Id
     job_type: str

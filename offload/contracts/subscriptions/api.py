@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from offload.contracts.audience import Whose
 from offload.contracts.event import Id, Moment
 from offload.contracts.http_api import Route
 from offload.contracts.subscriptions.subscription import (
@@ -106,10 +107,14 @@ class Resealed(Struct, frozen=True):
 
 
 class EventType(Struct, frozen=True, kw_only=True):
-    """What can be subscribed to: `schema` is the JSON Schema of the data, `example` a whole body."""
+    """What can be subscribed to: `schema` is the JSON Schema of the data, `example` a whole body.
+
+    `audience` is who may be told: every subscription, those of the tenant that the data names, or those without one.
+    """
 
     type: str
     description: str
+    audience: Whose
     schema: dict[str, Any]
     example: Raw
 

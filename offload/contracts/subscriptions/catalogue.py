@@ -1,4 +1,7 @@
-"""What third parties can be told: every event type that leaves the house, with an example. A new one is added here."""
+"""What third parties can be told: every event type that leaves the house, with an example. A new one is added here.
+
+Who may be told of it, its contract declares (`AUDIENCE`).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from offload.contracts.jobs.job import State
 from offload.contracts.orders import OrderCancelled, OrderLine, OrderPlaced
 from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.events import SubscriptionFailing, SubscriptionPaused, SubscriptionRecovered
+from offload.contracts.subscriptions.tenants import NO_TENANT
 
 TEST_TYPE: Final = "webhook.test"
 """The type of the event that a test sends when it is not asked for another."""
@@ -20,7 +24,7 @@ TEST_TYPE: Final = "webhook.test"
 _AT: Final = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
 _ENDPOINT: Final[dict[str, Any]] = {
     "subscription": "sub_3f6c2c9a41e04d1f9b7e",
-    "tenant": "default",
+    "tenant": NO_TENANT,
     "url": "https://shop.example/webhooks",
     "failing_since": _AT,
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar
 
+from offload.contracts.audience import Audience, tenant_in
 from offload.contracts.event import EventData, Id, Moment
 
 
 class _SubscriptionEvent(EventData, frozen=True, kw_only=True):
     SOURCE: ClassVar[str] = "offload.subscriptions"
     TYPE: ClassVar[str] = ""
+    AUDIENCE: ClassVar[Audience | None] = tenant_in("tenant")
 
     subscription: Id
     tenant: str

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from offload.contracts.event import Id, Moment
+from offload.contracts.subscriptions.tenants import NO_TENANT
 
 RETRY_SCHEDULE: Final[tuple[timedelta, ...]] = (
     timedelta(seconds=5),
@@ -69,6 +70,7 @@ class Why(StrEnum):
     SUBSCRIPTION_DELETED = "subscription-deleted"
     BODY_TOO_LARGE = "body-too-large"
     PAYLOAD_ERASED = "payload-erased"
+    ANOTHER_TENANTS = "another-tenants"
     FAILING = "failing"
     BY_REQUEST = "by-request"
 
@@ -76,15 +78,16 @@ class Why(StrEnum):
 class Wish(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What is asked for with a subscription.
 
-    `url` is an HTTPS address, or the ARN of an SQS queue or an EventBridge bus. `types` are event types, prefixes
-    (`order.*`) or `*`; `filter` narrows them by fields of the data. `secret` is brought along (`whsec_…`), or made.
-    `rate` is deliveries a second. `ordered` lets the deliveries of one subject wait for those before them.
-    `ed25519` signs with a key pair too (Standard Webhooks `v1a`).
+    `url` is an HTTPS address, or the ARN of an SQS queue or an EventBridge bus. `tenant` is whose it is: it is told of
+    that tenant's events and of everybody's; without one it is the operators', and is told of all tenants'. `types` are
+    event types, prefixes (`order.*`) or `*`; `filter` narrows them by fields of the data. `secret` is brought along
+    (`whsec_…`), or made. `rate` is deliveries a second. `ordered` lets the deliveries of one subject wait for those
+    before them. `ed25519` signs with a key pair too (Standard Webhooks `v1a`).
     """
 
     url: Url
     types: Annotated[tuple[Pattern, ...], Meta(min_length=1, max_length=50)]
-    tenant: Tenant = "default"
+    tenant: Tenant = NO_TENANT
     filter: dict[str, Any] | None = None
     secret: Annotated[str, Meta(max_length=256)] | None = None
     headers: Annotated[dict[HeaderName, HeaderValue], Meta(max_length=MOST_HEADERS)] = {}

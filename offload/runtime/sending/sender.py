@@ -18,8 +18,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from offload.contracts.subscriptions.catalogue import OUTWARD
 from offload.contracts.subscriptions.policy import Policy
 from offload.contracts.subscriptions.subscription import Attempt, SubscriptionState, Why
+from offload.contracts.subscriptions.tenants import is_told_by
 from offload.runtime.log import Logger
 from offload.runtime.sending import health as healths
 from offload.runtime.sending import retries
@@ -140,10 +142,11 @@ class Sender:
             if not entries:
                 return
             bodies = await asyncio.to_thread(self._deliveries.bodies, [entry.body_key for entry in entries])
-            hopeless = [outcome for entry in entries if (outcome := _hopeless(entry, bodies, now))]
+            hopeless = [outcome for entry in entries if (outcome := _hopeless(record, entry, bodies, now))]
             if hopeless:
                 await self._record(lease, hopeless, sent)
-                entries = [entry for entry in entries if entry.body_key in bodies and entry.expires_at > now]
+                given_up = {outcome.entry.delivery for outcome in hopeless}
+                entries = [entry for entry in entries if entry.delivery not in given_up]
                 if not entries:
                     continue
             if holding is None:
@@ -361,9 +364,13 @@ class Sender:
             self._log.info("subscription recovered", **about)
 
 
-def _hopeless(entry: Entry, bodies: Mapping[str, bytes], now: datetime) -> Outcome | None:
+def _hopeless(record: Record, entry: Entry, bodies: Mapping[str, bytes], now: datetime) -> Outcome | None:
     if entry.expires_at <= now:
         return Outcome(entry=entry, attempt=None, next=Next(given_up=Why.EXPIRED))
     if entry.body_key not in bodies:
         return Outcome(entry=entry, attempt=None, next=Next(given_up=Why.PAYLOAD_ERASED))
+    example = OUTWARD.get(entry.type)
+    # What was planned before its type declared whose it is, and what is sent again of that.
+    if example is not None and not is_told_by(record.tenant, type(example), bodies[entry.body_key]):
+        return Outcome(entry=entry, attempt=None, next=Next(given_up=Why.ANOTHER_TENANTS))
     return None

@@ -26,6 +26,7 @@ from offload.contracts.subscriptions.subscription import (
     Why,
     Wish,
 )
+from offload.contracts.subscriptions.tenants import may_be_told
 from offload.runtime.http.connect import Resolve, addresses_of
 from offload.runtime.http.guard import AddressRefused, Guard
 from offload.runtime.sending import vault as vaults
@@ -80,6 +81,7 @@ class Subscribing:
         """
         self._check(wish.url, wish.types, wish.filter, wish.headers)
         _check_spelling(wish.headers)
+        _check_audience(wish.tenant, wish.types)
         now = self._now()
         try:
             secret = vaults.brought(wish.secret) if wish.secret else vaults.new_secret()
@@ -128,6 +130,8 @@ class Subscribing:
         )
         if not isinstance(wanted.headers, UnsetType):
             _check_spelling(wanted.headers)
+        if not isinstance(wanted.types, UnsetType):
+            _check_audience(record.tenant, wanted.types)
 
         def changed(before: Record) -> Record:
             fields: dict[str, Any] = {
@@ -305,6 +309,17 @@ def _check_spelling(headers: Mapping[str, str]) -> None:
             )
         if (other := seen.setdefault(name.lower(), name)) != name:
             raise BadHeader(f"headers: '{other}' and '{name}' are one header (RFC 9110 section 5.1): write it once")
+
+
+def _check_audience(tenant: str, types: Sequence[str]) -> None:
+    """Raises BadTypes for a pattern of which the tenant may be told nothing."""
+    for pattern in types:
+        names = [name for name in OUTWARD if filters.type_matches((pattern,), name)]
+        if names and not any(may_be_told(tenant, type(OUTWARD[name])) for name in names):
+            raise BadTypes(
+                f"types: '{pattern}' is for operators alone, and this subscription is of tenant '{tenant}': leave it "
+                "out, or make a subscription without a tenant"
+            )
 
 
 def _check_headers(url: str, headers: Mapping[str, str]) -> None:
