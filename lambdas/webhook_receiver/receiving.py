@@ -11,20 +11,31 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from offload.contracts.claim import claim_key, claim_reference
 from offload.contracts.entry import WHOLE_BYTES, Entry
 from offload.contracts.event import Event
-from offload.contracts.webhooks.received import WebhookReceived, delivery_key, event_id, received_type
+from offload.contracts.webhooks.received import (
+    MOST_VARIANTS,
+    WebhookReceived,
+    body_key,
+    event_id,
+    id_key,
+    is_identified,
+    received_type,
+    variant_of,
+)
 from offload.contracts.webhooks.scheme import Provider
 from offload.runtime.lean_aws import AwsRefused, AwsUnreachable
 from offload.runtime.webhooks.body import read_body
 from offload.runtime.webhooks.bus import Bus
-from offload.runtime.webhooks.deliveries import Deliveries, Delivery, Kept, pack
+from offload.runtime.webhooks.deliveries import Admission, Deliveries, Delivery, Kept, pack
 from offload.runtime.webhooks.refusals import (
     BadSignature,
     BodyTooLarge,
     NoActiveSecret,
+    TooManyVariants,
     TooOften,
     Unavailable,
     WebhookRefused,
@@ -142,7 +153,8 @@ class Receiver:
     ) -> None:
         body = read_body(content, request.header("content-type"), request.header("content-encoding"))
         now = self._clock()
-        key = delivery_key(verified.delivery_id, verified.body_sha256, signed=verified.delivery_id_signed)
+        variant = _variant(verified, answered.endpoint)
+        key = body_key(verified.body_sha256, variant) if variant else id_key(verified.delivery_id)
         event = Event(
             id=event_id(provider.name, key),
             source=WebhookReceived.SOURCE,
@@ -155,6 +167,8 @@ class Receiver:
                 endpoint=answered.endpoint,
                 event_type=verified.event_type or "",
                 event_type_signed=verified.event_type_signed,
+                account=verified.account,
+                account_signed=verified.account_signed,
                 delivery_id=verified.delivery_id,
                 delivery_id_signed=verified.delivery_id_signed,
                 scheme=verified.scheme,
@@ -173,6 +187,7 @@ class Receiver:
             endpoint=answered.endpoint,
             delivery_id=verified.delivery_id,
             event_type=verified.event_type or "",
+            account=verified.account,
             event_id=event.id,
             type=event.type,
             scheme=verified.scheme,
@@ -186,6 +201,8 @@ class Receiver:
         )
         answered.event_id = event.id
         try:
+            if variant and self._is_before(delivery, variant, answered, until):
+                return
             entry, packed = self._packed(Entry(event.id, event.source, event.type, event.to_json()))
             kept = self._deliveries.keep(delivery, packed, within=_left(until))
         except (AwsRefused, AwsUnreachable) as error:
@@ -197,6 +214,23 @@ class Receiver:
             self._publish(delivery, entry, answered, until)
         else:
             self._note(answered, self._deliveries.came_again, delivery, at=int(now * 1000), within=_left(until))
+
+    def _is_before(self, delivery: Delivery, variant: str, answered: Answered, until: float) -> bool:
+        """Whether a delivery without a signed id is kept already under its body alone; raises TooManyVariants."""
+        admission = self._deliveries.admit(delivery, variant, within=_left(until))
+        if admission is Admission.TOO_MANY:
+            raise TooManyVariants(
+                f"this body came under {MOST_VARIANTS} other topics, accounts and endpoints, which nobody signs"
+            )
+        if admission is Admission.ADMITTED:
+            return False
+        key = body_key(delivery.body_sha256)
+        before = replace(delivery, key=key, event_id=event_id(delivery.provider, key))
+        answered.event_id = before.event_id
+        if answered.outcome != "handshake":
+            answered.status, answered.outcome = 200, Kept.DUPLICATE.value
+        self._note(answered, self._deliveries.came_again, before, at=delivery.received_at, within=_left(until))
+        return True
 
     def _packed(self, entry: Entry) -> tuple[Entry, bytes]:
         """The event as it goes to the bus, and as the table holds it; a large one leaves its data in the bucket."""
@@ -289,6 +323,13 @@ def claims_in(bucket: str) -> Callable[[str, bytes], str]:
         return claim_reference(bucket, key)
 
     return leave
+
+
+def _variant(verified: Verified, endpoint: str) -> str:
+    """Which delivery of its body it is; empty where the sender signs an id."""
+    if is_identified(verified.delivery_id, verified.body_sha256, signed=verified.delivery_id_signed):
+        return ""
+    return variant_of(endpoint, verified.event_type or "", verified.account)
 
 
 def _left(until: float) -> float:

@@ -19,7 +19,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from offload.contracts.webhooks.providers import PROVIDERS
-from offload.contracts.webhooks.received import PREFIX, delivery_key
+from offload.contracts.webhooks.received import PREFIX, id_key
 from offload.contracts.webhooks.scheme import Header, Provider
 from offload.contracts.webhooks.shards import SHARDS, listed_in, owed_in
 from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret
@@ -162,7 +162,8 @@ def find(deployment: Deployment, id_: str) -> dict[str, Any]:
     """
     entry, client = deployment.webhook_entry, deployment.aws.dynamodb
     keys = list(_keys(entry, id_))
-    found = _got(client, entry.table, keys)
+    # What the deliveries of one body have in common is none of them.
+    found = [item for item in _got(client, entry.table, keys) if "outcome" in item]
     if not found:
         keys = [
             {"pk": item["pk"], "sk": item["sk"]}
@@ -315,7 +316,7 @@ def _is_unsigned(provider: Provider) -> bool:
 
 
 def _known_by_key(client: DynamoDBClient, table: str, provider: Provider, ids: Iterable[str]) -> set[str]:
-    by_pk = {f"delivery#{provider.name}#{delivery_key(each, '', signed=True)}": each for each in ids}
+    by_pk = {f"delivery#{provider.name}#{id_key(each)}": each for each in ids}
     items = _got(client, table, [{"pk": {"S": pk}, "sk": {"S": "delivery"}} for pk in by_pk])
     return {by_pk[item["pk"]["S"]] for item in items}
 
@@ -400,7 +401,7 @@ def _keys(entry: WebhookEntry, id_: str) -> Iterator[Item]:
         yield {"pk": {"S": f"delivery#{provider}#{key}"}, "sk": {"S": "delivery"}}
         return
     for name in entry.providers:
-        key = delivery_key(id_, "", signed=True)
+        key = id_key(id_)
         yield {"pk": {"S": f"delivery#{name}#{key}"}, "sk": {"S": "delivery"}}
         yield {"pk": {"S": f"refused#{name}#{key}"}, "sk": {"S": "refused"}}
 

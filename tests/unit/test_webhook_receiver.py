@@ -9,19 +9,27 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import boto3
+import msgspec
 import pytest
 
 from offload.contracts.event import by_type, read_envelope
-from offload.contracts.webhooks.providers import GITHUB, PROVIDERS, SHOPIFY, SLACK, STANDARD_WEBHOOKS, STRIPE
-from offload.contracts.webhooks.received import LONGEST_TYPE, WebhookReceived, received_type
+from offload.contracts.webhooks.providers import GITHUB, PROVIDERS, SHOPIFY, SLACK, STANDARD_WEBHOOKS, STRIPE, WAREHOUSE
+from offload.contracts.webhooks.received import (
+    LONGEST_TYPE,
+    MOST_VARIANTS,
+    WebhookReceived,
+    body_key,
+    event_id,
+    received_type,
+)
 from offload.contracts.webhooks.scheme import Provider
 from offload.contracts.webhooks.shards import SHARDS, listed_in
 from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret
 from offload.runtime.lean_aws import AwsRefused, AwsUnreachable
-from tests.unit.webhook_bench import SECRETS, Bench, Context, a_receiver, gateway_event, sign
+from tests.unit.webhook_bench import SECRETS, Bench, Context, a_receiver, client, gateway_event, sign
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")
 
@@ -63,6 +71,8 @@ def test_every_sender_s_delivery_becomes_one_event_with_its_payload(bench: Bench
     assert event["type"] == f"webhook.received.{provider.name}.payment.settled"
     assert (event["data"]["payload"], event["data"]["endpoint"]) == (json.loads(body), "main")
     assert (event["data"]["key_id"], event["data"]["scheme"]) == ("first", provider.schemes[0].name)
+    data = msgspec.json.decode(json.dumps(event["data"]), type=WebhookReceived)
+    assert event["id"] == f"webhook.received:{data.key}"
     assert SECRETS[provider.name] not in json.dumps(event)
     assert sha256(body).hexdigest() == event["data"]["body_sha256"]
 
@@ -143,12 +153,131 @@ def test_a_replayer_with_a_known_delivery_id_suppresses_no_true_event(bench: Ben
     assert [event["data"]["payload"] for event in bench.events(2)] == [{"old": 1}, {"next": 1}]
 
 
+ONE_BODY: Final = b'{"id": 788032119674292922, "title": "Example T-Shirt"}'
+
+
+@pytest.mark.parametrize(
+    ("provider", "deliveries"),
+    [
+        pytest.param(
+            SHOPIFY,
+            [{"event_type": "products/create"}, {"event_type": "products/update"}],
+            id="two topics",
+        ),
+        pytest.param(
+            SHOPIFY,
+            [
+                {"event_type": "products/update", "headers": {"X-Shopify-Shop-Domain": "one.myshopify.com"}},
+                {"event_type": "products/update", "headers": {"X-Shopify-Shop-Domain": "two.myshopify.com"}},
+            ],
+            id="two shops",
+        ),
+        pytest.param(
+            GITHUB,
+            [
+                {
+                    "event_type": "push",
+                    "delivery_id": "one-for-both",
+                    "headers": {
+                        "X-GitHub-Hook-Installation-Target-Type": kind,
+                        "X-GitHub-Hook-Installation-Target-ID": "79929171",
+                    },
+                }
+                for kind in ("organization", "repository")
+            ],
+            id="the hooks of organization and repository",
+        ),
+        pytest.param(GITHUB, [{"endpoint": "shop"}, {"endpoint": "stock"}], id="two endpoints"),
+        # Slack signs no id in what has neither an event nor a trigger.
+        pytest.param(SLACK, [{"endpoint": "shop"}, {"endpoint": "stock"}], id="known by the hash of the body"),
+    ],
+)
+def test_one_body_that_its_sender_sends_twice_over_is_two_events_and_each_only_once(
+    bench: Bench, provider: Provider, deliveries: list[dict[str, Any]], request: pytest.FixtureRequest
+) -> None:
+    body = json.dumps({**json.loads(ONE_BODY), "of": request.node.name}).encode()
+    first = [bench.send(provider, body, **each)["headers"] for each in deliveries]
+    assert [each["offload-outcome"] for each in first] == ["accepted", "accepted"]
+    again = [bench.send(provider, body, **each)["headers"] for each in deliveries]
+    assert [each["offload-outcome"] for each in again] == ["duplicate", "duplicate"]
+    ids = [each["offload-event-id"] for each in first]
+    assert [each["offload-event-id"] for each in again] == ids
+    events = {event["id"]: event for event in bench.events(2)}
+    assert list(events) == ids or list(events) == ids[::-1]
+    assert bench.events() == []
+
+
+def test_the_shop_is_in_the_event_and_said_to_be_unsigned(bench: Bench) -> None:
+    shop = {"X-Shopify-Shop-Domain": "one.myshopify.com"}
+    answer = bench.send(SHOPIFY, b'{"id": 1, "shop": "told"}', event_type="orders/create", headers=shop)
+    [event] = bench.events(1)
+    assert (event["data"]["account"], event["data"]["account_signed"]) == ("one.myshopify.com", False)
+    key = answer["headers"]["offload-event-id"].rpartition(":")[2]
+    assert bench.item("shopify", key)["account"]["S"] == "one.myshopify.com"
+    bench.send(SLACK, b'{"event_id": "EvTeam", "team_id": "T1"}')
+    [event] = bench.events(1)
+    assert (event["data"]["account"], event["data"]["account_signed"]) == ("T1", True)
+
+
+def test_a_replayer_gains_a_bounded_number_of_events_by_other_topics_shops_and_endpoints(bench: Bench) -> None:
+    body = b'{"id": 2, "captured": "and sent again"}'
+    captured = sign(SHOPIFY, body, event_type="orders/create")
+
+    def replayed(number: int) -> dict[str, Any]:
+        forged = {"X-Shopify-Topic": f"forged/{number}", "X-Shopify-Shop-Domain": f"shop-{number}.example"}
+        return bench.request("shopify", body, captured | forged, endpoint=f"path-{number}")
+
+    assert bench.request("shopify", body, captured)["headers"]["offload-outcome"] == "accepted"
+    answers = [replayed(number) for number in range(MOST_VARIANTS + 5)]
+    assert [each["statusCode"] for each in answers] == [200] * (MOST_VARIANTS - 1) + [409] * 6
+    assert {problem(each) for each in answers[MOST_VARIANTS - 1 :]} == {(409, "too-many-variants")}
+    assert len(bench.events(MOST_VARIANTS)) == MOST_VARIANTS
+    # What was taken is known all the same, and no other body suffers.
+    assert bench.request("shopify", body, captured)["headers"]["offload-outcome"] == "duplicate"
+    assert replayed(0)["headers"]["offload-outcome"] == "duplicate"
+    assert bench.send(SHOPIFY, b'{"id": 3}', event_type="orders/create")["headers"]["offload-outcome"] == "accepted"
+    assert len(bench.events(1)) == 1
+    reasons = [each["reason"]["S"] for each in recent(bench, "shopify") if "reason" in each]
+    assert reasons.count("too-many-variants") == 6
+
+
+def test_a_delivery_that_was_kept_under_its_body_alone_is_still_known(bench: Bench) -> None:
+    body = b'{"id": 4, "kept": "by the version before"}'
+    before = body_key(sha256(body).hexdigest())
+    client("dynamodb").put_item(
+        TableName=bench.table,
+        Item={
+            "pk": {"S": f"delivery#shopify#{before}"},
+            "sk": {"S": "delivery"},
+            "outcome": {"S": "accepted"},
+            "receipt": {"S": "of then"},
+            "delivery_id": {"S": "id of then"},
+            "event_type": {"S": "orders/create"},
+            "event_id": {"S": event_id("shopify", before)},
+        },
+    )
+    for _ in range(2):
+        answer = bench.send(SHOPIFY, body, event_type="orders/create")
+        assert (answer["statusCode"], answer["headers"]["offload-outcome"]) == (200, "duplicate")
+        assert answer["headers"]["offload-event-id"] == event_id("shopify", before)
+    assert bench.item("shopify", before)["duplicates"]["N"] == "2"
+    assert bench.events() == []
+    assert bench.send(SHOPIFY, body, event_type="orders/paid")["headers"]["offload-outcome"] == "accepted"
+    assert len(bench.events(1)) == 1
+
+
 def test_what_signs_no_time_is_remembered_for_ever_and_the_rest_longer_than_its_sender_retries(bench: Bench) -> None:
-    bench.send(GITHUB, body := b'{"kept": "for ever"}')
-    assert "expires" not in bench.item("github", f"sha256-{sha256(body).hexdigest()}")
+    answer = bench.send(GITHUB, body := b'{"kept": "for ever"}')
+    whole = body_key(sha256(body).hexdigest())
+    assert "expires" not in bench.item("github", answer["headers"]["offload-event-id"].rpartition(":")[2])
+    assert bench.item("github", whole)["variants"]
+    assert "expires" not in bench.item("github", whole)
     bench.send(STRIPE, b'{"id": "evt_remembered"}')
     expires = int(bench.item("stripe", "evt_remembered")["expires"]["N"])
     assert expires > time.time() + STRIPE.sender.retries_for
+    answer = bench.send(WAREHOUSE, body := b'{"kept": "for a while"}')
+    for key in (answer["headers"]["offload-event-id"].rpartition(":")[2], body_key(sha256(body).hexdigest())):
+        assert int(bench.item("warehouse", key)["expires"]["N"]) > time.time() + WAREHOUSE.sender.retries_for
 
 
 @pytest.mark.parametrize("error", [AwsUnreachable("timed out"), None], ids=["no answer", "refused"])

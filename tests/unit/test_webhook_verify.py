@@ -234,6 +234,26 @@ def test_ids_and_types_are_found_where_the_sender_has_them_and_known_to_be_signe
     assert named(PLAIN_CASE) == (hashlib.sha256(PLAIN_CASE.body).hexdigest(), True, None, False)
 
 
+def test_the_account_is_found_where_the_sender_has_it_and_known_to_be_signed_or_not() -> None:
+    def account(case: Case, **headers: str) -> tuple[str, bool]:
+        more = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+        found = replace(case, headers=(*case.headers, *more)).verify()
+        return found.account, found.account_signed
+
+    assert account(SHOPIFY_CASE) == ("", False)
+    assert account(SHOPIFY_CASE, X_Shopify_Shop_Domain="a.myshopify.com") == ("a.myshopify.com", False)
+    hook = {"X_GitHub_Hook_Installation_Target_Type": "organization", "X_GitHub_Hook_Installation_Target_ID": "7"}
+    assert account(GITHUB_CASE, **hook) == ("organization.7", False)
+    assert account(GITHUB_CASE, X_GitHub_Hook_Installation_Target_ID="7") == ("", False)
+    assert account(SLACK_CASE) == ("T1DC2JH3J", True)
+    connected = signed(STRIPE, "secret", b'{"id": "evt_1", "account": "acct_1"}')
+    assert account(connected) == ("acct_1", True)
+    assert account(STANDARD_CASE) == ("", False)
+    with pytest.raises(RepeatedHeader):
+        account(replace(SHOPIFY_CASE, headers=(*SHOPIFY_CASE.headers, ("X-Shopify-Shop-Domain", "a"))),
+                X_Shopify_Shop_Domain="b")  # fmt: skip
+
+
 def test_github_s_type_is_the_header_and_the_action_of_a_json_or_form_body() -> None:
     payload = b'{"action":"published","release":{"id":1}}'
     for body in (payload, b"payload=%7B%22action%22%3A%22published%22%7D"):

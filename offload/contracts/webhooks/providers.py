@@ -33,7 +33,9 @@ _DAY: Final = 24 * _HOUR
 # webhook-events-and-payloads (X-GitHub-Event, X-GitHub-Delivery, at most 25 MB), best-practices-for-using-webhooks (10
 # s; a redelivery has the same X-GitHub-Delivery), handling-failed-webhook-deliveries (no retries by itself). The SHA-1
 # header beside it is not read. A person can have deliveries of the last 3 days sent anew (recalled). No time is
-# signed, so what was captured is good for ever: ids are remembered for 30 days.
+# signed, so what was captured is good for ever, and bodies are remembered as long. The hooks of a repository and of its
+# organization send an event under one id with one body; the target's headers tell them apart
+# (webhook-events-and-payloads, "Delivery headers", read 2026-11-29).
 GITHUB: Final = Provider(
     name="github",
     title="GitHub",
@@ -44,6 +46,9 @@ GITHUB: Final = Provider(
             signatures=(Signature(prefix="sha256=", encoding=Encoding.HEX),),
             delivery_id=((Header("X-GitHub-Delivery"),),),
             event_type=((Header("X-GitHub-Event"), BodyField(("action",))), (Header("X-GitHub-Event"),)),
+            account=(
+                (Header("X-GitHub-Hook-Installation-Target-Type"), Header("X-GitHub-Hook-Installation-Target-ID")),
+            ),
         ),
     ),
     # In the list of a hook's deliveries it is one like any other.
@@ -57,7 +62,7 @@ GITHUB: Final = Provider(
 # all; 300 s). Its library takes times in the future; we do not. docs.stripe.com/webhooks: retries for 3 days, each
 # with a new time and signature, 2xx alone is success, a rolled secret signs for up to 24 h beside the new one, `id`
 # and `type` of the body. No time limit is published: 10 s is recalled, as is that events are sent anew by hand for up
-# to 30 days.
+# to 30 days, and `account`, which the events of connected accounts have.
 STRIPE: Final = Provider(
     name="stripe",
     title="Stripe",
@@ -71,6 +76,7 @@ STRIPE: Final = Provider(
             timestamp=Timestamp(item="t="),
             delivery_id=((BodyField(("id",)),), (BodyHash(),)),
             event_type=((BodyField(("type",)),),),
+            account=((BodyField(("account",)),),),
         ),
     ),
     sender=Sender(answer_within=10, retries_for=3 * _DAY, remember_for=30 * _DAY),
@@ -81,7 +87,8 @@ STRIPE: Final = Provider(
 # slackapi/python-slack-sdk, slack_sdk/signature/__init__.py of 2026-08-05 (headers, `v0:time:body`, 300 s both ways;
 # the signing secret looks like hex and is text). docs.slack.dev/apis/events-api (3 s; 3 retries: at once, after 1 min,
 # after 5 min; `event_id`; `url_verification` echoes `challenge`). Commands and interactivity come as forms, have
-# `trigger_id` (recalled) and are not retried. Slack can hold events back and send them hourly for a day (recalled).
+# `trigger_id` and `team_id` or `team.id` (recalled) and are not retried. Slack can hold events back and send them
+# hourly for a day (recalled).
 SLACK: Final = Provider(
     name="slack",
     title="Slack",
@@ -94,6 +101,7 @@ SLACK: Final = Provider(
             timestamp=Timestamp(header="X-Slack-Request-Timestamp"),
             delivery_id=((BodyField(("event_id",)),), (BodyField(("trigger_id",)),), (BodyHash(),)),
             event_type=((BodyField(("event", "type")),), (BodyField(("type",)),), (BodyField(("command",)),)),
+            account=((BodyField(("team_id",)),), (BodyField(("team", "id")),)),
         ),
     ),
     handshakes=(Handshake(where=BodyField(("type",)), equals="url_verification", echo=("challenge",)),),
@@ -109,6 +117,7 @@ def _shopify(name: str, prefix: str, event_type: Alternatives) -> Scheme:
         signatures=(Signature(prefix="", encoding=Encoding.BASE64),),
         delivery_id=((Header(f"{prefix}Webhook-Id"),),),
         event_type=event_type,
+        account=((Header(f"{prefix}Shop-Domain"),),),
     )
 
 
@@ -117,7 +126,9 @@ def _shopify(name: str, prefix: str, event_type: Alternatives) -> Scheme:
 # without `X-` and the topic apart from its action; a developer preview).
 # shopify.dev/changelog/updates-to-webhook-retry-mechanism of 2024-09-10: 8 retries over 4 h with the same body.
 # dev.to, "Shopify Webhooks: HMAC Verification, 5-Second Timeout, Retries" of 2026-09-27: 1 s to connect, 5 s in all.
-# No time is signed: ids are remembered for 30 days.
+# The shop: X-Shopify-Shop-Domain (shopify.dev/docs/apps/build/webhooks/delivery-structure), shopify-shop-domain
+# (Shopify/shopify-app-js, `ShopifyEventsHeader`), read 2026-11-29. Neither it nor the topic is signed, and two topics
+# or two shops may have one body. No time is signed: bodies are remembered for ever.
 SHOPIFY: Final = Provider(
     name="shopify",
     title="Shopify",
@@ -201,6 +212,7 @@ def plain_hmac(
     timestamp: Timestamp | None = None,
     delivery_id: Alternatives = (),
     event_type: Alternatives = (),
+    account: Alternatives = (),
     handshakes: tuple[Handshake, ...] = (),
     sender: Sender | None = None,
     title: str = "",
@@ -209,9 +221,9 @@ def plain_hmac(
     """A sender that signs with a shared secret and keeps no standard.
 
     `secret` says whether its secret is the key (`TEXT`) or stands for it (`HEX`, `BASE64`). Where no `delivery_id` is
-    named it is the body's hash: the same body twice is then one delivery. Without a signed `timestamp` a captured
-    request is good for ever. `sender` is 10 s to answer, retries for up to 3 days and memory for 30, unless said
-    otherwise.
+    named it is the body's hash: the same body twice, of one event type and `account`, is then one delivery. Without a
+    signed `timestamp` a captured request is good for ever. `sender` is 10 s to answer, retries for up to 3 days and
+    memory for 30, unless said otherwise.
 
     Raises ValueError for an entry that contradicts itself.
     """
@@ -230,6 +242,7 @@ def plain_hmac(
                 timestamp=timestamp,
                 delivery_id=delivery_id or ((BodyHash(),),),
                 event_type=event_type,
+                account=account,
             ),
         ),
         handshakes=handshakes,

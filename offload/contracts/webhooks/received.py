@@ -25,6 +25,13 @@ LONGEST_TYPE: Final = 128
 _NOT_IN_TYPES: Final = re.compile(r"[^A-Za-z0-9_-]+")
 # An event's id has 256 characters at most; a longer delivery id is told by its hash.
 _LONGEST_KEY: Final = 150
+# Of SHA-256 in hex: nobody finds other names with the same.
+_VARIANT_LENGTH: Final = 32
+
+MOST_VARIANTS: Final = 20
+"""Of one body whose sender signs no delivery id, how many topics, accounts and endpoints are taken: an event each.
+
+None of the three is signed: this bounds what a replayer of one request gains by changing them."""
 
 _BodyT = TypeVar("_BodyT")
 
@@ -33,8 +40,9 @@ class WebhookReceived(EventData, frozen=True, kw_only=True):
     """A webhook whose signature held.
 
     `payload` is the body's JSON as received, or the JSON in the field `payload` of a form; any other body is `text`, as
-    received. `event_type` and `delivery_id` are as the sender wrote them; where they are not `..._signed`, whoever has
-    one signed request can change them. `key_id` names the secret by which the signature held.
+    received. `event_type`, `account` (the shop, the workspace) and `delivery_id` are as the sender wrote them; where
+    they are not `..._signed`, anyone who has one signed request can change them, and the `endpoint` too. `key_id` names
+    the secret by which the signature held.
     """
 
     TYPE: ClassVar[str] = PREFIX
@@ -44,6 +52,8 @@ class WebhookReceived(EventData, frozen=True, kw_only=True):
     endpoint: str = ""
     event_type: str = ""
     event_type_signed: bool = False
+    account: str = ""
+    account_signed: bool = False
     delivery_id: Id
     delivery_id_signed: bool
     scheme: Id
@@ -58,7 +68,9 @@ class WebhookReceived(EventData, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """Provider and delivery."""
-        return f"{self.provider}:{delivery_key(self.delivery_id, self.body_sha256, signed=self.delivery_id_signed)}"
+        identified = is_identified(self.delivery_id, self.body_sha256, signed=self.delivery_id_signed)
+        variant = variant_of(self.endpoint, self.event_type, self.account)
+        return f"{self.provider}:{id_key(self.delivery_id) if identified else body_key(self.body_sha256, variant)}"
 
     @property
     def subject(self) -> str:
@@ -92,15 +104,31 @@ def received_type(provider: str, event_type: str | None) -> str:
     return name if len(name) <= LONGEST_TYPE else f"{PREFIX}.{provider}.{UNKNOWN}"
 
 
-def delivery_key(delivery_id: str, body_sha256: str, *, signed: bool) -> str:
-    """By what a second delivery is known.
+def is_identified(delivery_id: str, body_sha256: str, *, signed: bool) -> bool:
+    """Whether a delivery is known by its id: the sender signs one, which its body's hash is not.
 
-    A delivery id that is not signed can be changed by whoever has the body and its signature: then the body alone is
-    the key, so that no other id brings its event again, and no other body takes its id.
+    A delivery id that is not signed can be changed by whoever has the body and its signature. Such a delivery is known
+    by its body, so that no other id brings its event again, and no other body takes its id.
     """
-    if not signed:
-        return f"sha256-{body_sha256}"
+    return signed and delivery_id != body_sha256
+
+
+def id_key(delivery_id: str) -> str:
+    """By what a second delivery is known whose sender signs its id."""
     return delivery_id if len(delivery_id) <= _LONGEST_KEY else f"id-{sha256(delivery_id.encode()).hexdigest()}"
+
+
+def body_key(body_sha256: str, variant: str = "") -> str:
+    """By what a second delivery is known whose sender signs no id: its body, and which `variant_of` it.
+
+    Without a variant it is what all deliveries of this body have in common.
+    """
+    return f"sha256-{body_sha256}-{variant}" if variant else f"sha256-{body_sha256}"
+
+
+def variant_of(endpoint: str, event_type: str, account: str) -> str:
+    """What tells apart the deliveries of one body: to two endpoints, of two topics, of two accounts."""
+    return sha256("\0".join((endpoint, event_type, account)).encode()).hexdigest()[:_VARIANT_LENGTH]
 
 
 def event_id(provider: str, key: str) -> str:

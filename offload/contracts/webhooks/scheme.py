@@ -116,6 +116,8 @@ class Scheme(Struct, frozen=True, kw_only=True):
     holds is enough; those of no known version, and what is no signature, are passed over. `signed` is what is signed,
     with `{id}`, `{timestamp}` and `{body}` standing for the header's text and the body's bytes.
 
+    `account` is where the sender says whose event it is: the shop, the workspace, the hook's organization.
+
     A header that comes twice is refused, with one exception: where `separator` is a comma the header is a list by RFC
     9110 (5.3), and its repetitions are joined by commas.
 
@@ -130,6 +132,7 @@ class Scheme(Struct, frozen=True, kw_only=True):
     signed: str = "{body}"
     timestamp: Timestamp | None = None
     event_type: Alternatives = ()
+    account: Alternatives = ()
 
     def __post_init__(self) -> None:
         for name in (self.header, *(place.name for place in self._places() if isinstance(place, Header))):
@@ -146,7 +149,7 @@ class Scheme(Struct, frozen=True, kw_only=True):
         self._check_signed()
 
     def _places(self) -> list[Place]:
-        return [place for parts in (*self.delivery_id, *self.event_type) for place in parts]
+        return [place for parts in (*self.delivery_id, *self.event_type, *self.account) for place in parts]
 
     def _check_signed(self) -> None:
         pieces = self.pieces()

@@ -1,7 +1,8 @@
 """The table of deliveries: a webhook is safe once its item is there, and owed to the bus until the item says otherwise.
 
 One item a delivery, under the key by which a second one is known; it holds the event, packed, until the bus has it. One
-item a refusal, for a week. One counter a source and minute. `stacks/constructs/webhook_entry.py` makes the table.
+item a body whose sender signs no delivery id, with its variants. One item a refusal, for a week. One counter a source
+and minute. `stacks/constructs/webhook_entry.py` makes the table.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from offload.contracts.entry import Entry
+from offload.contracts.webhooks.received import MOST_VARIANTS, body_key
 from offload.contracts.webhooks.shards import SHARDS, listed_in, owed_in, shard_of
 from offload.runtime.lean_aws import AwsRefused, Service
 
@@ -38,6 +40,16 @@ class Kept(StrEnum):
     DUPLICATE = "duplicate"
 
 
+class Admission(StrEnum):
+    """Whether a delivery whose sender signs no id is one of those of its body that may be kept."""
+
+    ADMITTED = "admitted"
+    KEPT_BEFORE = "kept-before"
+    """It is kept already, under its body alone: by a version that did not tell topics and accounts apart."""
+    TOO_MANY = "too-many"
+    """Its body came under as many others as are taken."""
+
+
 class Delivery(Struct, frozen=True, kw_only=True):
     """A verified webhook as the table has it; `received_at` in milliseconds since 1970, `expires` in seconds."""
 
@@ -46,6 +58,7 @@ class Delivery(Struct, frozen=True, kw_only=True):
     endpoint: str
     delivery_id: str
     event_type: str
+    account: str
     event_id: str
     type: str
     scheme: str
@@ -86,6 +99,38 @@ class Deliveries:
     def __init__(self, name: str, dynamodb: Service) -> None:
         self._name = name
         self._dynamodb = dynamodb
+
+    def admit(self, delivery: Delivery, variant: str, *, within: float) -> Admission:
+        """Counts a delivery whose sender signs no id among those of its body, of which there are MOST_VARIANTS.
+
+        One that was counted before is admitted again. The count is in an item of the body's own, without a place in the
+        indexes.
+        """
+        values: Item = {":variant": {"S": variant}, ":variants": {"SS": [variant]}, ":most": _number(MOST_VARIANTS)}
+        update = "ADD variants :variants"
+        if delivery.expires is not None:
+            update += " SET expires = :expires"
+            values[":expires"] = _number(delivery.expires)
+        try:
+            answer = self._call(
+                "UpdateItem",
+                {
+                    "Key": delivery_keys(delivery.provider, body_key(delivery.body_sha256)),
+                    "UpdateExpression": update,
+                    "ConditionExpression": "attribute_not_exists(variants) OR contains(variants, :variant) "
+                    "OR size(variants) < :most",
+                    "ExpressionAttributeValues": values,
+                    "ReturnValues": "ALL_OLD",
+                },
+                within,
+            )
+        except AwsRefused as refused:
+            if refused.code != "ConditionalCheckFailedException":
+                raise
+            return Admission.TOO_MANY
+        before = answer.get("Attributes", {})
+        same = all(before.get(name, {}).get("S", "") == getattr(delivery, name) for name in ("endpoint", "event_type"))
+        return Admission.KEPT_BEFORE if "receipt" in before and same else Admission.ADMITTED
 
     def keep(self, delivery: Delivery, packed: bytes, *, within: float) -> Kept:
         """Keeps a delivery, owed to the bus, unless it is there.
@@ -248,6 +293,7 @@ _TEXTS: Final = (
     "endpoint",
     "delivery_id",
     "event_type",
+    "account",
     "event_id",
     "type",
     "scheme",

@@ -151,6 +151,14 @@ class UnsupportedBody(WebhookRefused):
     remedy = "choose JSON (`application/json`) and no compression in the sender's settings"
 
 
+class TooManyVariants(WebhookRefused):
+    """Rightly signed, but its body came under too many topics, accounts and endpoints, none of which is signed."""
+
+    slug = "too-many-variants"
+    status = 409
+    remedy = "`offload webhooks recent` shows which: somebody replays it, or its sender has to put an id in the body"
+
+
 class TooOften(WebhookRefused):
     """The source was refused too often within a minute."""
 
@@ -185,6 +193,7 @@ REFUSALS: tuple[type[WebhookRefused], ...] = (
     EmptyBody,
     MalformedBody,
     UnsupportedBody,
+    TooManyVariants,
     TooOften,
     Unavailable,
 )

@@ -75,9 +75,10 @@ class Answer(Struct, frozen=True):
 class Verified(Struct, frozen=True, kw_only=True):
     """What was verified, and by which key.
 
-    `timestamp` is in seconds since 1970, None where the scheme signs none. `delivery_id` and `event_type` are as the
-    sender wrote them; where `..._signed` is false they are in a header that anybody can change who has one signed
-    request. `body_sha256` is in hex. `handshake` is there when the request wants this answer.
+    `timestamp` is in seconds since 1970, None where the scheme signs none. `delivery_id`, `event_type` and `account`,
+    which is empty where there is none, are as the sender wrote them; where `..._signed` is false they are in a header
+    that anybody can change who has one signed request. `body_sha256` is in hex. `handshake` is there when the request
+    wants this answer.
     """
 
     provider: str
@@ -87,6 +88,8 @@ class Verified(Struct, frozen=True, kw_only=True):
     delivery_id_signed: bool
     event_type: str | None
     event_type_signed: bool
+    account: str
+    account_signed: bool
     timestamp: int | None
     body_sha256: str
     handshake: Answer | None = None
@@ -117,6 +120,7 @@ def verify(
     if delivery_id is None:
         raise NoDeliveryId(f"there is no {_places(scheme.delivery_id)}")
     event_type = _named(scheme.event_type, request)
+    account = _named(scheme.account, request)
     return Verified(
         provider=provider.name,
         scheme=scheme.name,
@@ -125,6 +129,8 @@ def verify(
         delivery_id_signed=not delivery_id.in_header or "{id}" in scheme.pieces(),
         event_type=event_type.text if event_type else None,
         event_type_signed=event_type is not None and not event_type.in_header,
+        account=account.text if account else "",
+        account_signed=account is not None and not account.in_header,
         timestamp=seconds,
         body_sha256=request.body_sha256(),
         handshake=_handshake(provider, request),
