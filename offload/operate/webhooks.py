@@ -222,7 +222,11 @@ Listed: TypeAlias = Mapping[str, Any] | str
 
 
 def missing(
-    deployment: Deployment, provider: str, deliveries: Iterable[Listed] | Callable[[], Iterable[Listed]]
+    deployment: Deployment,
+    provider: str,
+    deliveries: Iterable[Listed] | Callable[[], Iterable[Listed]],
+    *,
+    endpoint: str | None = None,
 ) -> Comparison:
     """Which of the deliveries that a sender's API lists we do not have, by the sender's delivery id.
 
@@ -231,10 +235,18 @@ def missing(
     read too. GitHub: `GET /repos/OWNER/REPO/hooks/HOOK/deliveries`. Redeliveries count once, by the last of them.
 
     Of a sender that signs no id (GitHub, Shopify) we remember a body with the first twenty ids under which it came. One
-    more is named here as missing, though it was answered `duplicate`: having it sent again does no harm.
+    more is named here as missing, though it was answered `duplicate`: having it sent again does no harm. Two hooks of
+    such a sender may send one event under one id (GitHub, of a repository and of its organization): `endpoint` is that
+    of the hook whose list it is, the empty text for none, and what came to others does not count.
+
+    Raises Failure for a list that cannot be read, and for an `endpoint` where the sender signs ids.
     """
     entry, client = deployment.webhook_entry, deployment.aws.dynamodb
     scheme = provider_of(deployment, provider)
+    if endpoint is not None and not _is_unsigned(scheme):
+        raise Failure(
+            f"--endpoint: {scheme.title} signs the ids of deliveries, each of which is kept once: leave it out"
+        )
     newest: dict[str, Sent] = {}
     for number, each in enumerate(deliveries() if callable(deliveries) else deliveries, 1):
         sent = _sent(each, number)
@@ -243,7 +255,7 @@ def missing(
             newest[sent.delivery_id] = sent
     left = set(newest) - _known_by_key(client, entry.table, scheme, newest)
     if left and _is_unsigned(scheme):
-        left -= _known_by_index(client, entry.table, provider, [newest[each] for each in left])
+        left -= _known_by_index(client, entry.table, provider, [newest[each] for each in left], endpoint)
     return Comparison(len(newest), tuple(newest[each] for each in newest if each in left))
 
 
@@ -321,11 +333,15 @@ def _known_by_key(client: DynamoDBClient, table: str, provider: Provider, ids: I
     return {by_pk[item["pk"]["S"]] for item in items}
 
 
-def _known_by_index(client: DynamoDBClient, table: str, provider: str, sent: Sequence[Sent]) -> set[str]:
+def _known_by_index(
+    client: DynamoDBClient, table: str, provider: str, sent: Sequence[Sent], endpoint: str | None
+) -> set[str]:
     times = [each.delivered_at for each in sent if each.delivered_at]
     since = min(times) - _BEFORE_THE_LIST if len(times) == len(sent) else None
     left, found = {each.delivery_id for each in sent}, set[str]()
     for item in _newest_first(client, table, [provider], since):
+        if endpoint not in (None, item.get("endpoint", {}).get("S", "")):
+            continue
         ours = {item.get("delivery_id", {}).get("S", ""), *item.get("other_ids", {}).get("SS", ())} & left
         left -= ours
         found |= ours

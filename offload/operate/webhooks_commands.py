@@ -194,6 +194,9 @@ def missing(
         str,
         typer.Option(metavar="FILE|-", help="The sender's list: JSON as its API gives it (also JSON lines), or ids."),
     ],
+    endpoint: Annotated[
+        str | None, typer.Option(help='The endpoint that the list\'s hook sends to, "" for none: others do not count.')
+    ] = None,
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
@@ -202,7 +205,7 @@ def missing(
 
     listed = webhooks.read_listed(read_text(deliveries, "--deliveries"))
     deployment = _deployment(environment)
-    found = webhooks.missing(deployment, provider, listed)
+    found = webhooks.missing(deployment, provider, listed, endpoint=endpoint)
     how = webhooks.provider_of(deployment, provider).sent_again
     if as_json:
         document = {"listed": found.listed, "have": found.listed - len(found.missing)}

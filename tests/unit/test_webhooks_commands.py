@@ -580,6 +580,26 @@ def test_what_the_sender_sent_and_we_have_not_is_named_and_ends_with_1(lacking: 
     assert "To have them sent again: POST /repos/" in text
 
 
+def test_what_came_from_another_hook_under_the_same_id_is_missing_at_its_endpoint(
+    bench: Bench, deployment: Deployment
+) -> None:
+    bench.send(GITHUB, b'{"n": 3}', delivery_id="of-both", event_type="push", endpoint="repository")
+    bench.send(GITHUB, b'{"n": 4}', delivery_id="of-one", event_type="push")
+
+    def left_of(endpoint: str | None) -> list[str]:
+        found = webhooks.missing(deployment, "github", ["of-both", "of-one"], endpoint=endpoint)
+        return [each.delivery_id for each in found.missing]
+
+    assert left_of(None) == []
+    assert left_of("organization") == ["of-both", "of-one"]
+    assert left_of("repository") == ["of-one"]
+    assert left_of("") == ["of-both"]
+    given = "of-both"
+    options = ("--deliveries", "-", "--endpoint", "organization")
+    assert "1 of 1 deliveries are missing" in call("missing", "github", *options, stdin=given).stdout
+    assert "--endpoint: Stripe signs the ids" in failure("missing", "stripe", *options, stdin=given)
+
+
 def test_a_list_of_which_we_have_all_ends_with_0(lacking: Path) -> None:
     lines = "\n".join(json.dumps(each) for each in json.loads(lacking.read_text())[:2])
     for given in (lines, lines.replace("\n", ""), "g-1\n\ng-2\n", f"[[{listed_text('g-1')}],[]]"):
