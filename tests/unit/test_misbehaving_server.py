@@ -33,6 +33,7 @@ from tests.misbehaving_server import (
     ResetIn,
     SlowBytes,
     Step,
+    Surplus,
     Tls,
     WrongLength,
     busiest,
@@ -243,6 +244,16 @@ def test_a_body_longer_than_declared_spoils_the_connection_for_the_next_request(
         client.until(b"\r\n\r\n")
         client.post()
         assert client.until(b"\r\n\r\n").startswith(b"x" * 10 + b"HTTP/1.1 200 OK")
+
+
+def test_surplus_follows_an_answer_and_the_connection_stays(server: MisbehavingServer) -> None:
+    server.script("surplus", [Surplus(b"more", body=b"well"), Surplus(b"later", late=0.01)])
+    with Client(server.url("surplus")) as client:
+        client.post()
+        assert client.until(b"more").endswith(b"\r\n\r\nwellmore")
+        client.post()
+        assert client.until(b"later").endswith(b"\r\n\r\nlater")
+    assert [each.answered for each in server.wait_for("surplus", 2)] == [True, True]
 
 
 def test_huge_bodies_are_as_long_as_asked_for(server: MisbehavingServer) -> None:
