@@ -555,6 +555,14 @@ def test_each_checked_address_is_tried_in_turn(watch: Watch) -> None:
         assert watch.connected == [("127.0.0.9", port), ("127.0.0.8", port), ("127.0.0.1", port)]
 
 
+@pytest.mark.parametrize("pasted", ["s3cret", "s3cret:x", "Bearer-s3cret", "xoxb-1-s3cret:", "hooks.example/s3cret"])
+def test_what_was_pasted_in_place_of_a_url_is_not_told(pasted: str) -> None:
+    with pytest.raises(AddressRefused, match=r"the text: begins no absolute URL") as refused:
+        STRICT.target(pasted)
+    assert refused.value.rule == "url"
+    assert "s3cret" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("url", "target"),
     [

@@ -45,6 +45,8 @@ _HIGHEST_PORT: Final = 65535
 
 _URL: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^#]*)(?:#.*)?")
 _AUTHORITY: Final = re.compile(r"(?:\[(?P<six>[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>[^:]*))?")
+# As the schemes that people know are: `mailto`, `javascript`.
+_WORD: Final = re.compile(r"[A-Za-z]{1,12}")
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]+(?<!-)")
 # What some resolver takes for a number: decimal, octal, hexadecimal (WHATWG URL, "ends in a number").
@@ -139,8 +141,10 @@ class Guard:
                 raise AddressRefused("url-characters", repr(character), "is in no URL", "write it percent-encoded")
         match = _URL.fullmatch(url)
         if match is None:
-            # No more of it: a path can be a credential.
-            raise AddressRefused("url", url.partition(":")[0][:20], "begins no absolute URL", "write https://HOST/PATH")
+            # No more of it: a path can be a credential, and so can what was pasted in place of a URL.
+            scheme, colon, _ = url.partition(":")
+            subject = scheme if colon and _WORD.fullmatch(scheme) else "the text"
+            raise AddressRefused("url", subject, "begins no absolute URL", "write https://HOST/PATH")
         scheme = match["scheme"].lower()
         if scheme not in self.schemes or scheme not in _DEFAULT_PORTS:
             known = ", ".join(sorted(self.schemes))
