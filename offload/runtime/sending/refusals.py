@@ -46,7 +46,7 @@ class BadSecret(Refusal):
 
 
 class BadHeader(Refusal):
-    """An own header that is not the subscription's to set."""
+    """An own header that is not the subscription's to set, or that cannot be sent."""
 
     slug = "bad-header"
 
