@@ -903,12 +903,16 @@ def test_an_endpoint_that_sends_back_what_it_was_sent_puts_no_value_of_a_header_
     bench: SendingBench, server: MisbehavingServer
 ) -> None:
     name = new_name()
-    server.script(name, then=Answer(headers={"X-You-Sent": "Bearer s3cret"}, body=b"x" * 1015 + b"Bearer s3cret"))
-    record = bench.subscribe(server.url(name), headers={"Authorization": "Bearer s3cret"})
+    sent = {"X-You-Sent": "Bearer s3cret-key", "X-Token": "s3cret-key?", "Content-Type": "text/plain"}
+    server.script(name, then=Answer(headers=sent, body=b"x" * 1015 + b"Bearer s3cret-key"))
+    own = {"Authorization": "Bearer s3cret-key", "Accept": "text/plain", "X-Short": "plain"}
+    record = bench.subscribe(server.url(name), headers=own)
     event = bench.owe(record)
     bench.work(record)
     [tried] = bench.tries(record, event)
     assert tried.headers["x-you-sent"] == "(the value of Authorization)"
+    assert tried.headers["x-token"] == "(the value of Authorization)?"
+    assert tried.headers["content-type"] == "text/plain"
     assert tried.body == ("x" * 1015 + "(the value of Authorization)")[:1024]
 
 

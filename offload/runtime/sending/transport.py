@@ -45,7 +45,9 @@ _KEPT_HEADERS: Final = 32
 _CALLS_TO_AWS: Final = 32
 _LONGEST_HEADER: Final = 256
 # Less can be guessed, and is found in texts that have nothing to do with it.
-_SHORTEST_SECRET: Final = 4
+_SHORTEST_SECRET: Final = 8
+# What these say is no secret, and stands in answers too.
+_NO_SECRETS: Final = frozenset({"accept", "accept-charset", "accept-language", "cache-control", "pragma", "prefer"})
 _ARN: Final = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):(?P<service>sqs|events):(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):"
     r"(?P<name>(event-bus/)?[A-Za-z0-9_./-]{1,256})"
@@ -217,11 +219,13 @@ class _Answer:
 
 
 def _own(headers: Mapping[str, str]) -> dict[str, str]:
-    """The names of the subscription's own headers by their values, the longest first; a short value is no secret."""
+    """The names of the subscription's own headers by their values and the words of these, the longest first."""
     own = {
-        value: name
+        text: name
         for name, value in headers.items()
-        if len(value) >= _SHORTEST_SECRET and not name.lower().startswith("webhook-")
+        if name.lower() not in _NO_SECRETS and not name.lower().startswith("webhook-")
+        for text in (value, *value.split())
+        if len(text) >= _SHORTEST_SECRET
     }
     return dict(sorted(own.items(), key=lambda pair: -len(pair[0])))
 
