@@ -115,6 +115,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / ".offload").mkdir()
     for installed in (".venv", "node_modules", ".offload/embedded", ".offload/durable", ".offload/moto"):
         (root / installed).symlink_to(PROJECT / installed)
+    shutil.copy2(PROJECT / ".offload/python", root / ".offload/python")
     for name in ("prod", "staging"):
         path = root / "environments" / f"{name}.toml"
         filled = re.sub(r'^# (\w+ = ")', r"\1", path.read_text(encoding="utf-8"), flags=re.MULTILINE)

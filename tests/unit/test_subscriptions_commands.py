@@ -240,7 +240,7 @@ def test_a_test_shows_what_came_back_and_its_exit_code_says_whether_it_was_taken
     name = created(server.url(place))
     first = call("test", name)
     assert first.exit_code == 0
-    assert re.fullmatch(rf"202 in \d+ ms from {server.url(place)}\nthank you\n", first.stdout)
+    assert re.fullmatch(rf"202 in \d+ ms from {server.url(place)}\n  \| thank you\n", first.stdout)
     second = call("test", name, "--type", "order.placed")
     assert second.exit_code == 1
     assert second.stdout.startswith("403 in ")
