@@ -11,25 +11,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import uv
 
 from stacks.bundling.bytecode import compile_modules, compiles_for
-from stacks.bundling.errors import BundlingError, one_line
-from stacks.bundling.imports import FUNCTIONS, Trace, defines, trace
+from stacks.bundling.errors import BundlingError, one_line, why_no_answer
+from stacks.bundling.imports import FUNCTIONS, External, Trace, defines, imports_of, trace
 from stacks.bundling.requirements import (
     IN_THE_RUNTIME,
     LOCK,
     OWN_INPUT,
     SHARED_INPUT,
     Lock,
-    distribution_of,
+    installed_providers,
+    known_provider,
     normalised,
+    possible_providers,
     read_requirements,
 )
+from stacks.bundling.sources import content_of, refuse_name, refuse_unreadable
 from stacks.bundling.target import Target
 
 # The largest a function may be when unzipped, its layers included:
@@ -37,7 +40,7 @@ from stacks.bundling.target import Target
 MAX_UNZIPPED_BYTES = 250 * 1024 * 1024
 
 # Counts up when the same inputs come to another bundle.
-_FORMAT = "2"
+_FORMAT = "3"
 _PATIENCE_SECONDS = 300
 _ABANDONED_AFTER_SECONDS = 3600
 _UNUSED_AFTER_SECONDS = 14 * 24 * 3600
@@ -46,6 +49,10 @@ _PARTIAL = ".partial-"
 _TESTS = re.compile(r"^(test_.*\.py|.*_test\.py|conftest\.py)\Z")
 _TEST_FOLDERS = frozenset({"test", "tests"})
 _NOTES = re.compile(r"^(requirements.*\.(txt|in)|README(\..*)?)\Z")
+# What the kernel runs (execve(2), read 2026-11-29): a script by its first line, a program by its header. The bits of a
+# checkout differ from machine to machine; these do not.
+_PROGRAMS = (b"#!", b"\x7fELF")
+_MODULE_ENDINGS = (".py", ".so", ".pyc")
 _SOURCE_NAME = re.compile(r"^[a-z_][a-z0-9_]*\Z")
 
 
@@ -61,19 +68,22 @@ class Bundle:
 @dataclass(frozen=True)
 class _Plan:
     """What a bundle will hold: files relative to the project, a requirements file of pins, and the trace; and of the
-    pinned distributions those that the function's own requirements bring.
+    pinned distributions those that the function's own requirements bring. `tests` are folders of tests that the
+    function imports from packages.
     """  # noqa: D205
 
     source: str
     own_names: frozenset[str]
     files: tuple[tuple[str, bytes], ...]
     pins: str
+    locked: frozenset[str]
+    tests: tuple[str, ...]
     trace: Trace
     target: Target
 
     @property
     def packages_key(self) -> str:
-        return _digest([_FORMAT, self.target.identity, self.pins])
+        return _digest([_FORMAT, self.target.identity, self.pins, *self.tests])
 
     @property
     def hash(self) -> str:
@@ -130,6 +140,8 @@ class Bundler:
             raise BundlingError(f"{shown}: a function's folder is named like a Python module (lower case, digits, _)")
         if not folder.is_dir():
             raise BundlingError(f"{shown}: there is no such folder: make it, with a handler.py")
+        if (folder / "handler.py").is_symlink():
+            refuse_unreadable(folder / "handler.py", f"{shown}/handler.py")
         if not (folder / "handler.py").is_file():
             raise BundlingError(f"{shown}: has no handler.py: write one that defines `handler`")
         own = self._own_files(folder)
@@ -141,8 +153,9 @@ class Bundler:
         lock = Lock.read(self.root / FUNCTIONS / LOCK)
         own_names, shared_names = self._required(source, traced, lock)
         above = [f"{FUNCTIONS}/__init__.py"] if (self.root / FUNCTIONS / "__init__.py").is_file() else []
-        files = tuple((name, (self.root / name).read_bytes()) for name in sorted({*own, *above, *traced.library}))
-        return _Plan(source, own_names, files, lock.pinned(own_names | shared_names), traced, target)
+        files = tuple((name, content_of(self.root / name, name)) for name in sorted({*own, *above, *traced.library}))
+        pins, tests = lock.pinned(own_names | shared_names), tuple(sorted(_tests_in(traced.externals)))
+        return _Plan(source, own_names, files, pins, frozenset(lock.pins), tests, traced, target)
 
     def _own_files(self, folder: Path) -> list[str]:
         """The folder's files that go into the bundle, relative to the project's root."""
@@ -153,6 +166,7 @@ class Bundler:
                 if (here / name).is_symlink():
                     shown = (here / name).relative_to(self.root).as_posix()
                     raise BundlingError(f"{shown}: is a link to a folder, which a bundle cannot hold: copy the folder")
+                refuse_name((here / name).relative_to(self.root).as_posix())
             folders[:] = [n for n in folders if n not in _TEST_FOLDERS and n != "__pycache__" and not n.startswith(".")]
             found += [
                 (here / name).relative_to(self.root).as_posix()
@@ -160,6 +174,9 @@ class Bundler:
                 if not (_TESTS.match(name) or name.startswith(".") or name.endswith((".pyc", ".pyi", "~")))
                 and not (here == folder and _NOTES.match(name))
             ]
+        for relative in found:
+            refuse_name(relative)
+            refuse_unreadable(self.root / relative, relative)
         return sorted(found)
 
     def _required(self, source: str, traced: Trace, lock: Lock) -> tuple[frozenset[str], frozenset[str]]:
@@ -167,21 +184,31 @@ class Bundler:
         folder = self.root / FUNCTIONS
         own_file = f"{source}/{OWN_INPUT}"
         own = read_requirements(folder / own_file, f"{FUNCTIONS}/{own_file}")
-        imported = {distribution_of(external.top) for external in traced.externals if external.by_library}
-        imported -= IN_THE_RUNTIME
         shared = read_requirements(folder / SHARED_INPUT, f"{FUNCTIONS}/{SHARED_INPUT}")
+        listed = {requirement.name for requirement in shared} - IN_THE_RUNTIME
+        at_hand = listed | {requirement.name for requirement in own}
+        by_library = [external for external in traced.externals if external.by_library]
+        imported: set[str] = set()
+        for module in {module for external in by_library for module in external.modules}:
+            # Another name than the module's is looked up only where none is listed: that reads all of .venv.
+            imported |= at_hand & possible_providers(module) or installed_providers(module)
         needed = [requirement for requirement in shared if requirement.name in imported]
         return lock.closure(own, own_file), lock.closure(needed, SHARED_INPUT)
 
     def _refuse_unprovided(self, plan: _Plan, packages: Path | None) -> None:
-        provided = _top_level_modules(packages) if packages else frozenset()
         for external in plan.trace.externals:
-            if external.optional or external.top in provided or external.top in IN_THE_RUNTIME:
+            if external.optional or external.top in IN_THE_RUNTIME:
+                continue
+            module = _unprovided(external, packages)
+            if module is None:
                 continue
             file = SHARED_INPUT if external.by_library else f"{plan.source}/{OWN_INPUT}"
+            name = known_provider(module, plan.locked)
+            # A guess by the module's name may be a stranger's package.
+            add = name or f"the distribution that has it (not known here, and {external.top} may be a stranger's name)"
             raise BundlingError(
-                f"{external.file}:{external.line}: {FUNCTIONS}/{plan.source} imports {external.top}, which nothing"
-                f" provides: add {distribution_of(external.top)} to {FUNCTIONS}/{file} and run make lock"
+                f"{external.file}:{external.line}: {FUNCTIONS}/{plan.source} imports {module}, which nothing"
+                f" provides: add {add} to {FUNCTIONS}/{file} and run make lock"
             )
 
     def _packages(self, plan: _Plan) -> Path | None:
@@ -214,7 +241,7 @@ class Bundler:
             pins.unlink()
         if done.returncode != 0:
             raise BundlingError(_why_not_installed(plan, done.stderr))
-        _strip(into)
+        _strip(into, plan.tests)
         if compiles_for(plan.target.python):
             compile_modules(into, [path.relative_to(into).as_posix() for path in into.rglob("*.py")])
 
@@ -225,7 +252,7 @@ class Bundler:
             path = into / relative
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-            path.chmod(0o644)
+            path.chmod(0o755 if content.startswith(_PROGRAMS) else 0o644)
         if compiles_for(plan.target.python):
             compile_modules(into, [relative for relative, _ in plan.files])
         for directory, _, _ in os.walk(into):
@@ -282,13 +309,16 @@ def _why_not_installed(plan: _Plan, output: str) -> str:
             f" {no_wheel[1]} {no_wheel[2]}, which has no wheel for {plan.target.label}:"
             " require a version that has one and run make lock, or do without it"
         )
+    if (remedy := why_no_answer(said)) is not None:
+        return f"{FUNCTIONS}/{plan.source}: {remedy}. uv says: {said}"
     return f"{FUNCTIONS}/{plan.source}: uv cannot install what {FUNCTIONS}/{LOCK} pins: {said}"
 
 
-def _strip(tree: Path) -> None:
+def _strip(tree: Path, tests: Sequence[str]) -> None:
     """Takes out what a function never runs, and lets everyone read the rest, as Lambda does."""
     (tree / ".lock").unlink(missing_ok=True)
     shutil.rmtree(tree / "bin", ignore_errors=True)
+    kept = _imported_tests(tree, tests)
     for directory, folders, names in os.walk(tree):
         here = Path(directory)
         if here.suffix == ".dist-info":
@@ -296,7 +326,9 @@ def _strip(tree: Path) -> None:
             folders.clear()
             continue
         for name in [*folders]:
-            if name in _TEST_FOLDERS or name == "__pycache__":
+            relative = (here / name).relative_to(tree).as_posix()
+            is_left_out = name in _TEST_FOLDERS and not f"{relative}/".startswith(tuple(f"{each}/" for each in kept))
+            if is_left_out or name == "__pycache__":
                 shutil.rmtree(here / name)
                 folders.remove(name)
         for name in names:
@@ -332,8 +364,72 @@ def _reduce_metadata(folder: Path) -> None:
         _make_readable(path)
 
 
-def _top_level_modules(tree: Path) -> frozenset[str]:
-    return frozenset(path.name.partition(".")[0] for path in tree.iterdir() if not path.name.endswith(".dist-info"))
+def _imported_tests(tree: Path, wanted: Sequence[str]) -> frozenset[str]:
+    """The outermost folders of tests that must stay: those of `wanted`, and those that modules which stay import."""
+    left_out = {}
+    for directory, folders, _ in os.walk(tree):
+        for name in [each for each in folders if each in _TEST_FOLDERS]:
+            left_out[Path(directory, name).relative_to(tree).as_posix()] = Path(directory, name)
+            folders.remove(name)
+    if not left_out:
+        return frozenset()
+    kept = {folder for folder in left_out if any(f"{each}/".startswith(f"{folder}/") for each in wanted)}
+    waiting = [path for path in tree.rglob("*.py") if not any(path.is_relative_to(each) for each in left_out.values())]
+    waiting += [path for folder in kept for path in left_out[folder].rglob("*.py")]
+    while waiting:
+        path = waiting.pop()
+        for folder in _tests_imported_by(path, path.relative_to(tree).as_posix()):
+            found = {each for each in left_out if each not in kept and f"{folder}/".startswith(f"{each}/")}
+            kept |= found
+            waiting += [inner for each in found for inner in left_out[each].rglob("*.py")]
+    return frozenset(kept)
+
+
+def _tests_imported_by(path: Path, relative: str) -> set[str]:
+    content = path.read_bytes()
+    if not any(name.encode() in content for name in _TEST_FOLDERS):
+        return set()
+    try:
+        found = imports_of(content, relative, strict=False)
+    except BundlingError:
+        return set()  # of another Python: importing it, if anybody does, says why
+    return _tests_in(External(each.module, each.names, relative, each.line, each.optional) for each in found)
+
+
+def _tests_in(externals: Iterable[External]) -> set[str]:
+    """The folders of tests that imports go through, below the packages: `alone/tests` of `alone.tests.data`."""
+    found = set()
+    for external in externals:
+        for module in external.modules:
+            parts = module.split(".")
+            found |= {"/".join(parts[: at + 1]) for at, part in enumerate(parts) if part in _TEST_FOLDERS}
+    return found
+
+
+def _unprovided(external: External, packages: Path | None) -> str | None:
+    """The first module that an import names and no package has; None when all of it is there.
+
+    What a package defines, rather than has as a file, cannot be seen: below a package with an `__init__` all is there.
+    """
+    if packages is None:
+        return external.top
+    here = packages
+    parts = external.module.split(".")
+    for at, part in enumerate(parts):
+        if _is_module(here, part) or any(here.joinpath(part).glob("__init__.*")):
+            return None
+        here /= part
+        if not here.is_dir():
+            return ".".join(parts[: at + 1])
+    # A namespace: only its parts have files.
+    lacking = [
+        name for name in external.names if name != "*" and not _is_module(here, name) and not (here / name).is_dir()
+    ]
+    return f"{external.module}.{lacking[0]}" if lacking else None
+
+
+def _is_module(folder: Path, name: str) -> bool:
+    return any(path.name.endswith(_MODULE_ENDINGS) for path in folder.glob(f"{name}.*"))
 
 
 def _link_tree(tree: Path, into: Path) -> None:

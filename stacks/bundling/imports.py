@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from stacks.bundling.errors import BundlingError
+from stacks.bundling.sources import content_of, refuse_name, refuse_utf16
 
 LIBRARY = "offload"
 FUNCTIONS = "lambdas"
@@ -48,12 +51,26 @@ class Import:
 
 @dataclass(frozen=True)
 class External:
-    """An import of something that is neither first-party nor of the standard library, and where it stands."""
+    """An import of something that is neither first-party nor of the standard library, and where it stands.
 
-    top: str
+    `module` and `names` as `Import` has them.
+    """
+
+    module: str
+    names: tuple[str, ...]
     file: str
     line: int
     optional: bool
+
+    @property
+    def top(self) -> str:
+        """The first part of the name."""
+        return self.module.partition(".")[0]
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Every dotted name that may be a module: the one that is named, and below it what is taken from it."""
+        return (self.module, *(f"{self.module}.{name}" for name in self.names if name != "*"))
 
     @property
     def by_library(self) -> bool:
@@ -76,7 +93,7 @@ def standard_modules(python: str) -> frozenset[str]:
 
 def defines(path: Path, name: str, where: str) -> bool:
     """Whether the module at `path` binds `name` at its top level; `where` names it in errors."""
-    for node in _parsed(path.read_bytes(), where).body:
+    for node in _parsed(content_of(path, where), where).body:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 bound = [node.name]
@@ -96,11 +113,13 @@ def defines(path: Path, name: str, where: str) -> bool:
 def trace(root: Path, source: str, own: Iterable[str], reaches: Iterable[str], python: str) -> Trace:
     """Follows the imports of a function's `own` files (relative to `root`) and of the library modules `reaches` names.
 
-    Raises BundlingError for a syntax error, a first-party module that does not exist, a function that imports another
-    function, and a `reaches` that names no library module.
+    `own` is what goes into the bundle of the function's folder. Raises BundlingError for a syntax error, a first-party
+    module that does not exist or that is not among `own`, a function that imports another function, a `reaches` that
+    names no library module, and a library module that reads files beside it whose names cannot be seen.
     """
-    tracer = _Tracer(root, source, standard_modules(python))
-    for relative in own:
+    own = frozenset(own)
+    tracer = _Tracer(root, source, standard_modules(python), own)
+    for relative in sorted(own):
         if relative.endswith(".py"):
             tracer.follow(relative)
     for module in reaches:
@@ -115,8 +134,9 @@ def trace(root: Path, source: str, own: Iterable[str], reaches: Iterable[str], p
 class _Tracer:
     """The modules seen so far and those still to be read."""
 
-    def __init__(self, root: Path, source: str, standard: frozenset[str]) -> None:
+    def __init__(self, root: Path, source: str, standard: frozenset[str], own: Collection[str]) -> None:
         self.root = root
+        self.own = own
         self.own_package = f"{FUNCTIONS}.{source}"
         self.standard = standard
         self.library: set[str] = set()
@@ -141,13 +161,16 @@ class _Tracer:
 
     def follow(self, relative: str) -> None:
         """Reads one file's imports."""
-        for found in imports_of((self.root / relative).read_bytes(), relative):
+        content = content_of(self.root / relative, relative)
+        if relative.startswith(f"{LIBRARY}/"):
+            self._take_data(content, relative)
+        for found in imports_of(content, relative):
             if found.top == LIBRARY:
                 self._first_party(found, relative)
             elif found.top == FUNCTIONS:
                 self._own(found, relative)
             elif found.top not in self.standard:
-                self.externals.append(External(found.top, relative, found.line, found.optional))
+                self.externals.append(External(found.module, found.names, relative, found.line, found.optional))
 
     def _first_party(self, found: Import, relative: str) -> None:
         is_package = self.root.joinpath(*found.module.split(".")).is_dir()
@@ -181,6 +204,58 @@ class _Tracer:
                 raise BundlingError(
                     f"{relative}:{found.line}: imports {module}, and there is no such module: correct the name"
                 )
+        for module in sorted({*full, *(f"{found.module}.{name}" for name in found.names)}):
+            self._refuse_left_out(module, f"{relative}:{found.line}")
+
+    def _refuse_left_out(self, module: str, where: str) -> None:
+        """Of a module that Python would find in the folder, and that the bundle leaves out as a test."""
+        if not module.startswith(f"{self.own_package}."):
+            return
+        file = self._file_of(module)
+        folder = f"{module.replace('.', '/')}/"
+        if file is None and (self.root / folder).is_dir() and not any(each.startswith(folder) for each in self.own):
+            file = folder
+        if file is not None and file not in self.own:
+            raise BundlingError(
+                f"{where}: imports {module}, and a bundle leaves out {file} as a test: give it another name"
+            )
+
+    def _take_data(self, content: bytes, relative: str) -> None:
+        """Takes in the files beside a library module that it reads: those whose names are written in it."""
+        found = _reads_beside(content, relative)
+        if found is None:
+            return
+        folders = [Path(relative).parent.as_posix()]
+        for package in sorted(found.texts):
+            if package.startswith(f"{LIBRARY}.") and self.root.joinpath(*package.split(".")).is_dir():
+                self.reach(package)
+                folders.append(package.replace(".", "/"))
+        beside = sorted({file for folder in folders for file in self._data_in(folder)})
+        named = [file for file in beside if any(Path(file).name in text for text in found.texts)]
+        if not named:
+            # A folder that is read whole, or by names that are made up.
+            depth = len(Path(relative).parent.parts)
+            named = [file for file in beside if found.texts & set(Path(file).parts[depth:-1])]
+        if beside and not named:
+            raise BundlingError(
+                f"{relative}:{found.line}: reads files beside it ({beside[0]}, for one), and says nowhere which:"
+                " write their names, or their folder's, out in the module"
+            )
+        for file in named:
+            refuse_name(file)
+            self.library.add(file)
+
+    def _data_in(self, folder: str) -> Iterator[str]:
+        """The files of a library folder, and of the folders in it that are no packages, that are no modules."""
+        for directory, folders, names in os.walk(self.root / folder):
+            here = Path(directory)
+            folders[:] = [
+                name for name in folders
+                if not name.startswith((".", "__")) and not any((here / name).glob("*.py"))
+            ]  # fmt: skip
+            for name in names:
+                if not name.startswith(".") and not name.endswith((".py", ".pyc", ".pyi", "~")) and name != "py.typed":
+                    yield (here / name).relative_to(self.root).as_posix()
 
     def _take(self, relative: str) -> None:
         if relative not in self.library and (self.root / relative).is_file():
@@ -196,14 +271,19 @@ class _Tracer:
 
 
 @functools.lru_cache(maxsize=4096)
-def imports_of(content: bytes, relative: str) -> tuple[Import, ...]:
-    """Every import of a module, relative ones made absolute; `relative` is its path from the project's root."""
-    package = Path(relative).parent.parts
-    return tuple(_imports_in(_parsed(content, relative).body, package, relative, optional=False))
+def imports_of(content: bytes, relative: str, *, strict: bool = True) -> tuple[Import, ...]:
+    """Every import of a module, relative ones made absolute; `relative` is its path from the project's root.
+
+    Raises BundlingError for what is no Python, and for an import that is relative to nothing that can be seen, which is
+    left out where the reading is not `strict`.
+    """
+    tree = _parsed(content, relative)
+    return tuple(_Reader(tree, relative, strict=strict).read(tree.body, optional=False))
 
 
 @functools.lru_cache(maxsize=4096)
 def _parsed(content: bytes, relative: str) -> ast.Module:
+    refuse_utf16(content, relative)
     try:
         return ast.parse(content, filename=relative)
     except (SyntaxError, ValueError) as error:
@@ -212,72 +292,221 @@ def _parsed(content: bytes, relative: str) -> ast.Module:
         raise BundlingError(f"{relative}:{line}: this is not Python ({message}): correct it") from error
 
 
-def _imports_in(
-    nodes: Iterable[ast.AST], package: tuple[str, ...], relative: str, *, optional: bool
-) -> Iterator[Import]:
-    for node in nodes:
+@dataclass(frozen=True)
+class _ReadsBeside:
+    """That a module reads files beside it: where it says so, and every text that is written in it."""
+
+    line: int
+    texts: frozenset[str]
+
+
+@functools.lru_cache(maxsize=4096)
+def _reads_beside(content: bytes, relative: str) -> _ReadsBeside | None:
+    """What a module says of files beside it (`__file__`, importlib.resources, pkgutil.get_data); None if nothing."""
+    lines = []
+    texts = set()
+    for node in ast.walk(_parsed(content, relative)):
         match node:
-            case ast.Import():
-                for alias in node.names:
-                    yield Import(alias.name, (), node.lineno, optional)
-            case ast.ImportFrom():
-                module = _absolute(node, package, relative)
-                yield Import(module, tuple(alias.name for alias in node.names), node.lineno, optional)
-            case ast.If() if _is_type_checking(node.test):
-                yield from _imports_in(node.orelse, package, relative, optional=optional)
-            case ast.If() if _depends_on_the_system(node.test):
-                yield from _imports_in(ast.iter_child_nodes(node), package, relative, optional=True)
-            case ast.Try() if any(_catches_import_error(handler) for handler in node.handlers):
-                yield from _imports_in(node.body, package, relative, optional=True)
-                rest = [*node.handlers, *node.orelse, *node.finalbody]
-                yield from _imports_in(rest, package, relative, optional=optional)
-            case ast.Call(args=[ast.Constant(value=str(module)), *_]) if _is_dynamic_import(node.func):
-                if not module.startswith("."):
-                    yield Import(module, (), node.lineno, optional)
-            case _:
-                yield from _imports_in(ast.iter_child_nodes(node), package, relative, optional=optional)
-
-
-def _absolute(node: ast.ImportFrom, package: tuple[str, ...], relative: str) -> str:
-    if node.level == 0:
-        return node.module or ""
-    if node.level > len(package):
-        raise BundlingError(f"{relative}:{node.lineno}: this relative import leaves the project: correct it")
-    base = package[: len(package) - node.level + 1]
-    return ".".join([*base, *([node.module] if node.module else [])])
-
-
-def _is_type_checking(test: ast.expr) -> bool:
-    match test:
-        case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
-            return True
-        case _:
-            return False
-
-
-def _depends_on_the_system(test: ast.expr) -> bool:
-    for part in ast.walk(test):
-        match part:
-            case ast.Attribute(value=ast.Name(id="sys"), attr="version_info" | "platform"):
-                return True
-            case ast.Attribute(value=ast.Name(id="os"), attr="name"):
-                return True
+            case ast.Name(id="__file__") | ast.Attribute(attr="get_data" | "__file__"):
+                lines.append(node.lineno)
+            case ast.Import(names=names) if any(each.name in _RESOURCES for each in names):
+                lines.append(node.lineno)
+            case ast.ImportFrom(module=str(module), names=names):
+                if module in _RESOURCES or any(f"{module}.{each.name}" in _RESOURCES for each in names):
+                    lines.append(node.lineno)
+            case ast.Constant(value=str(text)):
+                texts.add(text)
             case _:
                 pass
-    return False
+    return _ReadsBeside(min(lines), frozenset(texts)) if lines else None
 
 
-def _catches_import_error(handler: ast.ExceptHandler) -> bool:
-    if handler.type is None:
-        return True
-    caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    names = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
-    return any(isinstance(one, ast.Name) and one.id in names for one in caught)
+_RESOURCES: Final = frozenset({"importlib.resources", "importlib_resources", "pkgutil.get_data"})
+_IMPORT_ERRORS: Final = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+_DECIDING_MODULES: Final = frozenset({"sys", "os", "platform"})
+_OF_THE_SYSTEM: Final = frozenset(
+    {"sys.version_info", "sys.platform", "sys.implementation", "sys.hexversion", "os.name", "os.uname"}
+)
 
 
-def _is_dynamic_import(called: ast.expr) -> bool:
-    match called:
-        case ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"):
-            return True
+@dataclass
+class _Words:
+    """What a module calls the things that decide about its imports: other names by `as`, and results in variables."""
+
+    load: set[str] = field(default_factory=lambda: {"import_module", "__import__"})
+    suppress: set[str] = field(default_factory=lambda: {"suppress"})
+    checking: set[str] = field(default_factory=lambda: {"TYPE_CHECKING"})
+    finds: set[str] = field(default_factory=lambda: {"find_spec"})
+    system: set[str] = field(default_factory=set)
+
+
+class _Reader:
+    """Reads the imports of one module."""
+
+    def __init__(self, tree: ast.Module, relative: str, *, strict: bool) -> None:
+        self.relative = relative
+        self.strict = strict
+        self.package = Path(relative).parent.parts
+        self.words = _Words()
+        nodes = list(ast.walk(tree))
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom):
+                self._learn(node)
+            elif isinstance(node, ast.Import):
+                decide = {alias.asname for alias in node.names if alias.asname and alias.name in _DECIDING_MODULES}
+                self.words.system |= decide
+        for node in nodes:
+            # `HAS_YAML = find_spec("yaml") is not None`, and later `if HAS_YAML:`
+            match node:
+                case ast.Assign(targets=targets, value=value) if self._depends(value):
+                    self.words.system |= {target.id for target in targets if isinstance(target, ast.Name)}
+                case _:
+                    pass
+
+    def read(self, nodes: Iterable[ast.AST], *, optional: bool) -> Iterator[Import]:
+        """The imports in these nodes, in their order; those that never run are left out."""
+        for node in nodes:
+            match node:
+                case ast.Import():
+                    for alias in node.names:
+                        yield Import(alias.name, (), node.lineno, optional)
+                case ast.ImportFrom():
+                    taken = tuple(alias.name for alias in node.names)
+                    module = node.module or ""
+                    names = self._relative(module, node.level, self.package, node.lineno) if node.level else [module]
+                    yield from (Import(each, taken, node.lineno, optional) for each in names)
+                case ast.If() if (runs := self._truth(node.test)) is not None:
+                    yield from self.read(node.body if runs else node.orelse, optional=optional)
+                case ast.If(test=test) | ast.IfExp(test=test) | ast.Match(subject=test) if self._depends(test):
+                    yield from self.read(ast.iter_child_nodes(node), optional=True)
+                case ast.Try() | ast.TryStar() if any(self._catches(handler) for handler in node.handlers):
+                    yield from self.read(node.body, optional=True)
+                    rest = [*node.handlers, *node.orelse, *node.finalbody]
+                    yield from self.read(rest, optional=optional)
+                case ast.With() | ast.AsyncWith() if any(self._suppresses(each.context_expr) for each in node.items):
+                    yield from self.read(node.body, optional=True)
+                case ast.Call() if self._called(node.func, self.words.load):
+                    yield from self._loaded(node, optional=optional)
+                    yield from self.read(ast.iter_child_nodes(node), optional=optional)
+                case _:
+                    yield from self.read(ast.iter_child_nodes(node), optional=optional)
+
+    def _learn(self, node: ast.ImportFrom) -> None:
+        words = self.words
+        known = {"import_module": words.load, "suppress": words.suppress, "find_spec": words.finds}
+        for alias in node.names:
+            bound = alias.asname or alias.name
+            if alias.name == "TYPE_CHECKING":
+                words.checking.add(bound)
+            elif node.module == "platform" or f"{node.module}.{alias.name}" in _OF_THE_SYSTEM:
+                words.system.add(bound)
+            elif alias.name in known and node.module in {"importlib", "importlib.util", "contextlib"}:
+                known[alias.name].add(bound)
+
+    def _relative(self, module: str, level: int, package: Sequence[str], line: int) -> Iterator[str]:
+        """The absolute name of a module that is named relative to a package; none where that leaves the project."""
+        if level <= len(package):
+            yield ".".join([*package[: len(package) - level + 1], *([module] if module else [])])
+        elif self.strict:
+            raise BundlingError(f"{self.relative}:{line}: this relative import leaves the project: correct it")
+
+    def _loaded(self, call: ast.Call, *, optional: bool) -> Iterator[Import]:
+        """What `import_module(name, package)` and `__import__(name, globals, locals, fromlist, level)` import."""
+        given = {each.arg: each.value for each in call.keywords}
+        name = call.args[0] if call.args else given.get("name")
+        if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+            return
+        module = name.value.lstrip(".")
+        level = len(name.value) - len(module)
+        package: Sequence[str] | None = self.package
+        if self._called(call.func, {"__import__"}):
+            depth = call.args[4] if len(call.args) > 4 else given.get("level")
+            level = depth.value if isinstance(depth, ast.Constant) and isinstance(depth.value, int) else 0
+        elif level:
+            package = self._package_of(call.args[1] if len(call.args) > 1 else given.get("package"))
+        if package is not None:
+            names = [module] if not level else self._relative(module, level, package, call.lineno)
+            yield from (Import(each, (), call.lineno, optional) for each in names)
+        elif self.strict:
+            raise BundlingError(
+                f"{self.relative}:{call.lineno}: imports '{name.value}', which is relative to a package that cannot be"
+                " seen: write the whole name, or __package__ as the second argument"
+            )
+
+    def _package_of(self, said: ast.expr | None) -> Sequence[str] | None:
+        """The package that the second argument of `import_module` names; None where that cannot be seen."""
+        match said:
+            case ast.Constant(value=str(text)):
+                return text.split(".")
+            case ast.Name(id="__package__") | ast.Attribute(attr="parent", value=ast.Name(id="__spec__")):
+                return self.package
+            case ast.Name(id="__name__") if Path(self.relative).name == "__init__.py":
+                return self.package
+            case _:
+                return None
+
+    def _called(self, called: ast.expr, names: set[str]) -> bool:
+        match called:
+            case ast.Name(id=name):
+                return name in names
+            case ast.Attribute(attr=name):
+                return name in names & {"import_module", "__import__", "suppress", "find_spec"}
+            case _:
+                return False
+
+    def _truth(self, test: ast.expr) -> bool | None:
+        """What a condition is whenever the code runs; None when that depends."""
+        match test:
+            case ast.Constant(value=value):
+                return bool(value)
+            case ast.Name(id=name) if name in self.words.checking:
+                return False
+            case ast.Attribute(attr="TYPE_CHECKING"):
+                return False
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                truth = self._truth(operand)
+                return None if truth is None else not truth
+            case ast.BoolOp(op=op, values=values):
+                truths = [self._truth(each) for each in values]
+                deciding = isinstance(op, ast.Or)
+                if deciding in truths:
+                    return deciding
+                return None if None in truths else not deciding
+            case _:
+                return None
+
+    def _depends(self, test: ast.expr) -> bool:
+        """Whether a condition looks at the Python, at the system, or at what is installed."""
+        for part in ast.walk(test):
+            match part:
+                case ast.Attribute(value=ast.Name(id="platform")):
+                    return True
+                case ast.Attribute(value=ast.Name(id=module), attr=name) if f"{module}.{name}" in _OF_THE_SYSTEM:
+                    return True
+                case ast.Name(id=name) if name in self.words.system:
+                    return True
+                case ast.Call(func=called) if self._called(called, self.words.finds):
+                    return True
+                case _:
+                    pass
+        return False
+
+    def _catches(self, handler: ast.ExceptHandler) -> bool:
+        return handler.type is None or _is_import_error(handler.type)
+
+    def _suppresses(self, context: ast.expr) -> bool:
+        match context:
+            case ast.Call(func=called, args=caught) if self._called(called, self.words.suppress):
+                return any(_is_import_error(one) for one in caught)
+            case _:
+                return False
+
+
+def _is_import_error(caught: ast.expr) -> bool:
+    match caught:
+        case ast.Tuple(elts=several):
+            return any(_is_import_error(one) for one in several)
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name in _IMPORT_ERRORS
         case _:
             return False

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uv
 
-from stacks.bundling.errors import BundlingError, one_line
+from stacks.bundling.errors import BundlingError, one_line, why_no_answer
 from stacks.bundling.imports import FUNCTIONS
 from stacks.bundling.requirements import (
     LOCK,
@@ -41,7 +41,7 @@ def inputs(root: Path) -> Iterator[tuple[str, list[Requirement]]]:
     """The files that the lock is made from, by their name inside `lambdas/`, each with its requirements."""
     folder = root / FUNCTIONS
     for path in [folder / SHARED_INPUT, *sorted(folder.glob(f"*/{OWN_INPUT}"))]:
-        if path.is_file():
+        if path.is_file() or path.is_symlink():
             relative = path.relative_to(folder).as_posix()
             yield relative, read_requirements(path, f"{FUNCTIONS}/{relative}")
 
@@ -63,6 +63,8 @@ def compile_lock(root: Path) -> str:
             shutil.copyfile(root / FUNCTIONS / LOCK, compiled)
         try:
             _uv_compile(root, ["--generate-hashes", "--no-annotate", "--output-file", str(compiled), *names])
+        except _NoAnswer:
+            raise
         except BundlingError as error:
             named = [r for _, requirements in files for r in requirements if re.search(rf"\b{r.name}\b", str(error))]
             where = ", ".join(requirement.where for requirement in named) or ", ".join(names)
@@ -80,6 +82,10 @@ def compile_lock(root: Path) -> str:
         return "".join([*lines, pins])
 
 
+class _NoAnswer(BundlingError):
+    """The package index, and no version, is what is wrong."""
+
+
 def _uv_compile(root: Path, arguments: list[str], standard_input: str | None = None) -> str:
     """What `uv pip compile` prints; BundlingError with its reason, and no place, when it fails."""
     command = [uv.find_uv_bin(), "pip", "compile", "--quiet", "--universal", "--no-header", "--color", "never"]
@@ -95,11 +101,12 @@ def _uv_compile(root: Path, arguments: list[str], standard_input: str | None = N
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise BundlingError(
-            f"uv did not answer within {_PATIENCE_SECONDS} s: is the package index reachable?"
-        ) from error
+        raise _NoAnswer(f"uv did not answer within {_PATIENCE_SECONDS} s: is the package index reachable?") from error
     if done.returncode != 0:
-        raise BundlingError(one_line(done.stderr))
+        said = one_line(done.stderr)
+        if (remedy := why_no_answer(said)) is not None:
+            raise _NoAnswer(f"{remedy}. uv says: {said}")
+        raise BundlingError(said)
     return done.stdout
 
 
@@ -120,7 +127,9 @@ def main() -> None:
         text = compile_lock(root)
     except BundlingError as error:
         sys.exit(f"make lock: {error}")
-    (root / FUNCTIONS / LOCK).write_text(text, encoding="utf-8")
+    file = root / FUNCTIONS / LOCK
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

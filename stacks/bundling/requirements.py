@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stacks.bundling.errors import BundlingError
+from packaging.requirements import InvalidRequirement
+from packaging.requirements import Requirement as Pep508
+from packaging.utils import canonicalize_name
 
-# Where the name that is imported is not the name that is installed (after normalisation: `_` and `.` as `-`).
+from stacks.bundling.errors import BundlingError
+from stacks.bundling.sources import text_of
+
+# Where the name that is imported is not the name that is installed, of what functions import often and .venv need not
+# have (each project's own pages, 2026-11-29). What .venv has is asked itself.
 DISTRIBUTION_OF: Mapping[str, str] = {
     "attr": "attrs",
     "bs4": "beautifulsoup4",
     "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv",
     "fitz": "pymupdf",
     "jose": "python-jose",
     "jwt": "pyjwt",
@@ -32,21 +41,61 @@ SHARED_INPUT = "requirements.in"
 OWN_INPUT = "requirements.txt"
 LOCK = "constraints.txt"
 
-_REQUIREMENT = re.compile(
-    r"^(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?P<extras>\[[A-Za-z0-9._\s,-]*\])?\s*"
-    r"(?P<versions>(?:(?:===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9.*+!_-]+\s*,?\s*)*)(?P<marker>;.+)?\Z"
-)
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==\S+")
 
 
 def normalised(name: str) -> str:
     """A distribution's name as indexes compare it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return str(canonicalize_name(name))
 
 
-def distribution_of(top: str) -> str:
-    """The distribution that provides the top-level module `top`."""
-    return DISTRIBUTION_OF.get(top, normalised(top))
+def installed_providers(module: str) -> frozenset[str]:
+    """The distributions of this Python that provide `module` (dotted), none when it is not installed.
+
+    Of a namespace package, whose parts come from several, those that have this module or one below it.
+    """
+    return frozenset(owner for owner in _owners().get(module.partition(".")[0], ()) if _has(owner, module))
+
+
+@functools.cache
+def _has(distribution: str, module: str) -> bool:
+    files = [file.as_posix() for file in importlib.metadata.files(distribution) or ()]
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        path = "/".join(parts[:count])
+        # What is below a package with an __init__, or in a module, is its own affair.
+        if any(file.startswith((f"{path}/__init__.", f"{path}.")) for file in files):
+            return True
+    return any(file.startswith(f"{path}/") for file in files)
+
+
+@functools.cache
+def _owners() -> Mapping[str, frozenset[str]]:
+    found = importlib.metadata.packages_distributions()
+    return {top: frozenset(normalised(name) for name in names) for top, names in found.items()}
+
+
+def possible_providers(module: str) -> frozenset[str]:
+    """The names that a requirement for `module` may have: for `google.cloud.storage` also google-cloud-storage."""
+    parts = module.split(".")
+    by_name = {normalised("-".join(parts[:count])) for count in range(1, len(parts) + 1)}
+    known = {DISTRIBUTION_OF[parts[0]]} if parts[0] in DISTRIBUTION_OF else set()
+    return frozenset(by_name | known)
+
+
+def known_provider(module: str, locked: Collection[str]) -> str | None:
+    """The distribution that provides `module`, where this Python, the lock or the table above knows it; else None.
+
+    Never a guess by the module's name: on an index that may be a stranger's package.
+    """
+    installed = installed_providers(module)
+    if installed:
+        return min(installed)
+    top = module.partition(".")[0]
+    if top in DISTRIBUTION_OF:
+        return DISTRIBUTION_OF[top]
+    pinned = sorted(possible_providers(module) & set(locked), key=len)
+    return pinned[-1] if pinned else None
 
 
 @dataclass(frozen=True)
@@ -61,24 +110,28 @@ class Requirement:
 def read_requirements(path: Path, shown: str) -> list[Requirement]:
     """The requirements of one file, [] when there is none; `shown` names it in errors.
 
-    Raises BundlingError for a line that is no plain `NAME[EXTRAS]VERSIONS; MARKER`.
+    Raises BundlingError for a line that is no plain `NAME[EXTRAS]VERSIONS; MARKER` (PEP 508 without URLs), and for a
+    file that is not UTF-8.
     """
-    if not path.is_file():
+    if not path.is_file() and not path.is_symlink():
         return []
     requirements = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text_of(path, shown).splitlines(), start=1):
         text = re.sub(r"(^|\s)#.*", "", line).strip()
         if not text:
             continue
-        match = _REQUIREMENT.match(text)
-        if match is None:
+        try:
+            parsed = Pep508(text)
+        except InvalidRequirement:
+            parsed = None
+        if parsed is None or parsed.url:
             raise BundlingError(
                 f"{shown}:{number}: '{text}' is not a requirement: write NAME, NAME==VERSION or NAME[EXTRA]>=VERSION,"
                 " one a line"
             )
         head, _, marker = text.partition(";")
         text = re.sub(r"\s", "", head) + (f" ; {marker.strip()}" if marker else "")
-        requirements.append(Requirement(normalised(match["name"]), text, f"{shown}:{number}"))
+        requirements.append(Requirement(normalised(parsed.name), text, f"{shown}:{number}"))
     return requirements
 
 
@@ -94,11 +147,11 @@ class Lock:
         """The lock in `path`; an empty one when there is none."""
         pins: dict[str, list[str]] = {}
         brings: dict[tuple[str, str], frozenset[str]] = {}
-        if not path.is_file():
+        if not path.is_file() and not path.is_symlink():
             return Lock()
         root: tuple[str, str] | None = None
         block: list[str] = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in text_of(path, f"lambdas/{LOCK}").splitlines():
             if line.startswith("#   ") and root is not None:
                 brings[root] = frozenset(line[1:].split())
             elif line.startswith("# ") and ": " in line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -40,6 +41,22 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_wheel(folder, "boto3", "1.0", ANY, {"boto3/__init__.py": ""}, requires=["jmespath"])
     make_wheel(folder, "jmespath", "1.0", ANY, {"jmespath/__init__.py": ""})
     make_wheel(folder, "intel", "1.0", "cp313-cp313-manylinux_2_17_x86_64", {"intel.py": ""})
+    make_wheel(
+        folder,
+        "tested",
+        "1.0",
+        ANY,
+        {
+            "tested/__init__.py": "from .tests import data\n",
+            "tested/tests/__init__.py": "",
+            "tested/tests/data.py": "from tested.far.test import more\n",
+            "tested/far/__init__.py": "",
+            "tested/far/test/__init__.py": "more = 1\n",
+            "tested/other/tests/test_other.py": "",
+        },
+    )
+    make_wheel(folder, "space-one", "1.0", ANY, {"space/one/__init__.py": ""})
+    make_wheel(folder, "odd-name", "1.0", ANY, {"space/two/__init__.py": ""})
     make_wheel(folder, "big", "1.0", ANY, {"big/data.bin": "0" * 3_000_000, "big/__init__.py": ""})
     return folder
 
@@ -620,3 +637,357 @@ def test_a_link_to_a_folder_is_refused_by_name(root: Path) -> None:
 def test_half_a_host_target_is_refused() -> None:
     with pytest.raises(ValueError, match='both are "host", or neither'):
         Target.of("host", "arm64")
+
+
+# Files that cannot be read as they are
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("file", ["lambdas/two/requirements.txt", "lambdas/constraints.txt", "lambdas/two/handler.py"])
+def test_a_file_in_utf_16_is_one_line_that_names_it_and_says_what_to_do(root: Path, encoding: str, file: str) -> None:
+    text = (root / file).read_text()
+    mark = b"\xff\xfe" if encoding == "utf-16-le" else b""
+    (root / file).write_bytes(mark + text.encode(encoding))
+    kind = encoding[:6].upper()
+    assert refusal(root, "two") == (
+        f"{file}: is {kind}, as some editors and shells write it: save it as UTF-8 without a byte order mark"
+    )
+
+
+def test_requirements_with_a_byte_order_mark_or_in_latin_1_are_named(root: Path) -> None:
+    file = root / "lambdas/two/requirements.txt"
+    file.write_bytes(b"\xef\xbb\xbfalone==1.0\n")
+    assert refusal(root, "two").startswith("lambdas/two/requirements.txt: begins with a byte order mark: save it as")
+    file.write_bytes(b"# of M\xfcller\nalone==1.0\n")
+    assert refusal(root, "two").startswith("lambdas/two/requirements.txt:1: is not UTF-8: save it as")
+    with pytest.raises(BundlingError, match=r"^lambdas/two/requirements\.txt:1: is not UTF-8"):
+        lock(root)
+
+
+def test_a_handler_with_utf_8_s_byte_order_mark_is_python_and_is_bundled(root: Path) -> None:
+    (root / "lambdas/two/handler.py").write_bytes(b"\xef\xbb\xbf" + HANDLER.encode())
+    assert "lambdas/two/handler.py" in holds(Bundler(root).bundle("two", ARM).path)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "handler.py", "requirements.txt", "rules.py"])
+def test_a_link_that_leads_nowhere_is_named_with_where_it_leads(root: Path, name: str) -> None:
+    (root / "lambdas/one" / name).unlink(missing_ok=True)
+    (root / "lambdas/one" / name).symlink_to("gone")
+    assert refusal(root) == f"lambdas/one/{name}: is a link to gone, which is not there: correct it, or delete it"
+
+
+def test_a_pipe_in_the_folder_is_refused_and_not_waited_for(root: Path) -> None:
+    os.mkfifo(root / "lambdas/one/pipe")
+    assert refusal(root) == "lambdas/one/pipe: is no file: a bundle holds files alone; delete it"
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.csv", b"caf\xe9/a.csv"])
+def test_a_name_that_is_not_utf_8_is_shown_and_refused(root: Path, name: bytes) -> None:
+    path = os.path.join(os.fsencode(root / "lambdas/one"), name)  # noqa: PTH118 - bytes
+    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - bytes
+    with open(path, "wb"):  # noqa: PTH123 - bytes
+        pass
+    shown = name.decode("utf-8", "surrogateescape").partition("/")[0].replace("\udce9", "\\udce9")
+    assert refusal(root) == f"lambdas/one/{shown}: its name is not UTF-8: give it another"
+
+
+# Credentials, and the package index
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "https://user:p4ss@host/alone-1.0.whl",
+        "alone @ https://user:p4ss@host/alone-1.0.whl",
+        "--index-url https://us@er:p4ss@host/simple?key=p4ss",
+        "git+https://p4ss@host/alone.git",
+    ],
+)
+def test_credentials_in_a_requirement_are_told_to_nobody(root: Path, line: str) -> None:
+    write(root, {"lambdas/two/requirements.txt": f"{line}\n"})
+    with pytest.raises(BundlingError) as told:
+        lock(root)
+    for message in (refusal(root, "two"), str(told.value)):
+        assert "://***@host" in message
+        assert "p4ss" not in message
+        assert "is not a requirement: write NAME" in message
+
+
+def test_any_error_of_bundling_is_one_visible_line_without_credentials() -> None:
+    error = BundlingError("a\nb \x1b[31m https://user:p4ss@host/x?token=p4ss&a=p4ss#b")
+    assert str(error) == "a\\nb \\x1b[31m https://***@host/x?token=***&a=***#b"
+
+
+class Index(http.server.BaseHTTPRequestHandler):
+    """A package index that answers everything with one status."""
+
+    status = 503
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """uv's index: one that answers with a status, none at a port, or none because uv is told to be offline."""
+    monkeypatch.delenv("UV_NO_INDEX")
+    monkeypatch.delenv("UV_FIND_LINKS")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty-cache"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("One", (Index,), {"status": request.param})) as server:
+        url = f"http://user:p4ss@127.0.0.1:{server.server_address[1]}/simple"
+        monkeypatch.setenv("UV_INDEX_URL", url)
+        monkeypatch.setenv("UV_DEFAULT_INDEX", url)
+        if request.param == "offline":
+            monkeypatch.setenv("UV_OFFLINE", "1")
+        if request.param == "closed":
+            server.server_close()
+            yield
+            return
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("index", ["closed", "offline", 503, 401], indirect=True)
+def test_an_index_that_does_not_answer_is_told_apart_from_versions_that_do_not_fit(index: None, root: Path) -> None:
+    with pytest.raises(
+        BundlingError, match=r"^the package index (does not answer: look at the network|refuses: look)"
+    ) as told:
+        lock(root)
+    assert "Correct the versions" not in str(told.value)
+    assert "p4ss" not in str(told.value)
+    message = refusal(root, "two")
+    assert message.startswith(
+        ("lambdas/two: the package index does not answer", "lambdas/two: the package index refuses")
+    )
+    assert "p4ss" not in message
+
+
+def test_a_version_that_is_not_there_is_no_index_that_does_not_answer(root: Path) -> None:
+    write(root, {"lambdas/two/requirements.txt": "alone==99\n"})
+    with pytest.raises(BundlingError, match=r"does not resolve: .* Correct the versions\.$"):
+        lock(root)
+
+
+# Which distribution
+
+
+def test_a_module_that_nobody_knows_is_not_given_a_stranger_s_package_for_a_hint(root: Path) -> None:
+    write(root, {"lambdas/one/rules.py": "import nowhere_known\nrule = 1\n"})
+    assert refusal(root) == (
+        "lambdas/one/rules.py:1: lambdas/one imports nowhere_known, which nothing provides: add the distribution that"
+        " has it (not known here, and nowhere_known may be a stranger's name) to lambdas/one/requirements.txt and run"
+        " make lock"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("dotenv", "python-dotenv"),
+        ("dateutil.parser", "python-dateutil"),
+        ("_pytest.pytester", "pytest"),
+        ("jose", "python-jose"),
+    ],
+)
+def test_a_hint_names_the_distribution_that_is_installed_or_known_to_provide_the_module(
+    root: Path, module: str, name: str
+) -> None:
+    write(root, {"lambdas/one/rules.py": f"import {module}\nrule = 1\n"})
+    assert f"which nothing provides: add {name} to lambdas/one/requirements.txt" in refusal(root)
+
+
+@pytest.mark.parametrize("line", ["import space.one", "from space import one", "from space.one import thing"])
+def test_the_library_imports_a_namespace_package_that_the_requirements_name(root: Path, line: str) -> None:
+    write(
+        root,
+        {"lambdas/requirements.in": "wide\nspace-one\nodd-name\n", "offload/runtime/shared.py": f"{line}\nthing = 1\n"},
+    )
+    lock(root)
+    inside = holds(Bundler(root).bundle("one", ARM).path)
+    assert "space/one/__init__.py" in inside
+    assert "space/two/__init__.py" not in inside
+
+
+def test_a_part_of_a_namespace_that_no_package_has_is_missing_though_another_part_is_there(root: Path) -> None:
+    write(root, {"lambdas/one/requirements.txt": "space-one\n"})
+    write(root, {"lambdas/one/rules.py": "import space.one\nfrom space import two\nrule = 1\n"})
+    lock(root)
+    assert refusal(root).startswith("lambdas/one/rules.py:2: lambdas/one imports space.two, which nothing provides: ")
+
+
+def test_an_installed_distribution_is_found_by_the_files_that_it_has_of_a_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: Path
+) -> None:
+    for wheel in ("space_one-1.0", "odd_name-1.0"):
+        with zipfile.ZipFile(wheels / f"{wheel}-{ANY}.whl") as archive:
+            archive.extractall(tmp_path)
+    code = "import sys\nsys.path.insert(0, sys.argv[1])\n"
+    code += "from stacks.bundling.requirements import installed_providers as of\n"
+    code += "print(sorted(of('space.two.x')), sorted(of('space.one')), sorted(of('space')), sorted(of('space.three')))"
+    said = subprocess.check_output(
+        [sys.executable, "-c", code, str(tmp_path)], text=True, cwd=Path(__file__).parents[2]
+    )
+    assert said == "['odd-name'] ['space-one'] ['odd-name', 'space-one'] []\n"
+
+
+# What Python runs
+
+
+@pytest.mark.parametrize(
+    ("content", "mode"), [("#!/bin/sh\necho\n", 0o755), ("\x7fELF...", 0o755), ("echo\n", 0o644), ("", 0o644)]
+)
+def test_a_program_stays_one_whatever_bits_the_checkout_has(root: Path, content: str, mode: int) -> None:
+    write(root, {"lambdas/one/tool": content})
+    (root / "lambdas/one/tool").chmod(0o640)
+    bundle = Bundler(root).bundle("one", ARM)
+    assert (bundle.path / "lambdas/one/tool").stat().st_mode & 0o777 == mode
+    (root / "lambdas/one/tool").chmod(0o777)
+    assert Bundler(root).bundle("one", ARM) == bundle
+
+
+def test_tests_of_packages_that_their_modules_import_stay_and_others_go(root: Path) -> None:
+    write(root, {"lambdas/one/requirements.txt": "tested\n", "lambdas/one/rules.py": "import tested\nrule = 1\n"})
+    lock(root)
+    bundle = Bundler(root).bundle("one", HOST).path
+    inside = holds(bundle)
+    assert {"tested/tests/data.py", "tested/far/test/__init__.py"} <= inside
+    assert "tested/other/tests/test_other.py" not in inside
+    code = f"import sys; sys.path.insert(0, {str(bundle)!r}); import tested; print(tested.data.more)"
+    assert subprocess.check_output([sys.executable, "-I", "-S", "-B", "-c", code], text=True) == "1\n"
+
+
+@pytest.mark.parametrize("line", ["import tested.other.tests.test_other", "from tested.other.tests import test_other"])
+def test_tests_of_packages_that_the_function_imports_stay(root: Path, line: str) -> None:
+    write(root, {"lambdas/one/requirements.txt": "tested\n", "lambdas/one/rules.py": "import tested\nrule = 1\n"})
+    lock(root)
+    Bundler(root).bundle("one", ARM)
+    write(root, {"lambdas/one/rules.py": f"{line}\nrule = 1\n"})
+    assert "tested/other/tests/test_other.py" in holds(Bundler(root).bundle("one", ARM).path)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("ab_test.py", "from .ab_test import split"),
+        ("ab_test.py", "from . import ab_test"),
+        ("test_of_time.py", "import lambdas.one.test_of_time"),
+        ("tests/data.py", "from .tests.data import split"),
+        ("tests/__init__.py", "from . import tests"),
+        ("ab_test.py", "import importlib\nimportlib.import_module('.ab_test', __package__)"),
+    ],
+)
+def test_a_module_that_a_bundle_leaves_out_as_a_test_is_refused_where_it_is_imported(
+    root: Path, file: str, line: str
+) -> None:
+    write(root, {f"lambdas/one/{file}": "split = 1\n", "lambdas/one/rules.py": f"{line}\nrule = 1\n"})
+    message = refusal(root)
+    assert message.startswith("lambdas/one/rules.py:")
+    assert message.endswith(f"and a bundle leaves out lambdas/one/{file} as a test: give it another name")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from importlib import import_module as load\nload('offload.runtime.far')",
+        "import importlib as il\nil.import_module(name='offload.runtime.far')",
+        "import importlib\nimportlib.import_module('.far', 'offload.runtime')",
+        "import importlib\nimportlib.import_module('.far', package='offload.runtime')",
+        "import importlib\nimportlib.import_module('.far', __package__)",
+        "import importlib\nimportlib.import_module(name='.far', package=__spec__.parent)",
+        "import importlib\nimportlib.import_module('..runtime.far', __package__)",
+        "__import__('far', globals(), locals(), [], 1)",
+        "print(__import__('offload.runtime.far'))",
+    ],
+)
+def test_an_import_by_a_function_is_followed_however_it_is_written(root: Path, code: str) -> None:
+    write(root, {"offload/runtime/middle.py": f"{code}\n"})
+    assert {"offload/runtime/far.py", "wide.py"} <= holds(Bundler(root).bundle("two", ARM).path)
+
+
+def test_an_import_that_is_relative_to_what_cannot_be_seen_is_refused(root: Path) -> None:
+    write(root, {"offload/runtime/middle.py": "import importlib\nimportlib.import_module('.far', here())\n"})
+    assert refusal(root, "two") == (
+        "offload/runtime/middle.py:2: imports '.far', which is relative to a package that cannot be seen: write the"
+        " whole name, or __package__ as the second argument"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "from contextlib import suppress\nwith suppress(ImportError):\n    import nowhere\n",
+        "import contextlib\nwith contextlib.suppress(OSError, ModuleNotFoundError):\n    import nowhere\n",
+        "from contextlib import suppress as may\nwith may(ImportError):\n    import nowhere\n",
+        "from importlib.util import find_spec\nif find_spec('nowhere'):\n    import nowhere\n",
+        "import importlib.util\nif importlib.util.find_spec('nowhere') is not None:\n    import nowhere\n",
+        "from importlib.util import find_spec\nHAS = find_spec('nowhere') is not None\nif HAS:\n    import nowhere\n",
+        "import platform\nif platform.system() == 'Windows':\n    import nowhere\n",
+        "from platform import system\nif system() == 'Windows':\n    import nowhere\n",
+        "from sys import platform as on\nif on == 'win32':\n    import nowhere\n",
+        "import sys as s\nif s.platform == 'win32':\n    import nowhere\n",
+        "import sys\nmatch sys.platform:\n    case 'win32':\n        import nowhere\n",
+        "import sys\nif sys.implementation.name == 'pypy':\n    import nowhere\n",
+        "from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    import json\nelse:\n    import nowhere\n",
+        "import typing as t\nif t.TYPE_CHECKING and True:\n    import nowhere\n",
+        "from typing import TYPE_CHECKING as C\nif C:\n    import nowhere\n",
+        "if False:\n    import nowhere\n",
+        "import builtins\ntry:\n    import nowhere\nexcept builtins.ImportError:\n    pass\n",
+    ],
+)
+def test_an_import_that_python_does_without_or_never_runs_is_not_demanded(root: Path, content: str) -> None:
+    write(root, {"lambdas/one/rules.py": f"{content}rule = 1\n"})
+    assert "lambdas/one/rules.py" in holds(Bundler(root).bundle("one", ARM).path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    import nowhere\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    import nowhere\n",
+        "from contextlib import suppress\nwith suppress(OSError):\n    import nowhere\n",
+        "if True:\n    import nowhere\n",
+    ],
+)
+def test_an_import_that_python_runs_is_demanded(root: Path, content: str) -> None:
+    write(root, {"lambdas/one/rules.py": f"{content}rule = 1\n"})
+    assert "lambdas/one imports nowhere, which nothing provides" in refusal(root)
+
+
+@pytest.mark.parametrize(
+    ("code", "taken"),
+    [
+        ("from pathlib import Path\nHERE = Path(__file__).parent / 'data' / 'a.csv'", {"data/a.csv"}),
+        ("from pathlib import Path\nHERE = Path(__file__).with_name('b.csv')", {"b.csv"}),
+        ("from importlib.resources import files\nHERE = files('offload.runtime') / 'data/a.csv'", {"data/a.csv"}),
+        ("import pkgutil\nHERE = pkgutil.get_data(__name__, 'b.csv')", {"b.csv"}),
+        ("from pathlib import Path\nALL = [*(Path(__file__).parent / 'data').iterdir()]", {"data/a.csv", "data/c.csv"}),
+        ("HERE = 'a.csv'", set()),
+    ],
+)
+def test_files_that_a_library_module_reads_beside_it_go_with_it(root: Path, code: str, taken: set[str]) -> None:
+    write(root, {f"offload/runtime/{name}": "1\n" for name in ("data/a.csv", "data/c.csv", "b.csv", "d.bin")})
+    write(root, {"offload/runtime/shared.py": f"{code}\nthing = 1\n"})
+    first = Bundler(root).bundle("one", ARM)
+    inside = {name.removeprefix("offload/runtime/") for name in holds(first.path) if name.startswith("offload/")}
+    assert inside == {"__init__.py", "shared.py", *taken}
+    for name in taken:
+        write(root, {f"offload/runtime/{name}": "2\n"})
+        assert Bundler(root).bundle("one", ARM).hash != first.hash
+
+
+def test_a_library_module_that_reads_files_beside_it_and_does_not_say_which_is_refused(root: Path) -> None:
+    write(root, {"offload/runtime/data.csv": "1\n"})
+    write(root, {"offload/runtime/shared.py": "import os\nHERE = os.path.dirname(__file__)\nthing = 1\n"})
+    assert refusal(root) == (
+        "offload/runtime/shared.py:2: reads files beside it (offload/runtime/data.csv, for one), and says nowhere"
+        " which: write their names, or their folder's, out in the module"
+    )
