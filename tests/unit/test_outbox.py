@@ -478,7 +478,7 @@ def test_rows_that_a_relay_publishes_are_locked_for_others_and_free_as_soon_as_i
             with create_engine(postgresql).connect() as connection:
                 connection.execute(
                     text(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "  # waits for its end: ms
                         "WHERE state = 'idle in transaction' AND datname = current_database()"
                     )
                 )
