@@ -1,4 +1,4 @@
-"""Names and values of HTTP's headers, as whoever accepts them and whoever sends them have to agree on.
+"""Names and values of HTTP's headers: one grammar for what accepts them and what sends them.
 
 RFC 9110, sections 5.1, 5.5 and 5.6.2 (read 2026-11-29). Bytes above ASCII, which section 5.5 keeps for what is old, are
 in none of ours.

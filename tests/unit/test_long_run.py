@@ -44,7 +44,7 @@ LONG = JobType(
 )
 LIMITED = JobType(name="limited", input=Count, result=Count, durable=True, steps=("one",), key="number", ordered=True)
 Work = Callable[[Count, LongRun], Count]
-WITHIN = 20.0
+WITHIN = 120.0
 
 
 class Engine:
@@ -68,6 +68,14 @@ class Engine:
 
     def answer(self, callback: str, content: bytes) -> None:
         self.runners[-1].send_callback_success(callback, content)
+
+    def waits(self, job_id: str) -> None:
+        """Waits until the run waits for an answer, and its last write of that is done."""
+        self.until(job_id, lambda job: job.question is not None)
+        ends = time.monotonic() + WITHIN
+        while not any("suspended" in item for item in self.bench.items(f"job#{job_id}")):
+            assert time.monotonic() < ends
+            time.sleep(0.02)
 
     def settle(self, job_id: str) -> str | None:
         """What the minute's sweep does with a job."""
@@ -306,11 +314,7 @@ def test_a_cancel_of_a_run_that_waits_ends_its_execution_at_the_next_sweep(engin
 
     job_id = engine.started()
     execution = engine.begin(work, job_id)
-    engine.until(job_id, lambda job: job.question is not None)
-    ends = time.monotonic() + WITHIN
-    while "suspended" not in engine.bench.items("job#")[0]:
-        assert time.monotonic() < ends
-        time.sleep(0.02)
+    engine.waits(job_id)
     engine.bench.store.cancel(job_id)
     assert engine.settle(job_id) == "cancelled"
     assert engine.bench.store.get(job_id).state is State.CANCELLED
@@ -344,7 +348,7 @@ def test_a_job_whose_execution_ended_without_a_result_is_tried_again_when_its_le
 
     job_id = engine.started()
     execution = engine.begin(work, job_id)
-    engine.until(job_id, lambda job: job.question is not None)
+    engine.waits(job_id)
     engine.bench.pass_time(minutes=16)
     assert engine.settle(job_id) == "goes on"
     engine.stop(execution)

@@ -23,7 +23,7 @@ def rows(heading: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_every_secret_is_in_the_table_with_whoever_may_read_it(tmp_path: Path) -> None:
+def test_every_secret_is_in_the_table_with_each_function_that_may_read_it(tmp_path: Path) -> None:
     found: dict[str, set[str]] = {}
     for stack in assembly("staging", tmp_path).stacks:
         resources: dict[str, Any] = stack.template["Resources"]
