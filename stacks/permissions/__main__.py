@@ -41,15 +41,16 @@ def with_destinations(name: str) -> Environment:
     return replace(environment, sending=replace(environment.sending, destinations=DESTINATIONS))
 
 
-def examined(record: Record) -> Report:
-    """The app's roles beside a record of calls."""
+def examined(*records: Record) -> list[Report]:
+    """The app's roles beside each of the records of calls, by one synthesis."""
     environment = with_destinations(ENVIRONMENT)
-    return compare(synthesized(environment), record, destinations=DESTINATIONS, account=environment.aws.account)
+    templates, account = synthesized(environment), environment.aws.account
+    return [compare(templates, record, destinations=DESTINATIONS, account=account) for record in records]
 
 
 def main() -> None:
     """Prints what is wrong, a line each, with exit code 1; else the reasons that stand and a line of numbers."""
-    report = examined(Record.read())
+    [report] = examined(Record.read())
     if report.faults:
         sys.exit("\n".join(report.faults))
     for reason in report.reasons:

@@ -51,8 +51,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         from stacks.permissions.__main__ import examined
 
         # A new call alone is no failure: on a slow machine functions retry and give up, which a quick one never sees.
-        known = set(examined(record).missing)
-        refused = [each for each in examined(record.with_known(lines)).missing if each not in known]
+        before, after = examined(record, record.with_known(lines))
+        refused = [each for each in after.missing if each not in before.missing]
         session.config.stash[_REFUSED] = refused
         if refused and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
