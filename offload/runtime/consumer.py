@@ -35,6 +35,7 @@ from offload.runtime import aws, claim_check, invocation, sums
 from offload.runtime.log import Logger
 from offload.runtime.reasons import Reason, Refused, passing
 from offload.runtime.settings import Settings
+from offload.runtime.text import message_of, said
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -177,9 +178,7 @@ class _Record:
         self.outcome = "failed"
         self.error = error
         self.reason = error.reason if isinstance(error, Refused) else ""
-        self.detail = (_text_of(error) if isinstance(error, Refused) else f"{type(error).__name__}: {_text_of(error)}")[
-            :_DETAIL_LENGTH
-        ]
+        self.detail = (message_of(error) if isinstance(error, Refused) else said(error))[:_DETAIL_LENGTH]
 
 
 def consumer(
@@ -502,7 +501,7 @@ class _Consumer:
                     sums.fold(aws.dynamodb(), posting.table, posting.shard)
                 except Exception as error:  # noqa: BLE001 -- the batch is done, whatever became of the fold
                     # The sums are exact without it, and the next posting's turn comes soon.
-                    self._log.warning("fold failed", table=posting.table, shard=posting.shard, error=_text_of(error))
+                    self._log.warning("fold failed", table=posting.table, shard=posting.shard, error=message_of(error))
 
     def _retry_or_give_up(self, record: _Record, context: LambdaContext) -> None:
         """Hides the record for its next attempt, or keeps it as a dead letter with its reason when there is none."""
@@ -522,7 +521,7 @@ class _Consumer:
         except Exception as error:  # noqa: BLE001 -- one record's way to the dead letters is no other's
             # The queue itself then brings the record back after its visibility timeout, and buries it in the end.
             record.outcome = "retry"
-            self._log.warning("queue call failed", event_id=record.id, error=_text_of(error))
+            self._log.warning("queue call failed", event_id=record.id, error=message_of(error))
 
     def _wait(self, record: _Record) -> int | None:
         """Seconds until the record's next try; None when it has had all of them.
@@ -644,14 +643,6 @@ def _unreadable(message: _Message) -> Event[EventData]:
         dataschema="",
         data=EventData(),
     )
-
-
-def _text_of(error: BaseException) -> str:
-    """What an error says, also one whose own text cannot be made."""
-    try:
-        return str(error)
-    except Exception as worse:  # noqa: BLE001 -- a handler's exception may have any `__str__`
-        return f"(its text cannot be shown: {type(worse).__name__})"
 
 
 def _digest_of(item: Mapping[str, Any]) -> str:
