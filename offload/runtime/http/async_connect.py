@@ -27,7 +27,7 @@ from offload.runtime.http.connect import (
     nowhere,
     tls,
 )
-from offload.runtime.http.exchange import READ, Exchange, State, only_empty_lines
+from offload.runtime.http.exchange import READ, Exchange, Pooled, State, only_empty_lines, response_of
 from offload.runtime.http.guard import Guard
 
 _CONNECTIONS: Final = 10
@@ -257,17 +257,16 @@ def _seconds(timeout: float) -> float | None:
     return None if timeout == float("inf") else timeout
 
 
-class _Connection(httpcore.AsyncConnectionInterface):
+class _Connection(Pooled, httpcore.AsyncConnectionInterface):
     """One connection of the pool, used again only where the last answer ended and nothing followed it."""
 
     def __init__(
         self, origin: httpcore.Origin, backend: AsyncGuardedBackend, context: ssl.SSLContext, keepalive_seconds: float
     ) -> None:
-        self._origin = origin
+        super().__init__(origin)
         self._backend = backend
         self._context = context
         self._keepalive_seconds = keepalive_seconds
-        self._state = State.NEW
         self._expires_at = 0.0
         self._stream: _Stream | None = None
 
@@ -289,12 +288,7 @@ class _Connection(httpcore.AsyncConnectionInterface):
         except BaseException:
             self._abandon()
             raise
-        return httpcore.Response(
-            head.status_code,
-            headers=head.headers.raw_items(),
-            content=_Body(self, self._stream, exchange, limits.get("read")),
-            extensions={"http_version": b"HTTP/" + head.http_version, "reason_phrase": bytes(head.reason)},
-        )
+        return response_of(head, _Body(self, self._stream, exchange, limits.get("read")))
 
     async def _settled(self, stream: _Stream) -> bool:
         well = False
@@ -341,25 +335,10 @@ class _Connection(httpcore.AsyncConnectionInterface):
         if self._stream is not None:
             await self._stream.aclose()
 
-    def info(self) -> str:
-        return f"{self._origin}, HTTP/1.1, {self._state.name}"
-
-    def can_handle_request(self, origin: httpcore.Origin) -> bool:
-        return self._origin == origin
-
-    def is_available(self) -> bool:
-        return self._state is State.IDLE
-
     def has_expired(self) -> bool:
         if self._state is not State.IDLE or self._stream is None:
             return False
         return time.monotonic() > self._expires_at or not self._stream.quiet()
-
-    def is_idle(self) -> bool:
-        return self._state is State.IDLE
-
-    def is_closed(self) -> bool:
-        return self._state is State.CLOSED
 
 
 class _Body:

@@ -23,7 +23,7 @@ from typing import Any, Final, Self, cast
 import httpcore
 
 from offload.contracts.egress import Address
-from offload.runtime.http.exchange import READ, Exchange, State, only_empty_lines
+from offload.runtime.http.exchange import READ, Exchange, Pooled, State, only_empty_lines, response_of
 from offload.runtime.http.guard import AddressRefused, Guard
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -278,18 +278,17 @@ def no_sockets_of_unix(path: str) -> AddressRefused:
     return AddressRefused("unix-socket", path, "is on this machine", "nothing allows it")
 
 
-class _Connection(httpcore.ConnectionInterface):
+class _Connection(Pooled, httpcore.ConnectionInterface):
     """One connection of the pool, used again only where the last answer ended and nothing followed it."""
 
     def __init__(
         self, origin: httpcore.Origin, backend: GuardedBackend, context: ssl.SSLContext, keepalive_seconds: float
     ) -> None:
-        self._origin = origin
+        super().__init__(origin)
         self._backend = backend
         self._context = context
         self._keepalive_seconds = keepalive_seconds
         self._lock = threading.Lock()
-        self._state = State.NEW
         self._expires_at = 0.0
         self._stream: _Stream | None = None
 
@@ -313,12 +312,7 @@ class _Connection(httpcore.ConnectionInterface):
         except BaseException:
             self.close()
             raise
-        return httpcore.Response(
-            head.status_code,
-            headers=head.headers.raw_items(),
-            content=_Body(self, self._stream, exchange, limits.get("read")),
-            extensions={"http_version": b"HTTP/" + head.http_version, "reason_phrase": bytes(head.reason)},
-        )
+        return response_of(head, _Body(self, self._stream, exchange, limits.get("read")))
 
     def _connect(self, timeout: float | None) -> _Stream:
         host = self._origin.host.decode("ascii")
@@ -351,27 +345,12 @@ class _Connection(httpcore.ConnectionInterface):
         if self._stream is not None:
             self._stream.close()
 
-    def info(self) -> str:
-        return f"{self._origin}, HTTP/1.1, {self._state.name}"
-
-    def can_handle_request(self, origin: httpcore.Origin) -> bool:
-        return self._origin == origin
-
-    def is_available(self) -> bool:
-        return self._state is State.IDLE
-
     def has_expired(self) -> bool:
         # In use, its bytes are another thread's.
         with self._lock:
             if self._state is not State.IDLE or self._stream is None:
                 return False
             return time.monotonic() > self._expires_at or not self._stream.quiet()
-
-    def is_idle(self) -> bool:
-        return self._state is State.IDLE
-
-    def is_closed(self) -> bool:
-        return self._state is State.CLOSED
 
 
 class _Body:

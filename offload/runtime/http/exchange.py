@@ -9,6 +9,7 @@ The errors are httpcore's with texts of ours: h11's quote what was sent or came,
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Iterable
 from enum import Enum, auto
 from typing import Final
 
@@ -36,6 +37,34 @@ class State(Enum):
     CLOSED = auto()
 
 
+class Pooled:
+    """What a pool asks of a connection that its state and its origin tell, waiting for nothing."""
+
+    def __init__(self, origin: httpcore.Origin) -> None:
+        self._origin = origin
+        self._state = State.NEW
+
+    def info(self) -> str:
+        """What is shown of it."""
+        return f"{self._origin}, HTTP/1.1, {self._state.name}"
+
+    def can_handle_request(self, origin: httpcore.Origin) -> bool:
+        """Whether it leads there."""
+        return self._origin == origin
+
+    def is_available(self) -> bool:
+        """Whether it may take a request now."""
+        return self._state is State.IDLE
+
+    def is_idle(self) -> bool:
+        """Whether it is kept for another request."""
+        return self._state is State.IDLE
+
+    def is_closed(self) -> bool:
+        """Whether it is of no use any more."""
+        return self._state is State.CLOSED
+
+
 class HeadTooLong(httpcore.RemoteProtocolError):
     """The head of an answer is longer than what is read."""
 
@@ -43,6 +72,16 @@ class HeadTooLong(httpcore.RemoteProtocolError):
 def only_empty_lines(content: bytes) -> bool:
     """Whether there is nothing but CRLFs, of which a server may send some behind an answer (RFC 9112 section 9.2)."""
     return not content.replace(_EMPTY_LINE, b"")
+
+
+def response_of(head: h11.Response, content: Iterable[bytes] | AsyncIterable[bytes]) -> httpcore.Response:
+    """An answer of this head, its body still to come."""
+    return httpcore.Response(
+        head.status_code,
+        headers=head.headers.raw_items(),
+        content=content,
+        extensions={"http_version": b"HTTP/" + head.http_version, "reason_phrase": bytes(head.reason)},
+    )
 
 
 class Exchange:
