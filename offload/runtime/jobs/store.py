@@ -76,7 +76,6 @@ ASK_ENGINE_AGAIN: Final = timedelta(minutes=5)
 # 2026-11-27), and a page has room for as much again of the rest of 200 jobs.
 _PAGE_BYTES: Final = 2_500_000
 _FAR: Final = datetime(9999, 1, 1, tzinfo=UTC)
-_NO_TIME: Final = timedelta(0)
 _ATTEMPTS: Final = 8
 _LINE_LOOK: Final = 10
 _LONGEST_QUESTION: Final = 4000  # bytes
@@ -933,18 +932,19 @@ class JobStore:
         if outage:
             since = items.moment(item["outage_since"]) if "outage_since" in item else self.now()
             if self.now() - since < PATIENCE:
-                wait = max(
-                    job_type.retry.wait_after(int(item["attempt"]["N"]), self._chance()), retry_after or _NO_TIME
-                )
-                wait = min(wait, timedelta(seconds=LONGEST_DELAY_SECONDS))
-                return self._wait(job_type, item, self.now() + wait, why=error, failed=False, outage_since=since)
+                planned = job_type.retry.wait_after(int(item["attempt"]["N"]), self._chance())
+                run_at = self._next_try(max(planned, retry_after or planned))
+                return self._wait(job_type, item, run_at, why=error, failed=False, outage_since=since)
         failures = int(item.get("failures", {"N": "0"})["N"]) + 1
         if permanent or failures >= job_type.retry.attempts:
             return self._end(job_type, item, State.FAILED, error=error)
         # Jobs that failed together do not come back together.
         wait = retry_after if retry_after is not None else job_type.retry.wait_after(failures, self._chance())
-        wait = min(max(wait, timedelta(0)), timedelta(seconds=LONGEST_DELAY_SECONDS))
-        return self._wait(job_type, item, self.now() + wait, why=error)
+        return self._wait(job_type, item, self._next_try(wait), why=error)
+
+    def _next_try(self, wait: timedelta) -> datetime:
+        """When a job is tried again: not before now, and within a year, as any job's delay."""
+        return self.now() + min(max(wait, timedelta(0)), timedelta(seconds=LONGEST_DELAY_SECONDS))
 
     def _wait(
         self,
