@@ -107,8 +107,8 @@ def received_type(provider: str, event_type: str | None) -> str:
 def is_identified(delivery_id: str, body_sha256: str, *, signed: bool) -> bool:
     """Whether a delivery is known by its id: the sender signs one, which its body's hash is not.
 
-    A delivery id that is not signed can be changed by whoever has the body and its signature. Such a delivery is known
-    by its body, so that no other id brings its event again, and no other body takes its id.
+    A delivery id that is not signed can be changed by anyone who has the body and its signature. Such a delivery is
+    known by its body, so that no other id brings its event again, and no other body takes its id.
     """
     return signed and delivery_id != body_sha256
 
