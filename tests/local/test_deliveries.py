@@ -14,9 +14,9 @@ import pytest
 from offload.client.publisher import Publisher
 from offload.contracts.stock import StockLow
 from offload.operate.status import depths
+from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers
-from tests.local.test_order_events import workers_killed_all_along
 from tests.misbehaving_server import (
     Answer,
     Gone,
@@ -102,7 +102,7 @@ def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both
         wish = subscribers.subscribe(url, ["stock.low"], filter={"product": [name]})
         ids[wish["subscription"]["id"]] = name
     publisher = Publisher(copy.deployment.bus, events=copy.deployment.aws.events)
-    with workers_killed_all_along(copy, every=1.0, seed=6) as killed:
+    with workers_killed_all_along(copy.embedded, every=1.0, seed=6) as killed:
         for number in range(count):
             event = low(f"p{number % ENDPOINTS}", number)
             publisher.publish(event, event) if number % 5 == 0 else publisher.publish(event)

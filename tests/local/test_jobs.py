@@ -26,8 +26,9 @@ from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, ORDER_IMPORT, SALES_R
 from offload.operate.jobs import jobs_of
 from offload.operate.jobs_audit import JobAccount, draw_up
 from offload.shop.orders import SHIPPED_DAY
+from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy
-from tests.local.test_order_events import settled, until, workers_killed_all_along
+from tests.local.test_order_events import settled, until
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 
@@ -68,7 +69,7 @@ def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_kille
     types: list[JobType[Any, Any]] = []
     with jobs_of(copy.deployment) as jobs, the_account_watched(copy) as accounts:
         key = jobs.upload(SHIPPED_DAY)
-        with workers_killed_all_along(copy, every=2.0, seed=4) as killed:
+        with workers_killed_all_along(copy.embedded, every=2.0, seed=4) as killed:
             handles: list[Handle[Any]] = []
             for number in range(count):
                 wishes: list[tuple[JobType[Any, Any], Any]] = [

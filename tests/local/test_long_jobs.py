@@ -20,8 +20,9 @@ from offload.operate.embedded.up import bring_up
 from offload.operate.jobs import jobs_of
 from offload.shop.orders import SHIPPED_DAY
 from tests.local.conftest import Copy
-from tests.local.test_order_events import expected, settled, until
+from tests.local.test_order_events import settled, until
 from tests.month import MONTH
+from tests.plain_ledger import ledger_of_file
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 DAYS: Final = 8
@@ -109,7 +110,7 @@ def imported_once(copy: Copy, orders: Path, result: Imported) -> None:
     """The ledger is what the file comes to: each invoice once."""
     until(lambda: settled(copy.deployment), "the consumers", 120)
     ledger = json.loads(copy.offload("ledger", "show", "--json").stdout)
-    wanted = expected(orders)
+    wanted = ledger_of_file(orders)
     assert (ledger["orders"], ledger["revenue"]) == (wanted.total.orders, f"{wanted.total.revenue:.2f}")
     assert result.rejected == 0
     assert result.published == result.invoices

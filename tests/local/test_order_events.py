@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,15 +15,17 @@ from typing import Any, Final
 import pytest
 
 from offload.client.publisher import ClaimStore, Publisher
-from offload.contracts.orders import OrderCancelled, OrderLine, OrderPlaced
+from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.audit import Account, audit
 from offload.operate.ledger_commands import ledger_of
 from offload.operate.resources import Deployment
 from offload.operate.status import depths
-from offload.shop.ledger import Figures, Ledger
+from offload.shop.ledger import Figures
 from offload.shop.orders import SHIPPED_DAY, generate, read_orders, write_orders
+from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy, a_copy
 from tests.month import MONTH
+from tests.plain_ledger import ledger_of_file
 
 SETTLED_WITHIN: Final = 240.0
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
@@ -65,55 +63,6 @@ def settled(deployment: Deployment) -> bool:
     return all(queues.queue.all == 0 for queues in depths(deployment) if queues.consumer != "TeamNotifier")
 
 
-def expected(file: Path) -> Ledger:
-    """The ledger that a file must come to, by plain addition."""
-    total = Figures()
-    days: dict[str, Figures] = {}
-    countries: dict[str, Figures] = {}
-    products: dict[str, Figures] = {}
-    for invoice in read_orders(file).invoices:
-        cancelled = isinstance(invoice, OrderCancelled)
-        seen: set[str] = set()
-        for number, line in enumerate(invoice.lines):
-            first, new = number == 0, line.product not in seen
-            seen.add(line.product)
-            moved = (line.unit_price * line.quantity, line.quantity)
-            once = Figures(*moved, int(first and not cancelled), int(first and cancelled))
-            product = Figures(*moved, int(new and not cancelled), int(new and cancelled))
-            total = total.plus(once)
-            day = (line.invoiced_at or invoice.invoiced_at).date().isoformat()
-            country = line.country or invoice.country
-            days[day] = days.get(day, Figures()).plus(once)
-            countries[country] = countries.get(country, Figures()).plus(once)
-            products[line.product] = products.get(line.product, Figures()).plus(product)
-    return Ledger(total, days, countries, products)
-
-
-@contextmanager
-def workers_killed_all_along(copy: Copy, *, every: float, seed: int) -> Iterator[list[int]]:
-    """Kills one of the emulator's function workers with SIGKILL again and again; gives those that were hit."""
-    stop, killed, choice = threading.Event(), [], random.Random(seed)
-
-    def kill() -> None:
-        while not stop.wait(choice.uniform(0.5 * every, 1.5 * every)):
-            workers = copy.embedded.workers()
-            if workers:
-                victim = choice.choice(workers)
-                try:
-                    os.kill(victim, signal.SIGKILL)
-                    killed.append(victim)
-                except ProcessLookupError:
-                    continue
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        stop.set()
-        thread.join()
-
-
 def dead_letters(copy: Copy) -> list[dict[str, Any]]:
     """What `offload dead-letters list --json` says."""
     found = copy.offload("dead-letters", "list", "--json")
@@ -125,7 +74,7 @@ def dead_letters(copy: Copy) -> list[dict[str, Any]]:
 def test_a_month_is_exact_though_doubled_shuffled_poisoned_and_its_workers_killed(
     copy: Copy, orders_file: Path
 ) -> None:
-    with workers_killed_all_along(copy, every=0.7, seed=12) as killed:
+    with workers_killed_all_along(copy.embedded, every=0.7, seed=12) as killed:
         told = copy.offload(
             "orders", "publish", str(orders_file),
             "--duplicate", "0.2", "--shuffle", "--poison", "0.01", "--seed", "12", "--json",
@@ -140,7 +89,7 @@ def test_a_month_is_exact_though_doubled_shuffled_poisoned_and_its_workers_kille
         )
     assert len(killed) >= 5
     until(lambda: settled(copy.deployment), "the queues to be empty")
-    assert ledger_of(copy.deployment) == expected(orders_file)
+    assert ledger_of(copy.deployment) == ledger_of_file(orders_file)
     poison = Counter((each["id"], each["reason"]) for each in published["poison"])
     assert len(poison) == round(0.01 * len(read_orders(orders_file).invoices))
     letters = dead_letters(copy)
@@ -208,7 +157,7 @@ def test_what_a_fault_killed_is_redriven_after_the_mend_and_counts_once(copy: Co
     assert said.returncode == 0, said.stderr
     assert copy.offload("orders", "publish", str(SHIPPED_DAY)).returncode == 0
     until(lambda: settled(copy.deployment), "the redriven to be done")
-    assert ledger_of(copy.deployment) == expected(SHIPPED_DAY)
+    assert ledger_of(copy.deployment) == ledger_of_file(SHIPPED_DAY)
     assert dead_letters(copy) == []
 
 
@@ -305,7 +254,7 @@ def test_each_function_works_with_its_own_role_and_not_without_a_grant(copy_with
     copy = copy_with_iam
     assert copy.offload("orders", "publish", str(SHIPPED_DAY)).returncode == 0
     until(lambda: settled(copy.deployment), "the day's orders")
-    assert ledger_of(copy.deployment) == expected(SHIPPED_DAY)
+    assert ledger_of(copy.deployment) == ledger_of_file(SHIPPED_DAY)
     assert dead_letters(copy) == []
     account = audit(copy.deployment)
     assert account.adds_up
@@ -327,7 +276,7 @@ def test_each_function_works_with_its_own_role_and_not_without_a_grant(copy_with
         return "AccessDenied" in copy.offload("logs", "SalesLedger").stdout
 
     until(denied, "AccessDenied in the function's log", within=60)
-    assert ledger_of(copy.deployment) == expected(SHIPPED_DAY)
+    assert ledger_of(copy.deployment) == ledger_of_file(SHIPPED_DAY)
 
 
 def what_the_logs_say(copy: Copy, account: Account) -> str:

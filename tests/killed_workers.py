@@ -1,0 +1,71 @@
+"""Function workers that are killed while they work."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from offload.operate.embedded.process import EmbeddedAws
+
+_LOOKS_EVERY: Final = 0.5  # seconds
+
+
+@contextmanager
+def workers_killed_all_along(embedded: EmbeddedAws, *, every: float, seed: int) -> Iterator[list[int]]:
+    """Kills one of the function workers with SIGKILL again and again, `every` so many seconds in the mean.
+
+    Gives the process ids that were hit, as a list that grows.
+    """
+    chance = random.Random(seed)
+    with _killing(embedded, lambda stop: stop.wait(chance.uniform(0.5 * every, 1.5 * every)), chance) as killed:
+        yield killed
+
+
+@contextmanager
+def workers_killed_as_work_is_done(
+    embedded: EmbeddedAws, done: Callable[[], int], *, every: int, seed: int
+) -> Iterator[list[int]]:
+    """The same, one for `every` so many that are `done`, in the mean: on a slow machine it takes no work's place."""
+    chance = random.Random(seed)
+
+    def wait(stop: threading.Event) -> bool:
+        due = done() + chance.uniform(0.5 * every, 1.5 * every)
+        while done() < due:
+            if stop.wait(_LOOKS_EVERY):
+                return True
+        return False
+
+    with _killing(embedded, wait, chance) as killed:
+        yield killed
+
+
+@contextmanager
+def _killing(
+    embedded: EmbeddedAws, wait: Callable[[threading.Event], bool], chance: random.Random
+) -> Iterator[list[int]]:
+    """Kills one whenever `wait` ends, until that says that it was told to stop."""
+    stop, killed = threading.Event(), []
+
+    def kill() -> None:
+        while not wait(stop):
+            workers = embedded.workers()
+            if workers:
+                victim = chance.choice(workers)
+                try:
+                    os.kill(victim, signal.SIGKILL)
+                    killed.append(victim)
+                except ProcessLookupError:
+                    continue
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
