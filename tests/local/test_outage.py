@@ -1,0 +1,158 @@
+"""A third party that is down in real time, under a deployed consumer that calls it for each event."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from threading import Event as Flag
+from threading import Timer
+from typing import Any, Final
+
+import pytest
+from aws_cdk import App, Duration, Stack
+
+from offload.client.publisher import Publisher
+from offload.contracts.orders import OrderLine, OrderPlaced
+from offload.operate.aws import LOCAL
+from offload.operate.embedded import PROJECT
+from offload.operate.embedded.process import EmbeddedAws, free_port
+from offload.operate.embedded.up import bring_up
+from offload.operate.resources import Deployment
+from offload.operate.status import depths
+from stacks.constructs.event_bus import EventBus
+from stacks.constructs.python_function import ROOT_CONTEXT
+from stacks.environment import Environment
+from stacks.patterns.event_consumer import EventConsumer
+from stacks.patterns.integration import Integration
+from stacks.references import name_outputs_by_definition
+from tests.local.test_order_events import until
+from tests.odd_server import OddServer, Received, answer, odd_server
+
+WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
+OUTAGE_SECONDS: Final = 120 if WHOLE else 15
+EVENTS: Final = 100 if WHOLE else 20
+PER_SECOND: Final = 4
+NAME: Final = "offload-local-courier"
+CONTEXT: Final[dict[str, Any]] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
+HANDLER: Final = '''
+"""Asks the courier for a parcel, once for each order."""
+
+import os
+
+from offload.contracts.event import Event
+from offload.contracts.orders import OrderPlaced
+from offload.runtime.consumer import consumer
+from offload.runtime.http.client import Client
+
+courier = Client.from_environment("courier")
+
+
+@consumer(OrderPlaced)
+def handler(event: Event[OrderPlaced]) -> None:
+    courier.put(f"{os.environ['COURIER_URL']}/parcels/{event.data.invoice}", event.to_json())
+'''
+
+
+@dataclass
+class Courier:
+    """The third party: down at first, then well; when what it took came is kept, by invoice."""
+
+    server: OddServer
+    well: Flag = field(default_factory=Flag)
+    refused: int = 0
+    taken: dict[str, list[float]] = field(default_factory=dict)
+
+    def serve(self, connection: Any, request: Received) -> bool:
+        if not self.well.is_set():
+            self.refused += 1
+            return answer(500, b"down")(connection, request)
+        self.taken.setdefault(request.path.rpartition("/")[2], []).append(time.monotonic())
+        return answer(201, b"")(connection, request)
+
+
+@contextmanager
+def a_courier() -> Iterator[Courier]:
+    with odd_server() as server:
+        courier = Courier(server)
+        server.otherwise = courier.serve
+        yield courier
+
+
+def assembly_of(root: Path, courier: Courier) -> Path:
+    """An app of one bus, one third party and one consumer that calls it for each event."""
+    (root / "lambdas" / "courier").mkdir(parents=True)
+    shutil.copy(PROJECT / "lambdas" / "constraints.txt", root / "lambdas")
+    shutil.copy(PROJECT / "lambdas" / "requirements.in", root / "lambdas")
+    (root / "lambdas" / "courier" / "handler.py").write_text(HANDLER)
+    (root / "offload").symlink_to(PROJECT / "offload")
+    out = root / "cdk.out"
+    # Resources are found by their paths, which the CDK's command line turns on and a test has to.
+    app = App(outdir=str(out), context=CONTEXT | {ROOT_CONTEXT: str(root), "aws:cdk:enable-path-metadata": True})
+    Environment.load(LOCAL).attach(app)
+    stack = Stack(app, NAME)
+    third_party = Integration(stack, "Courier", third_party="courier", per_second=PER_SECOND, total_seconds=5.0)
+    EventConsumer(
+        stack,
+        "Parcels",
+        source="courier",
+        events=(OrderPlaced,),
+        bus=EventBus(stack, "Events"),
+        grants=(third_party.call,),
+        variables={"COURIER_URL": courier.server.url("")},
+        timeout=Duration.seconds(60),
+        attempts=2,
+    )
+    app.synth()
+    name_outputs_by_definition(out)
+    return out
+
+
+@pytest.fixture
+def courier() -> Iterator[Courier]:
+    with a_courier() as courier:
+        yield courier
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, courier: Courier) -> Iterator[Deployment]:
+    embedded = EmbeddedAws(tmp_path / "embedded", port=free_port(), persist=False)
+    try:
+        yield bring_up(embedded, assembly=assembly_of(tmp_path / "app", courier))
+    finally:
+        embedded.stop()
+
+
+def test_an_outage_costs_no_event_and_afterwards_all_is_done_at_the_rate(
+    deployment: Deployment, courier: Courier
+) -> None:
+    orders = [
+        OrderPlaced(
+            invoice=f"7{number:05}",
+            invoiced_at=datetime(2011, 1, 4, tzinfo=UTC),
+            country="France",
+            lines=(OrderLine(product="22423", quantity=1, unit_price=Decimal("12.75")),),
+        )
+        for number in range(EVENTS)
+    ]
+    Publisher(deployment.bus, events=deployment.aws.events).publish_many([order.event() for order in orders])
+    until(lambda: courier.refused > 0, "the first call")
+    over = Timer(OUTAGE_SECONDS, courier.well.set)
+    over.start()
+    try:
+        until(lambda: len(courier.taken) == EVENTS, "every event to be done", within=900)
+    finally:
+        over.cancel()
+    until(lambda: all(each.queue.all == 0 for each in depths(deployment)), "the queue to be empty")
+    assert set(courier.taken) == {order.invoice for order in orders}
+    assert [(each.dead, each.undeliverable) for each in depths(deployment)] == [(0, 0)]
+    calls = sorted(when for each in courier.taken.values() for when in each)
+    # A slow machine only makes it longer: so many a second, after as many as may come at once.
+    assert calls[-1] - calls[0] >= (len(calls) - 2 * PER_SECOND) / PER_SECOND
