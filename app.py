@@ -12,7 +12,7 @@ from stacks.bundling.target import HOST
 from stacks.environment import Environment, UnusableEnvironment
 from stacks.guardrails import guard, synthesize
 from stacks.patterns.background_job import UnusableJobType
-from stacks.patterns.integration import UnusableIntegration
+from stacks.patterns.integration import Integration, UnusableIntegration
 from stacks.patterns.monolith_access import UnusableMonolith
 from stacks.patterns.webhook_receiver import UnusableProvider
 from stacks.platform import Platform
@@ -25,6 +25,7 @@ def compose(app: App, environment: Environment) -> None:
     environment.attach(app)
     platform = Platform(app, f"offload-{environment.name}-platform")
     Shop(app, f"offload-{environment.name}-shop", platform=platform)
+    Integration.check_unused(app)
     Tags.of(app).add("environment", environment.name)
 
 

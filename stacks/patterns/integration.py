@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
-from constructs import Construct
+from constructs import Construct, IConstruct
 
 from offload.contracts.calls import CREDENTIALS_NOT_SET, CallSettings, is_name, variable_of
 from stacks.access import Access
@@ -21,6 +22,8 @@ from stacks.environment import Environment
 _TABLE_ID: Final = "Calls"
 # CloudFormation generates a secret anew when what generates it changes: both stay as they are.
 _NO_CREDENTIALS: Final = "{}"
+# By app: the third parties that it asked for.
+_asked: WeakKeyDictionary[IConstruct, set[str]] = WeakKeyDictionary()
 
 
 class UnusableIntegration(Exception):
@@ -101,7 +104,22 @@ class Integration(Construct):
     @staticmethod
     def is_used(scope: Construct, third_party: str) -> bool:
         """Whether the environment calls the third party: its file does not have it in `[integrations] unused`."""
+        _asked.setdefault(scope.node.root, set()).add(third_party)
         return third_party not in Environment.of(scope).integrations.unused
+
+    @staticmethod
+    def check_unused(app: IConstruct) -> None:
+        """Raises UnusableIntegration where `[integrations] unused` names a third party that no stack asked for.
+
+        For when every stack is there; a misspelt name would have no effect.
+        """
+        environment, known = Environment.of(app), _asked.get(app.node.root, set())
+        for each in environment.integrations.unused:
+            if each not in known:
+                raise UnusableIntegration(
+                    f"environments/{environment.name}.toml: integrations.unused has '{each}', and the app calls no "
+                    f"such third party: write one of {', '.join(sorted(known)) or 'those it will call'}, or take it out"
+                )
 
     def _secret(self, third_party: str) -> secretsmanager.Secret:
         made = secretsmanager.Secret(

@@ -157,6 +157,19 @@ def test_what_the_environment_does_without_is_not_used_and_cannot_be_made(tmp_pa
         UnusableIntegration, match=r"Shop/Rates: environments/dev\.toml: integrations\.unused has 'ecb'"
     ):
         Integration(deployed.shop, "Rates", third_party="ecb")
+    Integration.check_unused(deployed.app)
+
+
+def test_a_name_that_the_app_does_not_call_is_refused_among_the_unused(tmp_path: Path) -> None:
+    deployed = Deployed(tmp_path, unused=("slak",))
+    assert Integration.is_used(deployed.shop, "slack")
+    Integration(deployed.shop, "Rates", third_party="ecb")
+    with pytest.raises(UnusableIntegration) as refused:
+        Integration.check_unused(deployed.app)
+    assert str(refused.value) == (
+        "environments/dev.toml: integrations.unused has 'slak', and the app calls no such third party: "
+        "write one of ecb, slack, or take it out"
+    )
 
 
 @pytest.mark.parametrize(
