@@ -281,3 +281,33 @@ def numbers(aws: Oracle) -> Any:
     dynamodb.put_item(TableName=table, Item=name | {"n": {"N": "9" * 38}})
     kept = dynamodb.get_item(TableName=table, Key=name, ConsistentRead=True)["Item"]["n"]["N"]
     return [kept, refusal(dynamodb.put_item, TableName=table, Item=name | {"n": {"N": "9" * 39}})]
+
+
+@behaviour(
+    "In an update's condition contains() finds a member of a string set and size() counts its members; ADD makes the"
+    " set, and ALL_OLD answers with what was there before",
+    document=f"{GUIDE}/Expressions.OperatorsAndFunctions.html",
+    read="2026-11-30",
+    relied=("offload/runtime/webhooks/deliveries.py",),
+    expected=[{}, {"SS": ["one"]}, "ConditionalCheckFailedException", {"SS": ["one"]}],
+)
+def sets_in_conditions(aws: Oracle) -> Any:
+    dynamodb, table, name = aws.client("dynamodb"), a_table(aws), key(aws)
+
+    def add(member: str) -> Any:
+        answer = dynamodb.update_item(
+            TableName=table,
+            Key=name,
+            UpdateExpression="ADD members :set",
+            ConditionExpression="attribute_not_exists(members) OR contains(members, :one) OR size(members) < :most",
+            ExpressionAttributeValues={":set": {"SS": [member]}, ":one": {"S": member}, ":most": {"N": "1"}},
+            ReturnValues="ALL_OLD",
+        )
+        return answer.get("Attributes", {}).get("members", {})
+
+    return [
+        add("one"),
+        add("one"),
+        refusal(lambda: add("two")),
+        dynamodb.get_item(TableName=table, Key=name, ConsistentRead=True)["Item"]["members"],
+    ]
