@@ -150,6 +150,7 @@ bill: toolchain ## rewrite what README.md and docs/costs.md say of an idle month
 prove: toolchain ## the proofs that are too long for `make test`, whole
 	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest $(PARALLEL) $$(grep -l OFFLOAD_PROVE tests/unit/*.py)
 	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest tests/local
+	@$(BIN)/python -m tests.scale --plot docs/scale.svg $(SCALE)
 
 # A file whose content stays keeps its time: nothing is installed again for it.
 lock: toolchain ## compile the pinned, hashed requirements, the functions' too

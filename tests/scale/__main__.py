@@ -31,8 +31,8 @@ def main() -> int:
     run = Run(arguments.folder, plan, kill_every=arguments.kill_every, say=say)
     try:
         result = run.go(arguments.brought_up)
-    except Stopped as stopped:
-        say(f"stopped by {stopped}: the same command goes on from here")
+    except Stopped:
+        say("stopped: the same command goes on from here")
         return _STOPPED
     except Failure as failure:
         say(f"the proof ended early: {failure}")

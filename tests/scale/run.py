@@ -7,10 +7,10 @@ once more; one whose machine died goes on from the last copy.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-import signal
 import threading
 import time
 from collections import Counter
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from offload.client.publisher import Publisher
+from offload.client.signals import set_by_signals
 from offload.contracts.event import Event
 from offload.contracts.orders import OrderCancelled, OrderPlaced
 from offload.operate.audit import audit
@@ -101,6 +102,7 @@ class Run:
         self._say = say
         self._embedded = EmbeddedAws(folder / "embedded", port=free_port())
         self._published = 0
+        self._stop = threading.Event()
 
     def go(self, brought_up: Path | None = None) -> Result:
         """Runs what is left of the plan.
@@ -109,10 +111,18 @@ class Run:
         Raises Failure, and Stopped when the process was told to stop. Whatever ends it, the embedded AWS is stopped.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Failure(f"another run is at work in {self.folder}: wait for its end") from None
+            return self._go(brought_up)
+
+    def _go(self, brought_up: Path | None) -> Result:
         self._check_plan()
         progress = self._read()
         try:
-            with _told_to_stop():
+            with set_by_signals(self._stop):
                 deployment = self._start(progress, brought_up)
                 for number in range(progress.legs, self.plan.legs):
                     with self._working(deployment, progress, seed=number):
@@ -168,7 +178,9 @@ class Run:
         progress.generation = instance.generation
         progress.starts += 1
         self._write(progress)
-        return Deployment(Aws(LOCAL, instance))
+        deployment = Deployment(Aws(LOCAL, instance))
+        leave_out_archives_and_logs(deployment)
+        return deployment
 
     def _checkpoint(self, progress: Progress) -> Deployment:
         began = time.monotonic()
@@ -214,6 +226,7 @@ class Run:
         publisher = publisher_of(deployment)
         self._published = 0
         for start in range(0, len(publications), _PORTION):
+            self._go_on_unless_stopped()
             self._until(lambda: self._deepest(deployment) < _DEEPEST, "the queues to be shorter")
             publish(deployment, publisher, publications[start : start + _PORTION])
             self._published = min(start + _PORTION, len(publications))
@@ -242,7 +255,12 @@ class Run:
         while not condition():
             if time.monotonic() > ends:
                 raise Failure(f"waited {_SETTLED_WITHIN:.0f} s for {what}")
-            time.sleep(_POLL)
+            self._stop.wait(_POLL)
+            self._go_on_unless_stopped()
+
+    def _go_on_unless_stopped(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
 
     def _sample(self, deployment: Deployment, seconds: float) -> None:
         done = done_by(deployment, READERS[0])
@@ -322,6 +340,17 @@ def publish(deployment: Deployment, publisher: Publisher, portion: Sequence[Publ
             raise Failure(f"the bus refused poison: {answer['Entries']}")
 
 
+def leave_out_archives_and_logs(deployment: Deployment) -> None:
+    """Deletes the archives, and the logs so far: the embedded AWS has them in memory, some 50 kB for each order."""
+    events, logs = deployment.aws.events, deployment.aws.logs
+    for archive in events.list_archives()["Archives"]:
+        events.delete_archive(ArchiveName=archive["ArchiveName"])
+    for page in logs.get_paginator("describe_log_groups").paginate():
+        for group in page["logGroups"]:
+            logs.delete_log_group(logGroupName=group["logGroupName"])
+            logs.create_log_group(logGroupName=group["logGroupName"])
+
+
 def done_by(deployment: Deployment, consumer: str) -> int:
     """How many events a consumer has done, each counted once."""
     marks = str(deployment.consumer(consumer).marks_table)
@@ -368,21 +397,6 @@ def _told(lines: Iterator[str]) -> Iterator[str]:
             yield "and more"
             return
         yield line
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Stopped in the body."""
-
-    def stop(number: int, _: object) -> None:
-        raise Stopped(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _resident(pid: int) -> int:
