@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,6 +28,7 @@ from offload.contracts.subscriptions.subscription import (
 from offload.runtime.http.guard import Guard
 from offload.runtime.refusals import Refusal
 from offload.runtime.sending import health, items, listing
+from offload.runtime.sending import sender as sender_module
 from offload.runtime.sending.items import delivery_id
 from offload.runtime.sending.refusals import (
     BadFilter,
@@ -110,6 +112,34 @@ def test_a_hundred_subscriptions_get_it_each_once(bench: SendingBench, server: M
     bench.work(*records)
     assert len({received.header("webhook-id") for received in server.received(name)}) == 60
     assert len(server.received(name)) == 60
+
+
+def test_a_lease_that_is_given_back_is_not_taken_for_a_lost_one(
+    bench: SendingBench, server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "_RENEWED_EVERY", timedelta(0))
+    deliveries = bench.sender._deliveries
+    release, renew, refused = deliveries.release, deliveries.renew, threading.Event()
+
+    def slowly(*given: Any, **more: Any) -> bool:
+        done = release(*given, **more)
+        # Time enough for a renewal, were there one.
+        refused.wait(1)
+        return done
+
+    def watched(lease: Any) -> bool:
+        kept = renew(lease)
+        if not kept:
+            refused.set()
+        return kept
+
+    monkeypatch.setattr(deliveries, "release", slowly)
+    monkeypatch.setattr(deliveries, "renew", watched)
+    name = new_name()
+    record = bench.subscribe(server.url(name))
+    bench.owe(record)
+    assert [sent.delivered for sent in bench.work(record)] == [1]
+    assert len(server.received(name)) == 1
 
 
 def test_days_of_retries_keep_to_the_published_schedule(bench: SendingBench, server: MisbehavingServer) -> None:

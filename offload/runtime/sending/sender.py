@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -105,12 +105,19 @@ class Sender:
         lease = await asyncio.to_thread(self._deliveries.take, subscription)
         if lease is None:
             return sent
+        while True:
+            async with self._kept(lease):
+                await self._send_due(lease, sent)
+            # Nothing renews it now: a renewal that comes after the release would take the lease for another's.
+            if await self._let_go(lease):
+                return sent
+
+    @asynccontextmanager
+    async def _kept(self, lease: Lease) -> AsyncIterator[None]:
+        """Renews the lease while the body runs."""
         keeper = asyncio.create_task(self._keep(lease, asyncio.current_task()))
         try:
-            while True:
-                await self._send_due(lease, sent)
-                if await self._let_go(lease):
-                    return sent
+            yield
         finally:
             keeper.cancel()
             with suppress(asyncio.CancelledError):
