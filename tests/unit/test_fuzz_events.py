@@ -1,17 +1,16 @@
 """Events that somebody who knows the contracts alone may write, each between two that are good.
 
-Whatever the strange one holds, the other two count, exactly, and it is done or a dead letter with its reason.
-`OFFLOAD_PROVE=whole` tries 100,000.
+Whatever the strange ones of a batch hold, the others count, exactly, and each strange one is done or a dead letter with
+its reason. `OFFLOAD_PROVE=whole` tries 100,000 a function.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -22,17 +21,17 @@ from offload.runtime.reasons import Reason
 from offload.shop.ledger import read_ledger
 from tests import extremes
 from tests.conftest import new_table
+from tests.fuzzing import Shard, shards
 from tests.unit.consumer_bench import CONTEXT, Bench, message, order
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
 
-WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
-CASES: Final = 100_000 if WHOLE else 100
-SEED: Final = 20261129
-GOOD: Final = order(1)
 FUNCTIONS: Final = ("sales_ledger", "stock_levels", "event_journal")
+# A batch of Lambda's has ten messages: every second one is strange.
+STRANGE: Final = 5
+PURGED_EVERY: Final = 100  # batches
 
 
 @pytest.fixture
@@ -67,17 +66,17 @@ def strange(number: int, chance: random.Random) -> str:
     return text
 
 
-def batch(case: int, text: str) -> dict[str, Any]:
-    bodies = [
-        message(json.loads(order(2 * case + 1_000_000).to_json())),
-        text,
-        message(json.loads(order(2 * case + 1_000_001).to_json())),
-    ]
+def batch(number: int, texts: Sequence[str]) -> dict[str, Any]:
+    """Lambda's event: before each of the texts an order that is good."""
+    bodies: list[str] = []
+    for place, text in enumerate(texts):
+        good = order(1_000_000 + number * STRANGE + place)
+        bodies += [message(json.loads(good.to_json())), text]
     return {
         "Records": [
             {
-                "messageId": f"{case}-{place}",
-                "receiptHandle": f"{case}-{place}",
+                "messageId": f"{number}-{place}",
+                "receiptHandle": f"{number}-{place}",
                 "body": body,
                 # The last attempt: it ends now, one way or the other.
                 "attributes": {"ApproximateReceiveCount": "3", "SentTimestamp": "1291191960000"},
@@ -87,41 +86,42 @@ def batch(case: int, text: str) -> dict[str, Any]:
     }
 
 
-def outcomes(printed: str) -> dict[str, dict[str, Any]]:
-    """What the function's log says of each record."""
+def outcomes(printed: str) -> list[dict[str, Any]]:
+    """What the function's log says of each record, in the batch's order."""
     lines = [json.loads(line) for line in printed.splitlines()]
-    return {line["message_id"].partition("-")[2]: line for line in lines if line["message"] == "record"}
+    found = {int(line["message_id"].partition("-")[2]): line for line in lines if line["message"] == "record"}
+    return [found[place] for place in sorted(found)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("function", FUNCTIONS)
+@shards(100)
 def test_a_strange_event_costs_no_other(
-    functions: dict[str, tuple[Bench, ModuleType]], function: str, capsys: pytest.CaptureFixture[str]
+    functions: dict[str, tuple[Bench, ModuleType]], function: str, shard: Shard, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench, module = functions[function]
     handler: Callable[..., dict[str, Any]] = module.handler
-    chance = random.Random(SEED)
-    done = 2 * CASES
-    revenue = Decimal("12.75") * done
-    for case in range(CASES):
-        text = strange(case, chance)
+    chance = shard.chance()
+    done, revenue = 0, Decimal(0)
+    for number, first in enumerate(range(0, shard.cases, STRANGE)):
+        texts = [strange(case, chance) for case in range(first, min(first + STRANGE, shard.cases))]
         capsys.readouterr()
-        try:
-            answer = handler(batch(case, text), CONTEXT)
+        with shard.case(first, texts):
+            answer = handler(batch(number, texts), CONTEXT)
             ended = outcomes(capsys.readouterr().out)
             assert answer == {"batchItemFailures": []}
-            assert [ended[place]["outcome"] for place in ("0", "2")] == ["done", "done"]
-            assert ended["1"]["outcome"] in {"done", "duplicate", "dead"}
-            if ended["1"]["outcome"] == "dead":
-                assert ended["1"]["reason"] in set(Reason)
-                assert ended["1"]["detail"]
-            elif ended["1"]["outcome"] == "done":
-                done += 1
-                revenue += worth(text) if function == "sales_ledger" else 0
-        except BaseException as error:
-            error.add_note(f"case {case} of seed {SEED}: {text[:2000]!r}")
-            raise
-        if case % 5 == 0:
+            assert [each["outcome"] for each in ended[::2]] == ["done"] * len(texts)
+            done += len(texts)
+            revenue += Decimal("12.75") * len(texts)
+            for text, line in zip(texts, ended[1::2], strict=True):
+                assert line["outcome"] in {"done", "duplicate", "dead"}, text[:2000]
+                if line["outcome"] == "dead":
+                    assert line["reason"] in set(Reason), text[:2000]
+                    assert line["detail"], text[:2000]
+                elif line["outcome"] == "done":
+                    done += 1
+                    revenue += worth(text) if function == "sales_ledger" else 0
+        if number % PURGED_EVERY == 0:
             bench.sqs.purge_queue(QueueUrl=bench.dead)
     assert sum(bench.done().values()) == done
     if function == "sales_ledger":

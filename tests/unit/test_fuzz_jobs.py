@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,10 +20,8 @@ from offload.runtime.jobs import items
 from offload.runtime.jobs.refusals import BadInput, InputTooLarge
 from offload.runtime.jobs.run import Permanent, RetryAfter, Run
 from tests import extremes
+from tests.fuzzing import Shard, shards
 from tests.unit.job_bench import JobBench
-
-CASES: Final = 100_000 if os.environ.get("OFFLOAD_PROVE") == "whole" else 150
-SEED: Final = 20261129
 
 
 class Part(Struct, frozen=True):
@@ -87,8 +84,11 @@ def submitted(bench: JobBench, wish: Submit) -> str | None:
 
 
 @pytest.mark.slow
-def test_a_submit_is_refused_or_a_job_and_whatever_its_handler_does_it_ends_at_once(bench: JobBench) -> None:
-    chance, made = random.Random(SEED), 0
+@shards(150)
+def test_a_submit_is_refused_or_a_job_and_whatever_its_handler_does_it_ends_at_once(
+    bench: JobBench, shard: Shard
+) -> None:
+    chance, made = shard.chance(), 0
 
     def work(_given: Given, run: Run) -> Any:
         for _ in range(chance.randrange(3)):
@@ -100,10 +100,10 @@ def test_a_submit_is_refused_or_a_job_and_whatever_its_handler_does_it_ends_at_o
         return given_in(extremes.changed(msgspec.to_builtins(Given()), chance))
 
     handler = bench.handler(ANY, work)
-    for case in range(CASES):
+    for case in range(shard.cases):
         document = extremes.changed(msgspec.to_builtins(Given(parts=[Part()])), chance, 2)
         content = json.dumps(document).encode()
-        try:
+        with shard.case(case, content):
             wish = Submit(type=ANY.name, input=msgspec.Raw(content), tags=("t" * chance.choice((1, 128)),))
             job_id = submitted(bench, wish)
             if job_id is None:
@@ -119,10 +119,7 @@ def test_a_submit_is_refused_or_a_job_and_whatever_its_handler_does_it_ends_at_o
                 assert job.error
                 assert len(job.error.encode()) <= items.LONGEST_WHY
             msgspec.json.decode(msgspec.json.encode(job.progress), type=Progress | None)
-        except BaseException as error:
-            error.add_note(f"case {case} of seed {SEED}: {content[:2000]!r}")
-            raise
-        if case % 20 == 0:
+        if case % 100 == 0:
             bench.clear()
-            bench.nudges(ANY)
-    assert made > CASES / 10
+            bench.sqs.purge_queue(QueueUrl=bench.queues[ANY.name])
+    assert made > shard.cases / 10

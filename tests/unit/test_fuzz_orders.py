@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import os
 import random
 from pathlib import Path
 from typing import Final
@@ -20,9 +19,8 @@ from offload.contracts.event import by_type, event_key, read_envelope
 from offload.contracts.orders import OrderCancelled, OrderPlaced
 from offload.shop.orders import COLUMNS, BadRows, UnreadableOrders, read_orders
 from tests import extremes
+from tests.fuzzing import Shard, shards
 
-CASES: Final = 100_000 if os.environ.get("OFFLOAD_PROVE") == "whole" else 2_000
-SEED: Final = 20261129
 ROWS: Final = (
     ("536365", "85123A", "WHITE HANGING HEART", "6", "2010-12-01 08:26:00", "2.55", "17850.0", "United Kingdom"),
     ("536365", "71053", "LANTERN", "8", "2010-12-01 08:26:00", "3.39", "17850.0", "United Kingdom"),
@@ -69,12 +67,13 @@ def a_file(chance: random.Random) -> bytes:
 
 
 @pytest.mark.slow
-def test_a_file_is_refused_in_one_line_or_each_of_its_invoices_can_be_published(tmp_path: Path) -> None:
-    chance, path, taken = random.Random(SEED), tmp_path / "orders.csv", 0
-    for case in range(CASES):
+@shards(2_000)
+def test_a_file_is_refused_in_one_line_or_each_of_its_invoices_can_be_published(tmp_path: Path, shard: Shard) -> None:
+    chance, path, taken = shard.chance(), tmp_path / "orders.csv", 0
+    for case in range(shard.cases):
         content = a_file(chance)
         path.write_bytes(content)
-        try:
+        with shard.case(case, content):
             try:
                 found = read_orders(path)
             except (BadRows, UnreadableOrders) as refused:
@@ -91,7 +90,4 @@ def test_a_file_is_refused_in_one_line_or_each_of_its_invoices_can_be_published(
                 assert again.data == invoice
                 assert len(event_key(event.source, event.id).encode()) < 2_000
                 assert Entry.read(encoded).size() > 0
-        except BaseException as error:
-            error.add_note(f"case {case} of seed {SEED}: {content[:2000]!r}")
-            raise
-    assert taken > CASES / 10
+    assert taken > shard.cases / 10
