@@ -457,6 +457,13 @@ def test_a_redirect_that_leads_nowhere_is_no_success(bench: Bench, status: int, 
         bench.client().request(method, bench.url("/"))
 
 
+@pytest.mark.parametrize("location", ["http://[", "//[::1", "http://a]b/"])
+def test_a_redirect_to_what_is_no_url_is_no_success(bench: Bench, location: str) -> None:
+    bench.server.on("/", answer(302, headers={"Location": location}))
+    with pytest.raises(Unsuccessful, match="status 302 to no URL"):
+        bench.client().get(bench.url("/"))
+
+
 def test_a_redirect_of_a_get_is_followed_and_takes_no_attempt(bench: Bench) -> None:
     bench.server.on("/a", answer(301, headers={"Location": "/b?c=d"}))
     bench.server.on("/b", answer(307, headers={"Location": f"//third.example:{bench.server.port}/c#part"}))

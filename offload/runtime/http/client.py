@@ -344,7 +344,12 @@ class Client:
                 or "location" not in answer.headers
             ):
                 return answer
-            followed = self._guard.target(_joined(target, answer.headers["location"]))
+            try:
+                location = _joined(target, answer.headers["location"])
+            except ValueError:
+                # Brackets that are none of an IPv6 address, for one: no place that could be followed.
+                raise Unsuccessful(f"{self._told(call)}: status {answer.status} to no URL", answer) from None
+            followed = self._guard.target(location)
             if followed.scheme != "https" and target.scheme == "https":
                 raise AddressRefused("downgrade", followed.scheme, "a redirect away from https", "nothing allows it")
             if followed.origin != call.target.origin:
