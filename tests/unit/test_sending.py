@@ -946,6 +946,22 @@ def test_an_endpoint_that_sends_back_what_it_was_sent_puts_no_value_of_a_header_
     assert tried.body == ("x" * 1015 + "(the value of Authorization)")[:1024]
 
 
+def test_a_record_has_no_part_of_a_header_s_value_nor_its_value_as_a_name_or_in_another_case(
+    bench: SendingBench, server: MisbehavingServer
+) -> None:
+    name, key = new_name(), "K3y-" + "x" * 196
+    # Put in place of a long value, its name is shorter: what follows is kept then, up to the middle of the next one.
+    body = key + "y" * 825 + key
+    server.script(name, then=Answer(headers={key.lower(): "1", "X-You-Sent": key.upper()}, body=body.encode()))
+    record = bench.subscribe(server.url(name), headers={"X-Key": key})
+    event = bench.owe(record)
+    bench.work(record)
+    [tried] = bench.tries(record, event)
+    assert tried.headers["(the value of X-Key)"] == "1"
+    assert tried.headers["x-you-sent"] == "(the value of X-Key)"
+    assert tried.body == "(the value of X-Key)" + "y" * 825
+
+
 def test_a_change_changes_what_it_names_and_planners_see_it_at_once(
     bench: SendingBench, server: MisbehavingServer
 ) -> None:

@@ -120,8 +120,11 @@ class Transport:
             duration_ms=round((time.monotonic() - began) * 1000),
             status=answer.status,
             error=error[:500],
-            headers={name: answer.shown(value)[:_LONGEST_HEADER] for name, value in answer.headers.items()},
-            body=answer.shown(answer.kept.decode(errors="replace"))[:KEPT_OF_ANSWER],
+            headers={
+                answer.shown(name)[:_LONGEST_HEADER]: answer.shown(value)[:_LONGEST_HEADER]
+                for name, value in answer.headers.items()
+            },
+            body=answer.shown_body()[:KEPT_OF_ANSWER],
             url=url,
         )
 
@@ -212,9 +215,19 @@ class _Answer:
         self.kept = (self.kept + content)[: KEPT_OF_ANSWER + max(map(len, self.own), default=0)]
 
     def shown(self, text: str) -> str:
-        """The text, of a receiver that sends back what it was sent, without the values of headers."""
+        """The text, of a receiver that sends back what it was sent, without the values of headers, in any case."""
         for value, name in self.own.items():
-            text = text.replace(value, f"(the value of {name})")
+            if value.lower() in text.lower():
+                text = re.sub(re.escape(value), f"(the value of {name})", text, flags=re.IGNORECASE | re.ASCII)
+        return text
+
+    def shown_body(self) -> str:
+        """What is kept of the body, likewise; a value at whose middle it ends is left out."""
+        text = self.shown(self.kept.decode(errors="replace"))
+        for value in self.own:
+            begun = range(len(value) - 1, _SHORTEST_SECRET - 1, -1)
+            length = next((each for each in begun if text[-each:].lower() == value[:each].lower()), 0)
+            text = text[: len(text) - length]
         return text
 
 
@@ -250,7 +263,7 @@ async def _read(response: httpcore.Response, answer: _Answer) -> None:
 def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
     found = {}
     for name, value in pairs[:_KEPT_HEADERS]:
-        found[name.decode("ascii", "replace").lower()[:_LONGEST_HEADER]] = value.decode("latin-1")
+        found[name.decode("ascii", "replace").lower()] = value.decode("latin-1")
     return found
 
 
