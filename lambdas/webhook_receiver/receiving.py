@@ -28,6 +28,7 @@ from offload.contracts.webhooks.received import (
 )
 from offload.contracts.webhooks.scheme import Provider
 from offload.runtime.lean_aws import AwsRefused, AwsUnreachable
+from offload.runtime.text import stored
 from offload.runtime.webhooks.body import read_body
 from offload.runtime.webhooks.bus import Bus
 from offload.runtime.webhooks.deliveries import Admission, Deliveries, Delivery, Kept, pack
@@ -52,6 +53,7 @@ _LONGEST: Final = 5.0  # seconds
 _RESERVE: Final = 0.3
 # A bus that is well answers in a tenth of it.
 _BUS_WITHIN: Final = 1.0
+_LONGEST_CONTENT_TYPE: Final = 200  # bytes
 
 
 class Answered(Struct, kw_only=True):
@@ -176,7 +178,7 @@ class Receiver:
                 body_sha256=verified.body_sha256,
                 received_at=datetime.fromtimestamp(now, UTC),
                 signed_at=None if verified.timestamp is None else datetime.fromtimestamp(verified.timestamp, UTC),
-                content_type=request.header("content-type")[:200],
+                content_type=stored(request.header("content-type"), _LONGEST_CONTENT_TYPE),
                 payload=body.payload,
                 text=body.text,
             ),

@@ -21,6 +21,17 @@ _PATH: Final = re.compile(r"/webhooks/([a-z][a-z0-9-]{0,39})(?:/([A-Za-z0-9_-]{1
 _IPV6_PREFIX: Final = 64
 
 
+def _source(said: object) -> str:
+    """The address that the request came from; "unknown" for what is none."""
+    # A zone, which stands behind a percent sign, may be any text.
+    address = str(said).partition("%")[0]
+    try:
+        ip_address(address)
+    except ValueError:
+        return "unknown"
+    return address
+
+
 def _network(source: str) -> str:
     """Whose refusals are counted as one: an IPv4 address, or the /64 of an IPv6 one."""
     try:
@@ -38,12 +49,12 @@ class Request:
     """One request; nothing of it is trusted."""
 
     def __init__(self, event: Mapping[str, Any]) -> None:
-        http = event["requestContext"]["http"]
-        self.source: str = http.get("sourceIp") or "unknown"
+        http = _mapping(_mapping(event.get("requestContext")).get("http"))
+        self.source = _source(http.get("sourceIp"))
         self.network = _network(self.source)
-        self.headers = [(str(name), str(value)) for name, value in (event.get("headers") or {}).items()]
-        self._path: str = event.get("rawPath") or ""
-        self._body: str = event.get("body") or ""
+        self.headers = [(str(name), str(value)) for name, value in _mapping(event.get("headers")).items()]
+        self._path = _text(event.get("rawPath"))
+        self._body = _text(event.get("body"))
         self._in_base64 = bool(event.get("isBase64Encoded"))
 
     def header(self, name: str) -> str:
@@ -63,7 +74,24 @@ class Request:
         # Before it is decoded: of four characters three bytes are left.
         if len(self._body) > (MOST_BYTES * 4 // 3 + 4 if self._in_base64 else MOST_BYTES):
             raise BodyTooLarge(f"the body has more than {MOST_BYTES} bytes")
-        content = base64.b64decode(self._body) if self._in_base64 else self._body.encode(errors="surrogatepass")
+        content = self._content()
         if len(content) > MOST_BYTES:
             raise BodyTooLarge(f"the body has {len(content)} bytes, more than {MOST_BYTES}")
         return content
+
+    def _content(self) -> bytes:
+        if self._in_base64:
+            try:
+                return base64.b64decode(self._body, validate=True)
+            except ValueError:
+                # It is not what the gateway says: whether it is the sender's, its signature will tell.
+                pass
+        return self._body.encode(errors="surrogatepass")
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

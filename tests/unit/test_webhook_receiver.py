@@ -416,6 +416,51 @@ def test_half_a_surrogate_pair_is_no_reason_to_lose_an_event(bench: Bench) -> No
     assert event["data"]["text"] == '{"title": "cut \\ud83d"}'
 
 
+def test_half_a_surrogate_pair_beside_other_letters_is_no_reason_to_lose_an_event(bench: Bench) -> None:
+    body = '{"title": "Caf\u00e9, cut \\ud83d"}'.encode()
+    assert bench.send(GITHUB, body)["headers"]["offload-outcome"] == "accepted"
+    [event] = bench.events(1)
+    assert event["data"]["text"] == body.decode()
+
+
+def test_a_field_s_name_that_is_not_utf_8_is_refused_and_nothing_is_raised(bench: Bench) -> None:
+    body = b'{"id": "evt_1", "type": "a", "event": {"\xed\xa0\x80": 1}}'
+    assert problem(bench.send(SLACK, body)) == (400, "malformed-body")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"requestContext": None},
+        {"requestContext": {"http": {"sourceIp": "x" * 3_000}}},
+        {"requestContext": {"http": {"sourceIp": "fe80::1%\ud83d"}}},
+        {"headers": None},
+        {"body": 1},
+        {"rawPath": None},
+        {"isBase64Encoded": True, "body": "Q"},
+    ],
+)
+def test_a_request_that_no_gateway_makes_is_refused_and_nothing_is_raised(
+    bench: Bench, changed: dict[str, Any]
+) -> None:
+    event = {**gateway_event("github", b"{}", sign(GITHUB, b'{"other": 1}')), **changed}
+    assert 400 <= bench.receiver.handler(event, Context())["statusCode"] < 500
+    assert bench.events() == []
+
+
+def test_a_body_that_is_not_in_base64_though_the_gateway_says_so_is_taken_as_it_is(bench: Bench) -> None:
+    body = b'{"base64": false, "at": "%d"}' % time.time_ns()
+    event = {**gateway_event("github", body, sign(GITHUB, body)), "isBase64Encoded": True}
+    assert bench.receiver.handler(event, Context())["headers"]["offload-outcome"] == "accepted"
+    assert bench.events(1)[0]["data"]["payload"]["base64"] is False
+
+
+def test_a_content_type_with_half_a_surrogate_pair_is_kept_as_its_escape(bench: Bench) -> None:
+    body = b'{"kind": "odd", "at": "%d"}' % time.time_ns()
+    bench.send(GITHUB, body, headers={"content-type": "application/json; a=\ud83d"})
+    assert bench.events(1)[0]["data"]["content_type"] == "application/json; a=\\ud83d"
+
+
 def test_a_type_that_the_bus_cannot_carry_is_unknown_and_stays_in_the_data(bench: Bench) -> None:
     bench.send(STRIPE, json.dumps({"id": "evt_long", "type": "x" * 200}).encode())
     [event] = bench.events(1)

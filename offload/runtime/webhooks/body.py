@@ -58,16 +58,18 @@ def _json(content: bytes) -> Body:
         raw = True
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         # Half a surrogate pair is JSON (RFC 8259, 8.2), and an emoji that was cut makes one. It travels as text.
-        if not content.isascii():
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
             raise MalformedBody(f"the body is not JSON in UTF-8: {_reason(error)}") from error
         try:
-            document = json.loads(content, parse_constant=_no_constant)
+            document = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError):
             raise MalformedBody(f"the body is not JSON: {_reason(error)}") from error
         raw = False
     if content.count(b"{") + content.count(b"[") > DEEPEST and _too_deep(document):
         raise MalformedBody(f"the body's JSON is nested deeper than {DEEPEST}")
-    return Body(payload=Raw(content)) if raw else Body(text=content.decode("ascii"))
+    return Body(payload=Raw(content)) if raw else Body(text=content.decode())
 
 
 def _reason(error: Exception) -> str:

@@ -390,7 +390,7 @@ def _document(body: bytes) -> dict[str, Raw] | dict[str, str]:
 def _object(content: bytes) -> dict[str, Raw]:
     try:
         return msgspec.json.decode(content, type=dict[str, Raw])
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
     # Half a surrogate pair, anywhere, is JSON (RFC 8259, 8.2) but not for msgspec: no text in a body may hide its type.
     try:
