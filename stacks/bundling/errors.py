@@ -8,8 +8,9 @@ from typing import Final
 from offload.contracts.visible import visible
 
 # RFC 3986, 3.2.1: what stands before the last @ of an authority. A token may stand there alone. And a query's values.
-_USER: Final = re.compile(r"(?<=://)[^/\s'\"?#]*@")
-_QUERY: Final = re.compile(r"(?<=://)[^\s?]*\?[^\s'\"#]+")
+# An apostrophe is a character of URLs (section 2.2); what ends with the word ends what was quoted.
+_USER: Final = re.compile(r"(?<=://)[^/\s\"?#]*@")
+_QUERY: Final = re.compile(r"(?<=://)[^\s?]*\?(?:[^\s'\"#]|'(?!\s|\Z))+")
 _VALUE: Final = re.compile(r"(?<==)[^&]+")
 # What uv 0.13.9 says when no answer comes, and when the answer is no package (tests try a closed port, 401, 503 and
 # UV_OFFLINE).

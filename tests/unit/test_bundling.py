@@ -701,6 +701,7 @@ def test_a_name_that_is_not_utf_8_is_shown_and_refused(root: Path, name: bytes) 
         "alone @ https://user:p4ss@host/alone-1.0.whl",
         "--index-url https://us@er:p4ss@host/simple?key=p4ss",
         "git+https://p4ss@host/alone.git",
+        "https://us'er:p4ss@host/alone.git?key='p4ss",
     ],
 )
 def test_credentials_in_a_requirement_are_told_to_nobody(root: Path, line: str) -> None:
@@ -716,6 +717,7 @@ def test_credentials_in_a_requirement_are_told_to_nobody(root: Path, line: str) 
 def test_any_error_of_bundling_is_one_visible_line_without_credentials() -> None:
     error = BundlingError("a\nb \x1b[31m https://user:p4ss@host/x?token=p4ss&a=p4ss#b")
     assert str(error) == "a\\nb \\x1b[31m https://***@host/x?token=***&a=***#b"
+    assert str(BundlingError("'https://u'p4ss@host/?a=p'4ss' is not")) == "'https://***@host/?a=***' is not"
 
 
 class Index(http.server.BaseHTTPRequestHandler):
