@@ -61,7 +61,7 @@ def _compile(relative: str, source: bytes) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             code = compile(source, f"{_ROOT}/{relative}", "exec", dont_inherit=True, optimize=0)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return b""
     flags = _UNCHECKED_HASH.to_bytes(4, "little")
     return importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source) + marshal.dumps(code)

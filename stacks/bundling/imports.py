@@ -142,10 +142,19 @@ class _Tracer:
         self.library: set[str] = set()
         self.externals: list[External] = []
         self._waiting: list[str] = []
+        self._namespaces: dict[str, str] = {}
+        """Folders without an __init__.py that are imported, and where."""
 
     def finish(self) -> None:
         while self._waiting:
             self.follow(self._waiting.pop())
+        for module, where in self._namespaces.items():
+            folder = f"{module.replace('.', '/')}/"
+            if not any(file.startswith(folder) for file in self.library):
+                raise BundlingError(
+                    f"{where}: imports {module}, a folder without an __init__.py of which the function reaches no"
+                    " module, so that no bundle has it: import the module that is meant"
+                )
 
     def reach(self, module: str) -> bool:
         """Takes in a library module and the packages above it; whether there is such a module or package."""
@@ -180,13 +189,20 @@ class _Tracer:
             )
         if not is_package:
             return
+        self._note_namespace(found.module, f"{relative}:{found.line}")
         for name in found.names:
             is_module = name != "*" and self.reach(f"{found.module}.{name}")
+            if is_module:
+                self._note_namespace(f"{found.module}.{name}", f"{relative}:{found.line}")
             if not is_module and self._file_of(found.module) is None and not found.optional:
                 raise BundlingError(
                     f"{relative}:{found.line}: imports {name} from {found.module}, which has no such module:"
                     " correct the name"
                 )
+
+    def _note_namespace(self, module: str, where: str) -> None:
+        if self._file_of(module) is None:
+            self._namespaces.setdefault(module, where)
 
     def _own(self, found: Import, relative: str) -> None:
         """Imports of the function's own modules are files of its folder anyway; another function's are refused."""
@@ -278,7 +294,10 @@ def imports_of(content: bytes, relative: str, *, strict: bool = True) -> tuple[I
     left out where the reading is not `strict`.
     """
     tree = _parsed(content, relative)
-    return tuple(_Reader(tree, relative, strict=strict).read(tree.body, optional=False))
+    try:
+        return tuple(_Reader(tree, relative, strict=strict).read(tree.body))
+    except RecursionError:
+        raise BundlingError(f"{relative}: has a condition that is nested too deep to be read: simplify it") from None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -286,9 +305,10 @@ def _parsed(content: bytes, relative: str) -> ast.Module:
     refuse_utf16(content, relative)
     try:
         return ast.parse(content, filename=relative)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        # With the last two, Python's parser says that it cannot nest so deep.
         line = getattr(error, "lineno", None) or 1
-        message = getattr(error, "msg", None) or str(error)
+        message = getattr(error, "msg", None) or str(error) or "nested too deep"
         raise BundlingError(f"{relative}:{line}: this is not Python ({message}): correct it") from error
 
 
@@ -363,10 +383,16 @@ class _Reader:
                 case _:
                     pass
 
-    def read(self, nodes: Iterable[ast.AST], *, optional: bool) -> Iterator[Import]:
+    def read(self, nodes: Iterable[ast.AST]) -> Iterator[Import]:
         """The imports in these nodes, in their order; those that never run are left out."""
-        for node in nodes:
+        # No recursion: a chain of a thousand `elif`, or of as many `+`, is as deep as it is long.
+        waiting = [(iter(nodes), False)]
+        while waiting:
+            within, optional = waiting[-1]
+            node = next(within, None)
             match node:
+                case None:
+                    waiting.pop()
                 case ast.Import():
                     for alias in node.names:
                         yield Import(alias.name, (), node.lineno, optional)
@@ -376,20 +402,19 @@ class _Reader:
                     names = self._relative(module, node.level, self.package, node.lineno) if node.level else [module]
                     yield from (Import(each, taken, node.lineno, optional) for each in names)
                 case ast.If() if (runs := self._truth(node.test)) is not None:
-                    yield from self.read(node.body if runs else node.orelse, optional=optional)
+                    waiting.append((iter(node.body if runs else node.orelse), optional))
                 case ast.If(test=test) | ast.IfExp(test=test) | ast.Match(subject=test) if self._depends(test):
-                    yield from self.read(ast.iter_child_nodes(node), optional=True)
+                    waiting.append((ast.iter_child_nodes(node), True))
                 case ast.Try() | ast.TryStar() if any(self._catches(handler) for handler in node.handlers):
-                    yield from self.read(node.body, optional=True)
                     rest = [*node.handlers, *node.orelse, *node.finalbody]
-                    yield from self.read(rest, optional=optional)
+                    waiting += [(iter(rest), optional), (iter(node.body), True)]
                 case ast.With() | ast.AsyncWith() if any(self._suppresses(each.context_expr) for each in node.items):
-                    yield from self.read(node.body, optional=True)
+                    waiting.append((iter(node.body), True))
                 case ast.Call() if self._called(node.func, self.words.load):
                     yield from self._loaded(node, optional=optional)
-                    yield from self.read(ast.iter_child_nodes(node), optional=optional)
+                    waiting.append((ast.iter_child_nodes(node), optional))
                 case _:
-                    yield from self.read(ast.iter_child_nodes(node), optional=optional)
+                    waiting.append((ast.iter_child_nodes(node), optional))
 
     def _learn(self, node: ast.ImportFrom) -> None:
         words = self.words

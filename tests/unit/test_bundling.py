@@ -639,6 +639,35 @@ def test_half_a_host_target_is_refused() -> None:
         Target.of("host", "arm64")
 
 
+@pytest.mark.parametrize("line", ["import offload.contracts", "from offload import contracts"])
+def test_a_library_folder_without_an_init_of_which_nothing_is_reached_is_refused(root: Path, line: str) -> None:
+    write(root, {"lambdas/one/rules.py": f"rule = 1\n{line}\n"})
+    assert refusal(root).startswith(
+        "lambdas/one/rules.py:2: imports offload.contracts, a folder without an __init__.py"
+    )
+    write(root, {"lambdas/one/rules.py": f"rule = 1\n{line}\nimport offload.contracts.event\n"})
+    assert "offload/contracts/event.py" in holds(Bundler(root).bundle("one", ARM).path)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "if not rule:\n    pass\n" + "".join(f"elif rule == {number}:\n    pass\n" for number in range(1_500)),
+        "total = " + " + ".join(["rule"] * 1_500),
+        "text = rule" + ".strip()" * 300,
+    ],
+)
+def test_a_module_that_python_can_import_is_taken_however_deep_its_tree_is(root: Path, code: str) -> None:
+    write(root, {"lambdas/one/long.py": f"rule = ''\n{code}\nfrom offload.runtime import middle\n"})
+    assert "offload/runtime/middle.py" in holds(Bundler(root).bundle("one", HOST).path)
+
+
+@pytest.mark.parametrize("code", ["a = " + "-" * 50_000 + "1", "a = 1\n" + "if " + "not " * 1_500 + "a:\n    pass\n"])
+def test_a_module_that_is_nested_deeper_than_python_reads_is_refused_by_name(root: Path, code: str) -> None:
+    write(root, {"lambdas/one/deep.py": f"{code}\n"})
+    assert refusal(root).startswith("lambdas/one/deep.py:")
+
+
 # Files that cannot be read as they are
 
 
