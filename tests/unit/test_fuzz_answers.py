@@ -89,7 +89,26 @@ def is_as_promised(attempt: Attempt, odd: OddAnswer) -> None:
     if then.given_up is not None:
         assert then.given_up in set(Why)
         assert attempt.number == len(POLICY.schedule) + 1 or then.given_up in {Why.GONE, Why.RECEIVER_SAID_NO}
+    ends_in_time(attempt)
     assert then.endpoint_waits_until is None or NOW < then.endpoint_waits_until <= NOW + LONGEST_RETRY_AFTER
+
+
+def ends_in_time(attempt: Attempt) -> None:
+    """That a delivery ends whose endpoint always answers so."""
+    now, number = NOW, 1
+    while True:
+        then = after(
+            msgspec.structs.replace(attempt, number=number),
+            now=now,
+            schedule=POLICY.schedule,
+            expires_at=NOW + POLICY.expires,
+        )
+        if then.retry_at is None:
+            assert then.delivered or then.given_up in set(Why)
+            return
+        now, number = then.retry_at, number + 1
+        assert now < NOW + POLICY.expires
+        assert number <= len(POLICY.schedule) + 1
 
 
 @pytest.mark.slow
