@@ -216,18 +216,23 @@ class _Answer:
 
     def shown(self, text: str) -> str:
         """The text, of a receiver that sends back what it was sent, without the values of headers, in any case."""
+        lower = text.lower()
         for value, name in self.own.items():
-            if value.lower() in text.lower():
+            if value.lower() in lower:
                 text = re.sub(re.escape(value), f"(the value of {name})", text, flags=re.IGNORECASE | re.ASCII)
+                lower = text.lower()
         return text
 
     def shown_body(self) -> str:
         """What is kept of the body, likewise; a value at whose middle it ends is left out."""
         text = self.shown(self.kept.decode(errors="replace"))
-        for value in self.own:
-            begun = range(len(value) - 1, _SHORTEST_SECRET - 1, -1)
-            length = next((each for each in begun if text[-each:].lower() == value[:each].lower()), 0)
-            text = text[: len(text) - length]
+        for value in map(str.lower, self.own):
+            end = text[1 - len(value) :].lower()
+            at = end.find(value[:_SHORTEST_SECRET])
+            while at >= 0 and not value.startswith(end[at:]):
+                at = end.find(value[:_SHORTEST_SECRET], at + 1)
+            if at >= 0:
+                text = text[: at - len(end)]
         return text
 
 
