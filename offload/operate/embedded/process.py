@@ -29,6 +29,8 @@ from pathlib import Path
 from offload.operate.embedded import PROJECT
 from offload.operate.failure import Failure
 
+EMULATOR = Path(__file__).with_name("emulator.py")
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
 HOST = "127.0.0.1"
 USUAL_PORT = 4566
 REGION = "us-east-1"
@@ -226,7 +228,13 @@ class EmbeddedAws:
     def workers(self) -> list[int]:
         """Process ids of the function workers that run now."""
         instance = self._remembered()
-        return [process.pid for process in self._group(instance.pid) if process.pid != instance.pid] if instance else []
+        if instance is None:
+            return []
+        return [
+            process.pid
+            for process in self._group(instance.pid)
+            if process.pid != instance.pid and str(FORK_SERVER) not in process.command
+        ]
 
     def clear(self) -> None:
         """Forgets the state on disk; the instance must have been stopped."""
@@ -244,7 +252,7 @@ class EmbeddedAws:
             raise Failure(f"the embedded AWS is not installed: {command} is missing; run `make toolchain`")
         with open(self.log, "wb", opener=_private) as log:
             self._child = subprocess.Popen(
-                [command],
+                [command.with_name("python"), "-P", EMULATOR],
                 env=self._environment(port, durable_port),
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
