@@ -77,6 +77,8 @@ def copy_for_emulator(assembly: Path, into: Path, *, account: str = ACCOUNT, reg
     """
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
+    # The command line packs the functions' code into it, unless that was done at an earlier deploy.
+    (assembly / ".cache").mkdir(exist_ok=True)
     templates = sorted(assembly.glob("*.template.json"))
     renamed: dict[str, str] = {}
     taken_out: list[TakenOut] = []
