@@ -6,19 +6,16 @@ import os
 import zlib
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import requests
-import schemathesis
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from hypothesis import HealthCheck, given, settings
 from requests.auth import AuthBase
-from schemathesis.generation import GenerationMode
-from schemathesis.specs.openapi import checks
 
 from offload.client.publisher import Publisher
 from offload.contracts.jobs.shop import SALES_REPORT, Period
@@ -28,17 +25,22 @@ from tests.local.conftest import Copy, a_copy
 from tests.local.subscribers import Subscribers
 from tests.local.test_deliveries import low
 
+# schemathesis is imported by the tests as they run: every process that collects them would take a second for it.
+if TYPE_CHECKING:
+    import schemathesis
+    from schemathesis.schemas import BaseSchema
+
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
-DOCUMENTS: Final = {api.name: schemathesis.openapi.from_dict(document(api)) for api in (JOBS, SUBSCRIPTIONS)}
 # Nobody listens there.
 NOWHERE: Final = "http://127.0.0.1:9/webhooks"
-KEPT: Final = [
-    schemathesis.checks.not_a_server_error,
-    checks.status_code_conformance,
-    checks.content_type_conformance,
-    checks.response_headers_conformance,
-    checks.response_schema_conformance,
-]
+
+
+@cache
+def schema(name: str) -> BaseSchema:
+    """What schemathesis makes of an API's document."""
+    import schemathesis
+
+    return schemathesis.openapi.from_dict(document(next(api for api in (JOBS, SUBSCRIPTIONS) if api.name == name)))
 
 
 class Signed(AuthBase):
@@ -95,8 +97,20 @@ def subscribed(fuzzed: Copy) -> list[str]:
 def test_a_route_answers_as_its_document_says(
     fuzzed: Copy, known: list[str], subscribed: list[str], api: HttpApi, name: str
 ) -> None:
+    import schemathesis
+    from hypothesis import HealthCheck, given, settings
+    from schemathesis.generation import GenerationMode
+    from schemathesis.specs.openapi import checks
+
+    kept = [
+        schemathesis.checks.not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_headers_conformance,
+        checks.response_schema_conformance,
+    ]
     route = api.routes[name]
-    operation = DOCUMENTS[api.name][route.path][route.method]
+    operation = schema(api.name)[route.path][route.method]
     # Of each route: 10,000 in all, or enough to find what is plainly wrong.
     count = -(-10_000 // len(api.routes)) if WHOLE else 8
     deployment = fuzzed.deployment
@@ -135,7 +149,7 @@ def test_a_route_answers_as_its_document_says(
             case.body |= {name: value for name, value in likely.items() if name in case.body}
         answer = case.call(base_url=endpoint, session=session)
         seen.add(answer.status_code)
-        case.validate_response(answer, checks=KEPT)
+        case.validate_response(answer, checks=kept)
 
     each()
     # A conflict is what two of the routes say of every job here: none is held, and none asks.

@@ -10,17 +10,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from aws_cdk import App, CfnResource
-
-from app import compose
 from offload.client.publisher import Publisher
 from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.embedded import PROJECT
 from offload.operate.embedded.up import bring_up
 from offload.operate.ledger_commands import ledger_of
 from offload.operate.resources import Deployment
-from stacks.environment import Environment
-from stacks.references import name_outputs_by_definition
 from tests.local.conftest import Copy
 
 FLAGS: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
@@ -36,6 +31,13 @@ REPLACED = {
 
 def with_replaced_resources(into: Path) -> Path:
     """The environment `local` as it is, but for a property of each resource in REPLACED."""
+    # Here: it starts the CDK, which every process that collects this test would do.
+    from aws_cdk import App, CfnResource
+
+    from app import compose
+    from stacks.environment import Environment
+    from stacks.references import name_outputs_by_definition
+
     # The command line sets it: `offload` finds a resource by its construct's path.
     app = App(outdir=str(into), context=FLAGS | {"aws:cdk:enable-path-metadata": True})
     compose(app, Environment.load("local"))
