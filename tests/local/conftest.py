@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -154,6 +155,9 @@ def a_copy(root: Path, brought_up: Path, *, auth: bool = False) -> Iterator[Copy
         yield Copy(embedded, Deployment(Aws(LOCAL, instance)))
     finally:
         _running.remove(embedded)
+        # Killed: nobody takes up a copy's state, so it need not be written.
+        if running := embedded.running():
+            os.kill(running.pid, signal.SIGKILL)
         embedded.stop()
         # Its logs stay; a hundred megabytes a copy do not.
         embedded.clear()

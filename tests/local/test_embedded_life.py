@@ -28,7 +28,7 @@ def wait_until_idle(deployment: Deployment) -> None:
     deadline = time.monotonic() + DEADLINE
     while sum(queues.queue.all for queues in depths(deployment)):
         assert time.monotonic() < deadline, f"events still wait: {depths(deployment)}"
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 def publish_a_broken_order(deployment: Deployment) -> None:
@@ -151,14 +151,14 @@ def own(tmp_path: Path) -> Iterator[EmbeddedAws]:
 
 
 def test_what_was_deployed_and_what_waits_is_there_again_after_down_and_up_even_on_another_port(
-    own: EmbeddedAws, assembly: Path
+    copy: Copy, assembly: Path
 ) -> None:
-    first = bring_up(own, assembly=assembly)
+    first = copy.deployment
     publish_a_broken_order(first)
     wait_until_idle(first)
     assert first.aws.instance is not None
-    assert own.stop() is not None
-    again = EmbeddedAws(own.root, port=free_port())
+    assert copy.embedded.stop() is not None
+    again = EmbeddedAws(copy.embedded.root, port=free_port())
     second = bring_up(again, assembly=assembly)
     assert second.aws.instance is not None
     assert second.aws.instance.generation == first.aws.instance.generation
@@ -183,16 +183,15 @@ def test_after_a_kill_the_command_line_says_so_and_the_next_start_is_empty(own: 
     assert own.start().generation != instance.generation
 
 
-def test_down_ends_every_worker_too(own: EmbeddedAws, assembly: Path) -> None:
-    deployment = bring_up(own, assembly=assembly)
-    publish_a_broken_order(deployment)
-    wait_until_idle(deployment)
-    instance = own.connected()
-    workers = own.workers()
+def test_down_ends_every_worker_too(copy: Copy) -> None:
+    publish_a_broken_order(copy.deployment)
+    wait_until_idle(copy.deployment)
+    instance = copy.embedded.connected()
+    workers = copy.embedded.workers()
     assert workers, "no worker runs: this test shows nothing"
-    down = run_offload(["down"], own.root)
+    down = copy.offload("down")
     assert down.returncode == 0, down.stderr
-    assert own.workers() == []
+    assert copy.embedded.workers() == []
     for pid in (instance.pid, *workers):
         assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
 
