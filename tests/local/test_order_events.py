@@ -19,7 +19,7 @@ from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.audit import Account, audit
 from offload.operate.ledger_commands import ledger_of
 from offload.operate.resources import Deployment
-from offload.operate.status import depths
+from offload.operate.status import depth, depths
 from offload.shop.ledger import Figures
 from offload.shop.orders import SHIPPED_DAY, generate, read_orders, write_orders
 from tests.killed_workers import workers_killed_all_along
@@ -43,16 +43,19 @@ def orders_file(tmp_path: Path) -> Path:
     if WHOLE and MONTH.exists():
         return MONTH
     file = tmp_path / "orders.csv.gz"
-    write_orders(file, generate(2010, 2_000 if WHOLE else 400))
+    write_orders(file, generate(2010, 2_000 if WHOLE else 250))
     return file
 
 
 def until(condition: Callable[[], bool], what: str, within: float = SETTLED_WITHIN) -> None:
     """Waits for a condition; fails with what was waited for."""
-    ends = time.monotonic() + within
+    began = time.monotonic()
+    ends = began + within
     while not condition():
-        assert time.monotonic() < ends, f"waited {within:.0f} s for {what}"
-        time.sleep(0.25)
+        now = time.monotonic()
+        assert now < ends, f"waited {within:.0f} s for {what}"
+        # Looks cost what is looked at its time: seldom where it takes long.
+        time.sleep(min(1.0, max(0.1, (now - began) / 10)))
 
 
 def settled(deployment: Deployment) -> bool:
@@ -60,6 +63,10 @@ def settled(deployment: Deployment) -> bool:
 
     Of the team's channel it may: what a worker that was killed had of it comes back after five minutes.
     """
+    # While one holds something, the others need not be asked, thirty calls a look.
+    consumers = [consumer for consumer in deployment.consumers() if consumer.name != "TeamNotifier"]
+    if any(depth(deployment.aws, consumer.queue_url).all for consumer in consumers):
+        return False
     return all(queues.queue.all == 0 for queues in depths(deployment) if queues.consumer != "TeamNotifier")
 
 
@@ -84,7 +91,7 @@ def test_a_month_is_exact_though_doubled_shuffled_poisoned_and_its_workers_kille
         # A killed worker's batch comes back after its visibility timeout: the killing ends before the last of these.
         killing_ends = time.monotonic() + (120 if WHOLE else 20)
         until(
-            lambda: settled(copy.deployment) or time.monotonic() > killing_ends,
+            lambda: (len(killed) >= 5 and settled(copy.deployment)) or time.monotonic() > killing_ends,
             "the killing to end",
         )
     assert len(killed) >= 5
@@ -303,7 +310,7 @@ def an_order(invoice: str, lines: int, description: str | None = None) -> OrderP
 
 def depth_of(deployment: Deployment, consumer: str) -> int:
     """How many messages a consumer's queue holds."""
-    return next(queues.queue.all for queues in depths(deployment) if queues.consumer == consumer)
+    return depth(deployment.aws, deployment.consumer(consumer).queue_url).all
 
 
 def audit_line(deployment: Deployment) -> Any:
