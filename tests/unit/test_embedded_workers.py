@@ -10,11 +10,13 @@ import signal
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from offload.operate.aws import LOCAL, Aws
+from offload.operate.embedded.emulator import ForkServer
 from offload.operate.embedded.process import EmbeddedAws, free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no worker is forked")
@@ -177,6 +179,17 @@ def test_workers_come_from_another_process_when_the_one_that_forks_them_was_kill
     functions.call("again")  # by a fresh interpreter, or a fork of the next
     functions.make("next", code=code)
     assert functions.call("next") not in {parent, embedded.connected().pid}
+
+
+def test_a_server_that_cannot_run_here_is_started_once(tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    script.write_text("open('started', 'a').write('x'); raise OSError('no such system call')")
+    server = ForkServer(script)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for _ in range(3):
+            assert server.worker("worker.py", str(tmp_path), {}) is None
+    assert (tmp_path / "started").read_text() == "x"
 
 
 def test_a_function_s_code_is_unpacked_once_for_all_of_its_workers(embedded: EmbeddedAws, functions: Functions) -> None:

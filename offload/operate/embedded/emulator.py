@@ -82,10 +82,16 @@ class Forked:
 
 
 class ForkServer:
-    """The process that workers are forked from, started with the first of them."""
+    """The process that workers are forked from, started with the first of them.
 
-    def __init__(self) -> None:
+    One that ends before it has answered is followed by no other: the system lacks something that it takes.
+    """
+
+    def __init__(self, script: Path = FORK_SERVER) -> None:
+        self._script = script
         self._lock = threading.Lock()
+        self._has_answered = False
+        self._is_given_up = False
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -116,6 +122,8 @@ class ForkServer:
     def _asked(self, request: bytes, descriptors: list[int]) -> tuple[int, int] | None:
         """The id of a forked process and a descriptor of it; None when it was refused. Raises OSError."""
         with self._lock:
+            if self._is_given_up:
+                return None
             control = self._control or self._start()
             try:
                 socket.send_fds(control, [request], descriptors)
@@ -125,7 +133,8 @@ class ForkServer:
                 raise
             if not answer:
                 self._end()
-                raise ConnectionResetError(FORK_SERVER.name)
+                return None
+            self._has_answered = True
         return (int(answer), handles[0]) if handles else None
 
     def _start(self) -> socket.socket:
@@ -133,7 +142,7 @@ class ForkServer:
         with theirs:
             number = theirs.fileno()
             self._process = subprocess.Popen(
-                [sys.executable, "-P", FORK_SERVER, str(number), "x" * _ROOM],
+                [sys.executable, "-P", self._script, str(number), "x" * _ROOM],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[number],
@@ -141,7 +150,8 @@ class ForkServer:
         return self._control
 
     def _end(self) -> None:
-        """Ends a server that is of no use any more; the next worker starts another."""
+        """Ends a server that is of no use any more; the next worker starts another, if this one was of any."""
+        self._is_given_up = not self._has_answered
         if self._control is not None:
             self._control.close()
             self._control = None

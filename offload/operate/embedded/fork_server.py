@@ -161,6 +161,8 @@ def run() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     command_line = CommandLine()
     command_line.set(sys.executable, __file__)
+    # An old system has none: better to end now than with a worker half made.
+    os.close(os.pidfd_open(os.getpid()))
     taken = preload()
     # What is there now is in no worker's way: it is never looked through, and its pages stay shared.
     gc.collect()
