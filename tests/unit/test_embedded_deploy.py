@@ -65,6 +65,33 @@ def test_a_second_copy_replaces_the_first_and_leaves_the_assembly_whole(tmp_path
     assert (assembly / "asset.1" / "handler.py").exists()
 
 
+def test_what_was_packed_for_one_copy_is_packed_for_the_next(tmp_path: Path) -> None:
+    assembly = an_assembly(tmp_path / "out", {"Resources": {"Bus": BUS}})
+    for name in ("first", "second"):
+        copy_for_emulator(assembly, tmp_path / name)
+    # Where the CDK's command line puts it.
+    (tmp_path / "first" / ".cache" / "1.zip").write_bytes(b"packed")
+    assert (tmp_path / "second" / ".cache" / "1.zip").read_bytes() == b"packed"
+
+
+def test_of_the_metadata_the_copy_has_what_names_resources_and_warns(tmp_path: Path) -> None:
+    assembly = an_assembly(tmp_path / "out", {"Resources": {"Bus": BUS}})
+    named: Any = {"type": "aws:cdk:logicalId", "data": "Bus"}
+    warning: Any = {"type": "aws:cdk:warning", "data": "x"}
+    metadata = {
+        "/offload-local-x": [{"type": "aws:cdk:creationStack", "data": ["x"]}, warning],
+        "/offload-local-x/Bus": [{"type": "aws:cdk:analytics:construct", "data": {}}, named],
+        "/offload-local-x/Other": [{"type": "aws:cdk:analytics:method", "data": {}}],
+    }
+    (assembly / "offload-local-x.metadata.json").write_text(json.dumps(metadata))
+    copy_for_emulator(assembly, tmp_path / "copy")
+    assert json.loads((tmp_path / "copy" / "offload-local-x.metadata.json").read_text()) == {
+        "/offload-local-x": [warning],
+        "/offload-local-x/Bus": [named],
+    }
+    assert json.loads((assembly / "offload-local-x.metadata.json").read_text()) == metadata
+
+
 def test_what_only_waited_for_a_taken_out_resource_stays_without_the_wait(tmp_path: Path) -> None:
     after = {"Type": "AWS::SQS::Queue", "DependsOn": ["Archive", "Bus"]}
     last = {"Type": "AWS::SQS::Queue", "DependsOn": "Archive"}
