@@ -83,10 +83,11 @@ def worker_of(copy: Copy, function: str) -> list[int]:
     found = []
     for pid in copy.embedded.workers():
         try:
-            settings = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
         except OSError:  # it has just ended
             continue
-        if any(each.startswith(b"AWS_LAMBDA_FUNCTION_NAME=") and function.encode() in each for each in settings):
+        # Its script is in a folder that has the function's name; what a process began with is no forked worker's own.
+        if function in command:
             found.append(pid)
     return found
 
