@@ -91,7 +91,7 @@ def test_a_month_is_exact_though_doubled_shuffled_poisoned_and_its_workers_kille
         # A killed worker's batch comes back after its visibility timeout: the killing ends before the last of these.
         killing_ends = time.monotonic() + (120 if WHOLE else 20)
         until(
-            lambda: (len(killed) >= 5 and settled(copy.deployment)) or time.monotonic() > killing_ends,
+            lambda: len(killed) >= 5 and (settled(copy.deployment) or time.monotonic() > killing_ends),
             "the killing to end",
         )
     assert len(killed) >= 5
