@@ -20,11 +20,9 @@ from syrupy.types import SnapshotIndex
 from app import compose
 from stacks.constructs.python_function import ROOT_CONTEXT
 from stacks.environment import Environment
+from tests.assemblies import FLAGS, PROJECT, UNBUNDLED, Templates, templates_in
 
-PROJECT = Path(__file__).resolve().parents[2]
-# An App under pytest does not read cdk.json, and would synthesize other templates than a deployment.
-FLAGS: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
-UNBUNDLED: dict[str, Any] = {"aws:cdk:bundling-stacks": []}
+pytestmark = pytest.mark.synthesis
 
 # The account that `filled_in` gives to an environment that belongs to one.
 OWN = {"123456789012"}
@@ -33,8 +31,6 @@ OWN = {"123456789012"}
 _ASSET = re.compile(r"\b[0-9a-f]{64}(\.zip)?\b")
 # A function's version is a resource of its own with each change: its name ends in the hash of what it has.
 _VERSION = re.compile(r"CurrentVersion[0-9A-F]{8}[0-9a-f]{32}\b")
-
-Templates = dict[str, dict[str, Any]]
 
 
 def synthesized(
@@ -49,9 +45,15 @@ def synthesized(
 
 
 def masked(template: dict[str, Any]) -> dict[str, Any]:
-    """The template without what changes with every line of code: assets' hashes, and versions' names."""
+    """The template without what changes with every line of code: assets' hashes, and versions' names.
+
+    Without the constructs' paths too, which say for each resource what its name says.
+    """
     text = _VERSION.sub("CurrentVersion", _ASSET.sub("ASSET", json.dumps(template)))
     without: dict[str, Any] = json.loads(text)
+    for resource in without["Resources"].values():
+        if resource.get("Metadata", {}).pop("aws:cdk:path", None) and not resource["Metadata"]:
+            del resource["Metadata"]
     return without
 
 
@@ -72,9 +74,9 @@ class OneFileAStack(JSONSnapshotExtension):
 
 
 @pytest.fixture(scope="session")
-def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Templates]:
+def templates(assembly_of: Callable[[str], Path]) -> dict[str, Templates]:
     """Every environment's templates, without bundling."""
-    return {name: synthesized(name, tmp_path_factory.mktemp(name), context=UNBUNDLED) for name in Environment.names()}
+    return {name: templates_in(assembly_of(name)) for name in Environment.names()}
 
 
 # A stack's name says more in a review than the name of the test that syrupy would like to see in it.
@@ -111,9 +113,8 @@ def test_changing_a_handlers_code_redeploys_it_and_changes_no_snapshot(
         handler.write("\nCHANGED = True\n")
     after = synthesized("dev", tmp_path / "after", context=bundled)
 
-    changed = [
-        path for name in before for path, value in leaves(before[name]) if dict(leaves(after[name])).get(path) != value
-    ]
+    now = {name: dict(leaves(template)) for name, template in after.items()}
+    changed = [path for name in before for path, value in leaves(before[name]) if now[name].get(path) != value]
     assert [path for path in changed if path.endswith("/S3Key")] == changed
     assert len(changed) == 1
     assert "EventJournal" in changed[0]

@@ -20,6 +20,8 @@ from stacks.environment import Alarms, Environment
 from stacks.guardrails import guard
 from tests.environments import with_address
 
+pytestmark = pytest.mark.synthesis
+
 PROJECT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
 

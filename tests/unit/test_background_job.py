@@ -30,6 +30,8 @@ from stacks.patterns import background_job
 from stacks.patterns.background_job import BackgroundJob, UnusableJobType
 from tests.environments import with_address
 
+pytestmark = pytest.mark.synthesis
+
 PROJECT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
 BOUNDED = Queues()

@@ -19,6 +19,8 @@ from stacks.bundling.lock import compile_lock
 from stacks.constructs.python_function import ROOT_CONTEXT, PythonFunction
 from stacks.environment import Environment
 
+pytestmark = pytest.mark.synthesis
+
 PROJECT = Path(__file__).resolve().parents[2]
 ARM = Target.of("3.13", "arm64")
 

@@ -29,6 +29,8 @@ from stacks.guardrails import encryption as guardrail
 from stacks.guardrails.templates import Resource, Template, listed
 from tests.unit.keyed import EXISTING, PROJECT, Synthesized, roles_of, synthesized, with_key
 
+pytestmark = pytest.mark.synthesis
+
 REGION = "eu-west-1"
 Property = tuple[str, ...]
 

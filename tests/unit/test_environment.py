@@ -12,6 +12,8 @@ from offload.runtime.http.guard import AddressRefused, Guard
 from stacks.bundling import Target
 from stacks.environment import Environment, UnusableEnvironment
 
+pytestmark = pytest.mark.synthesis
+
 WHOLE = """
 [functions]
 python = "3.13"

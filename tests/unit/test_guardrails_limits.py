@@ -22,6 +22,8 @@ from stacks.guardrails.limits import (
 from stacks.guardrails.templates import Template, Templates
 from tests.unit.test_guardrails import STRONG, Refusal, Synthesis
 
+pytestmark = pytest.mark.synthesis
+
 SNAPSHOTS = Path(__file__).resolve().parents[1] / "snapshots" / "__snapshots__" / "test_templates"
 SERVICE = "lambda.amazonaws.com"
 

@@ -20,6 +20,8 @@ from stacks.guardrails import guard
 from stacks.patterns.event_consumer import EventConsumer
 from stacks.patterns.integration import Integration, UnusableIntegration
 
+pytestmark = pytest.mark.synthesis
+
 PROJECT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
 

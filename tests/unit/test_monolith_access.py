@@ -23,6 +23,8 @@ from stacks.guardrails.templates import Resource, Templates, listed
 from stacks.patterns.monolith_access import JOBS, SUBSCRIPTIONS, MonolithAccess, UnusableMonolith
 from tests.unit.keyed import PROJECT, synthesized, with_key
 
+pytestmark = pytest.mark.synthesis
+
 ROLE = "arn:aws:iam::123456789012:role/team/shop"
 ECS = Monolith(principal="ecs-tasks.amazonaws.com")
 

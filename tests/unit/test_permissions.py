@@ -19,6 +19,8 @@ from stacks.permissions.compare import Report, compare
 from stacks.permissions.grants import Roles, fits, holds
 from stacks.permissions.record import Call, Line, Record, UnusableRecord, read_lines
 
+pytestmark = pytest.mark.synthesis
+
 # A function's version is a resource of its own with each change, and an environment's settings are part of it.
 _VERSION: Final = re.compile(r"CurrentVersion[0-9A-Fa-f]+")
 PROJECT: Final = Path(__file__).resolve().parents[2]
@@ -380,10 +382,10 @@ def test_a_grant_taken_out_of_the_app_and_one_put_in_are_both_found(app: Templat
 
 
 @pytest.mark.slow
-def test_functions_may_do_in_local_and_prod_what_they_may_in_the_environment_that_is_compared() -> None:
+def test_functions_may_do_in_local_and_prod_what_they_may_in_the_environment_that_is_compared(app: Templates) -> None:
     def allowed(name: str) -> set[tuple[str, str, str]]:
         environment = with_destinations(name)
-        roles = Roles(synthesized(environment), environment.aws.account)
+        roles = Roles(app if name == ENVIRONMENT else synthesized(environment), environment.aws.account)
         return {
             (function.source, action, _VERSION.sub("Version", resource.replace(f"/{name}/", "/ENVIRONMENT/")))
             for function in roles.functions()
@@ -472,7 +474,8 @@ def test_a_run_says_which_calls_are_new_and_fails_for_one_that_no_role_allows(
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
         cwd=PROJECT,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT)},
+        # Node is beside this Python.
+        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         check=False,

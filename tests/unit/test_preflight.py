@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,13 +12,10 @@ from typing import Any, cast
 
 import botocore.session
 import pytest
-from aws_cdk import App
 from typer.testing import CliRunner
 
-from app import compose
 from offload.operate.aws import Aws
 from offload.operate.command_line import app as command_line
-from offload.operate.embedded import PROJECT
 from offload.operate.failure import Failure
 from offload.operate.preflight import assembly as assemblies
 from offload.operate.preflight import report
@@ -26,8 +23,9 @@ from offload.operate.preflight.assembly import Assembly, Kept, NewStack, of_file
 from offload.operate.preflight.calls import CALLS, Reader, policy
 from offload.operate.preflight.facts import Identity, identity
 from offload.operate.preflight.item import Item, Untold
-from stacks.environment import Environment
 from tests.recorded_aws import Answer, RecordedAws, Refusal
+
+pytestmark = pytest.mark.synthesis
 
 ACCOUNT, REGION, ADDRESS = "123456789012", "eu-west-1", "operators@offload-shop.net"
 KEPT = Kept("prod", ACCOUNT, REGION, ADDRESS, keep=True)
@@ -38,14 +36,9 @@ NONE_SUCH = Refusal("ValidationError", "Stack with id x does not exist")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(assembly_of: Callable[[str], Path]) -> Path:
     """A complete prod, synthesized without bundling."""
-    flags = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
-    into = tmp_path_factory.mktemp("prod") / "cdk.out"
-    app = App(outdir=str(into), context=flags | {"aws:cdk:bundling-stacks": []})
-    compose(app, Environment.filled_in("prod"))
-    app.synth()
-    return into
+    return assembly_of("prod")
 
 
 @pytest.fixture

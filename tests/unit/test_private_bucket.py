@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aws_cdk import App, Duration, Stack
 
-from app import compose
 from stacks.constructs.private_bucket import AccessLogs, PrivateBucket
 from stacks.environment import OWN_KEY, Environment
-from stacks.guardrails.templates import Resource
+from stacks.guardrails.templates import Resource, Template
+from tests.assemblies import templates_in
 from tests.unit.keyed import Synthesized, synthesized, with_key
+
+pytestmark = pytest.mark.synthesis
 
 
 @pytest.fixture(scope="module", params=["prod", "dev"])
-def templates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
+def templates(request: pytest.FixtureRequest, assembly_of: Callable[[str], Path]) -> Synthesized:
     """An environment that keeps data, and one that does not."""
-    return synthesized(Environment.filled_in(request.param), tmp_path_factory.mktemp("buckets"), compose)
+    folder, environment = assembly_of(request.param), Environment.filled_in(request.param)
+    each = [
+        Template(str(folder / f"{stack}.template.json"), stack, body) for stack, body in templates_in(folder).items()
+    ]
+    return Synthesized(each, kms_key=environment.data.kms_key)
 
 
 def kept(templates: Synthesized) -> bool:

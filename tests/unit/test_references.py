@@ -13,9 +13,9 @@ import pytest
 from aws_cdk import App, CfnOutput, CfnResource, Fn, Stack
 from aws_cdk import aws_sqs as sqs
 
-from app import compose
-from stacks.environment import Environment
 from stacks.references import UnusableAssembly, definition, name_outputs_by_definition
+
+pytestmark = pytest.mark.synthesis
 
 PROJECT = Path(__file__).resolve().parents[2]
 FLAGS: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
@@ -41,13 +41,9 @@ def templates_in(folder: Path) -> Templates:
 
 
 @pytest.fixture(scope="module")
-def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthesized(assembly_of: Callable[[str], Path]) -> Path:
     """The assembly of `dev` as the CDK writes it."""
-    folder = tmp_path_factory.mktemp("synthesized")
-    app = App(outdir=str(folder), context=FLAGS | {"aws:cdk:bundling-stacks": []})
-    compose(app, Environment.filled_in("dev"))
-    app.synth()
-    return folder
+    return assembly_of("dev")
 
 
 def deployed_as(folder: Path, synthesized: Path, change: Callable[[Template], None] | None = None) -> Templates:

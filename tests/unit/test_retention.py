@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_cdk import App
 
-from app import compose
-from stacks.environment import Environment
 from stacks.retention import HOLDS_DATA
+from tests.assemblies import templates_in
 
-PROJECT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.synthesis
 
 HOLDS_NONE = {
     "AWS::ApiGatewayV2::Api",
@@ -56,26 +55,22 @@ class Synthesized:
         return [resource for resource in self.resources if resource["Type"] in HOLDS_DATA]
 
 
-def synthesized(name: str, folder: Path) -> Synthesized:
-    flags: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
-    app = App(outdir=str(folder), context=flags | {"aws:cdk:bundling-stacks": []})
-    compose(app, Environment.filled_in(name))
-    assembly = app.synth()
+def read(folder: Path) -> Synthesized:
     artifacts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
     return Synthesized(
-        [resource for stack in assembly.stacks for resource in stack.template["Resources"].values()],
+        [resource for template in templates_in(folder).values() for resource in template["Resources"].values()],
         {key: artifact for key, artifact in artifacts.items() if artifact["type"] == "aws:cloudformation:stack"},
     )
 
 
 @pytest.fixture(scope="module")
-def prod(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
-    return synthesized("prod", tmp_path_factory.mktemp("prod"))
+def prod(assembly_of: Callable[[str], Path]) -> Synthesized:
+    return read(assembly_of("prod"))
 
 
 @pytest.fixture(scope="module")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
-    return synthesized("dev", tmp_path_factory.mktemp("dev"))
+def dev(assembly_of: Callable[[str], Path]) -> Synthesized:
+    return read(assembly_of("dev"))
 
 
 def policies(resources: list[dict[str, Any]]) -> set[tuple[str | None, str | None]]:

@@ -26,6 +26,8 @@ from stacks.patterns.webhook_receiver import UnusableProvider, WebhookReceiver
 from tests.environments import with_address
 from tests.unit.test_background_job import CONTEXT
 
+pytestmark = pytest.mark.synthesis
+
 Template = dict[str, Any]
 
 

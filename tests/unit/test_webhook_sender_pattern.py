@@ -27,6 +27,8 @@ from stacks.patterns.webhook_sender import WebhookSender
 from tests.environments import with_address
 from tests.unit.test_background_job import CONTEXT
 
+pytestmark = pytest.mark.synthesis
+
 BOUNDED = Queues()
 FUNCTIONS = ("delivery_planner", "delivery_sender", "delivery_timekeeper", "subscriptions_api")
 QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
