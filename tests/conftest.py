@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 
 from offload.operate.aws import shell_settings
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 # Every run records the calls that functions make to AWS.
 __all__ = ["pytest_configure", "pytest_sessionfinish", "pytest_terminal_summary"]
 
+# A new session reads botocore's data again, for most of its 0.2 s; during a run that does not change.
+botocore.session.create_loader = cache(botocore.loaders.create_loader)
+botocore.loaders.JSONFileLoader.load_file = staticmethod(cache(botocore.loaders.JSONFileLoader().load_file))  # type: ignore[method-assign]
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,6 +42,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     four times as long as any other, and finds what it synthesized before.
     """
     items.sort(key=lambda item: item.get_closest_marker("synthesis") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Leaves out of the garbage collector's rounds what lives until the end: all modules and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
