@@ -95,7 +95,8 @@ def outcomes(printed: str) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("function", FUNCTIONS)
-@shards(100)
+# Three functions read the events of one entry point.
+@shards(100, cases=34_000)
 def test_a_strange_event_costs_no_other(
     functions: dict[str, tuple[Bench, ModuleType]], function: str, shard: Shard, capsys: pytest.CaptureFixture[str]
 ) -> None:
