@@ -13,11 +13,13 @@ import boto3
 import botocore.loaders
 import botocore.session
 import pytest
+from botocore.config import Config
 
 from offload.operate.aws import shell_settings
 from offload.operate.embedded.process import EmbeddedAws, Instance, free_port
 from tests.calls.plugin import pytest_configure, pytest_sessionfinish, pytest_terminal_summary
 from tests.month import MONTH
+from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -83,6 +85,9 @@ def aws_at(emulator: Instance) -> Iterator[None]:
             patch.setenv(name, value)
         # The session stays: it holds the services' models, which take longer to read than most tests, and no endpoint.
         aws._client.cache_clear()
+        # A function's own time-outs are for AWS: one that a slow machine reaches would send a request twice.
+        patient = Config(connect_timeout=PATIENCE, read_timeout=PATIENCE)
+        patch.setattr(aws, "_CONFIG", aws._CONFIG.merge(patient))
         yield
         aws._client.cache_clear()
 

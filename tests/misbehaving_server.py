@@ -33,6 +33,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, TypeAlias
 
 from tests.certificates import Authority
+from tests.patience import PATIENCE
 
 HOST: Final = "127.0.0.1"
 Tls: TypeAlias = Literal["good", "expired", "wrong-host", "self-signed"]
@@ -497,7 +498,7 @@ class MisbehavingServer:
         self._loop.run_forever()
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=PATIENCE)
 
     async def _open_doors(self) -> None:
         await self._open("plain", _listening(_BACKLOG))

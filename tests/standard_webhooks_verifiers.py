@@ -25,6 +25,8 @@ import standardwebhooks.webhooks
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from tests.patience import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -65,7 +67,7 @@ class Verifiers:
 
     def __exit__(self, *_: object) -> None:
         if self._node:
-            self._node.communicate(timeout=30)
+            self._node.communicate(timeout=PATIENCE)
 
     def verdicts(
         self,

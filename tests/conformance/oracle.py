@@ -20,6 +20,7 @@ from offload.operate.aws import Aws
 from offload.operate.embedded import PROJECT
 from offload.operate.embedded.process import HOST, free_port
 from tests.conformance.behaviour import Where
+from tests.patience import PATIENCE
 
 PREFIX = "offload-conformance"
 """What every name of ours begins with."""
@@ -184,7 +185,7 @@ def moto(folder: Path) -> Iterator[Oracle]:
         yield Oracle("moto", client, region)
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE)
 
 
 def _answers(url: str) -> bool:

@@ -21,8 +21,8 @@ from offload.operate.embedded.process import EmbeddedAws, free_port
 from offload.operate.embedded.up import bring_up
 from offload.operate.resources import Deployment
 from tests.calls.plugin import worker_variables
+from tests.patience import PATIENCE
 
-_COMMAND_WITHIN = 300  # seconds
 _LOG_LINES_SHOWN = 60
 _running: list[EmbeddedAws] = []
 """What a failed test's report shows the logs of."""
@@ -68,7 +68,7 @@ def run_offload(arguments: Sequence[str], state: Path) -> subprocess.CompletedPr
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=_COMMAND_WITHIN,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -19,6 +19,7 @@ from botocore.credentials import Credentials
 
 from offload.operate.embedded.process import ACCOUNT, REGION
 from tests.local.conftest import Copy
+from tests.patience import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Subscribers:
             self.endpoint + path, data=content or None, headers=dict(request.headers), method=method
         )
         try:
-            with urllib.request.urlopen(sent, timeout=60, context=self._tls) as answer:  # noqa: S310 -- as above
+            with urllib.request.urlopen(sent, timeout=PATIENCE, context=self._tls) as answer:  # noqa: S310 -- as above
                 text = answer.read()
                 return answer.status, json.loads(text) if text else None
         except urllib.error.HTTPError as error:
@@ -80,7 +81,7 @@ class Subscribers:
         name = self.copy.deployment.function("delivery_timekeeper").function_name
         self.copy.deployment.aws.lambda_.invoke(FunctionName=name)
 
-    def until(self, holds: Callable[[], bool], what: str, *, within: float = 180.0) -> None:
+    def until(self, holds: Callable[[], bool], what: str, *, within: float = PATIENCE) -> None:
         """Waits for a condition with a deadline, the timekeeper looking every few seconds."""
         ends = time.monotonic() + within
         while not holds():

@@ -22,6 +22,7 @@ from offload.shop.ecb import last_published
 from tests.local.conftest import Copy
 from tests.local.test_order_events import until
 from tests.odd_server import OddServer, answer, odd_server
+from tests.patience import PATIENCE
 from tests.rates_files import daily_file, history_file
 
 
@@ -106,12 +107,12 @@ def test_low_stock_that_comes_within_a_minute_is_one_message(deployed: Copy, sla
     def collected() -> bool:
         return notices(deployed, StockLow.TYPE).get("open_count") == {"N": "12"}
 
-    until(collected, "the events", 30)
+    until(collected, "the events")
     assert slack.received == []
     let_a_minute_pass(deployed, StockLow.TYPE)
     for _ in range(3):
         call_each_minute(deployed)
-    until(lambda: bool(slack.received), "the message", 10)
+    until(lambda: bool(slack.received), "the message")
     (request,) = slack.received
     assert (request.method, request.path) == ("POST", "/services/T0/B0/token")
     message = json.loads(request.body)
@@ -125,8 +126,8 @@ def test_a_job_that_fails_is_told_at_once_and_one_that_succeeds_is_not(deployed:
     with jobs_of(deployed.deployment) as jobs:
         good = jobs.submit(SALES_REPORT, Period())
         bad = jobs.submit(SALES_REPORT, Period(first=date(2011, 1, 6), last=date(2011, 1, 5)))
-        assert (good.wait(60).state, bad.wait(60).state) == (State.SUCCEEDED, State.FAILED)
-        until(lambda: bool(slack.received), "the message", 30)
+        assert (good.wait(PATIENCE).state, bad.wait(PATIENCE).state) == (State.SUCCEEDED, State.FAILED)
+        until(lambda: bool(slack.received), "the message")
         assert bad.id in "".join(texts(slack))
         assert good.id not in "".join(texts(slack))
 
@@ -175,8 +176,8 @@ def test_the_job_fetches_the_bank_s_day_and_the_ledger_can_be_shown_by_it(deploy
         bank.script += [answer(200, daily_file(day)), answer(200, history_file({day: {"GBP": "0.84638"}}))]
         changes = {"RATES_DAILY_URL": bank.url("/daily.xml"), "RATES_HISTORY_URL": bank.url("/hist-90d.xml")}
         with variables_set(deployed, "exchange_rates", changes), jobs_of(deployed.deployment) as jobs:
-            first = jobs.submit(EXCHANGE_RATES, RatesWanted()).result(60)
-            again = jobs.submit(EXCHANGE_RATES, RatesWanted()).result(60)
+            first = jobs.submit(EXCHANGE_RATES, RatesWanted()).result(PATIENCE)
+            again = jobs.submit(EXCHANGE_RATES, RatesWanted()).result(PATIENCE)
     assert first == RatesKept(newest=day, working_days_behind=0, added=1, differing=0)
     assert again == RatesKept(newest=day, working_days_behind=0, added=0, differing=0)
     assert [request.path for request in bank.received] == ["/daily.xml", "/hist-90d.xml", "/daily.xml"]

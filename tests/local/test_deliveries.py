@@ -37,6 +37,7 @@ from tests.misbehaving_server import (
     Tls,
     WrongLength,
 )
+from tests.patience import PATIENCE
 from tests.standard_webhooks_verifiers import Verifiers, installed
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
@@ -125,14 +126,12 @@ def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both
         return next(queues.dead for queues in depths(copy.deployment) if queues.consumer == PLANNER)
 
     # Killed with an event five times over, the planner has it as a dead letter, and an operator sends it again.
-    subscribers.until(
-        lambda: planned() + given_up_on() >= count, "every event to be planned or a dead letter", within=400
-    )
+    subscribers.until(lambda: planned() + given_up_on() >= count, "every event to be planned or a dead letter")
     if given_up_on():
         redriven = copy.offload("dead-letters", "redrive", "--consumer", PLANNER)
         assert redriven.returncode == 0, redriven.stderr
-    subscribers.until(lambda: planned() == count, "every event to be planned", within=400)
-    subscribers.until(lambda: open_ones() == 0, "every delivery to end", within=900 if WHOLE else 300)
+    subscribers.until(lambda: planned() == count, "every event to be planned")
+    subscribers.until(lambda: open_ones() == 0, "every delivery to end")
     # What waits for the one that is gone would expire in days: its owner deletes the subscription.
     assert subscribers.call("GET", f"/subscriptions/{gone}")[1]["reason"] == "gone"
     assert subscribers.call("DELETE", f"/subscriptions/{gone}")[0] == 204
@@ -201,10 +200,10 @@ def test_endpoints_that_hang_hold_up_no_other_not_even_as_many_as_there_are_send
     for name in hanging:
         publisher.publish(*(low(name, number) for number in range(20)))
         # One after the other, so that each of them holds a sender.
-        server.wait_for(name, 1, timeout=60)
+        server.wait_for(name, 1, timeout=PATIENCE)
     publisher.publish(*(low(name, number) for number in range(20) for name in well))
     for name in well:
-        assert len({each.header("webhook-id") for each in server.wait_for(name, 20, timeout=60)}) == 20
+        assert len({each.header("webhook-id") for each in server.wait_for(name, 20, timeout=PATIENCE)}) == 20
     for name in hanging:
         assert len(list(subscribers.deliveries(f"&state=waiting&subscription={ids[name]}"))) == 20
         assert server.at_once(name).requests == 1
@@ -270,7 +269,7 @@ def test_nothing_is_answered_that_is_not_signed_and_no_role_does_more_than_it_ma
     made = subscribers.subscribe(server.url("iam"), ["stock.low"], ed25519=True)
     publisher = Publisher(deployed_with_iam.deployment.bus, events=deployed_with_iam.deployment.aws.events)
     publisher.publish(low("iam", 1))
-    subscribers.until(lambda: states(subscribers)["delivered"] == 1, "the retry", within=90)
+    subscribers.until(lambda: states(subscribers)["delivered"] == 1, "the retry")
     name = made["subscription"]["id"]
     for path in ("pause", "resume", "rotate", "test"):
         assert subscribers.call("POST", f"/subscriptions/{name}/{path}", {})[0] == 200

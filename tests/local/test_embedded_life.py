@@ -20,12 +20,11 @@ from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
 from offload.operate.status import depths
 from tests.local.conftest import Copy, run_offload
-
-DEADLINE = 60.0
+from tests.patience import PATIENCE
 
 
 def wait_until_idle(deployment: Deployment) -> None:
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + PATIENCE
     while sum(queues.queue.all for queues in depths(deployment)):
         assert time.monotonic() < deadline, f"events still wait: {depths(deployment)}"
         time.sleep(0.25)
@@ -172,7 +171,7 @@ def test_what_was_deployed_and_what_waits_is_there_again_after_down_and_up_even_
 def test_after_a_kill_the_command_line_says_so_and_the_next_start_is_empty(own: EmbeddedAws) -> None:
     instance = own.start()
     os.kill(instance.pid, signal.SIGKILL)
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + PATIENCE
     while own.running() is not None:
         assert time.monotonic() < deadline
     shown = run_offload(["status"], own.root)

@@ -24,6 +24,7 @@ from offload.operate.openapi import JOBS, SUBSCRIPTIONS, HttpApi, document
 from tests.local.conftest import Copy, a_copy
 from tests.local.subscribers import Subscribers
 from tests.local.test_deliveries import low
+from tests.patience import PATIENCE
 
 # schemathesis is imported by the tests as they run: every process that collects them would take a second for it.
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def known(fuzzed: Copy) -> list[str]:
     """The ids of jobs: one that has succeeded, one that waits, one that was cancelled."""
     with jobs_of(fuzzed.deployment) as jobs:
         done = jobs.submit(SALES_REPORT, Period())
-        done.wait(60)
+        done.wait(PATIENCE)
         waits = jobs.submit(SALES_REPORT, Period(), delay=timedelta(days=1))
         cancelled = jobs.submit(SALES_REPORT, Period(), delay=timedelta(days=1))
         cancelled.cancel()

@@ -29,6 +29,7 @@ from offload.shop.orders import SHIPPED_DAY
 from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy
 from tests.local.test_order_events import settled, until
+from tests.patience import PATIENCE
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 
@@ -87,7 +88,7 @@ def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_kille
             until(lambda: time.monotonic() > killing_ends, "the killing to end")
         assert killed
         # A killed attempt is found within the type's timeout and a minute, and tried again.
-        ended = [handle.wait(600) for handle in handles]
+        ended = [handle.wait(PATIENCE) for handle in handles]
         for job_type, job in zip(types, ended, strict=True):
             assert [entry.state.ended for entry in job.history].count(True) == 1
             # Killed as often as the retry policy goes is what it gives up on, and a parent on such a child.
@@ -115,8 +116,8 @@ def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_kille
 def test_an_urgent_job_starts_before_the_queue_of_the_others(jobs: Jobs) -> None:
     low = jobs.submit_many(SALES_REPORT, [Period()] * (500 if WHOLE else 100), priority=Priority.LOW)
     urgent = jobs.submit(SALES_REPORT, Period(), priority=Priority.HIGH)
-    at = started(urgent.wait(60))
-    later = sum(started(each.wait(240)) > at for each in low)
+    at = started(urgent.wait(PATIENCE))
+    later = sum(started(each.wait(PATIENCE)) > at for each in low)
     assert later > len(low) // 2
 
 
@@ -124,7 +125,7 @@ def test_a_delayed_job_is_never_early_and_starts_by_itself(jobs: Jobs) -> None:
     submitted = time.time()
     job = jobs.submit(SALES_REPORT, Period(), delay=timedelta(seconds=5))
     assert job.status() is State.WAITING
-    assert started(job.wait(120)) - submitted >= 5
+    assert started(job.wait(PATIENCE)) - submitted >= 5
 
 
 def test_a_cancelled_job_never_runs(jobs: Jobs) -> None:
@@ -136,16 +137,16 @@ def test_a_cancelled_job_never_runs(jobs: Jobs) -> None:
 
 def test_a_job_gathers_what_its_children_found(jobs: Jobs) -> None:
     key = jobs.upload(SHIPPED_DAY)
-    segments = jobs.submit(CUSTOMER_SEGMENTS, Customers(file=key, shards=3)).result(120)
+    segments = jobs.submit(CUSTOMER_SEGMENTS, Customers(file=key, shards=3)).result(PATIENCE)
     assert sum(segments.segments.values()) == segments.customers > 0
 
 
 def test_each_function_works_with_its_own_role(deployed_with_iam: Copy) -> None:
     with jobs_of(deployed_with_iam.deployment) as jobs:
-        assert jobs.submit(SALES_REPORT, Period()).result(120).orders >= 0
+        assert jobs.submit(SALES_REPORT, Period()).result(PATIENCE).orders >= 0
         key = jobs.upload(SHIPPED_DAY)
-        assert jobs.submit(CUSTOMER_SEGMENTS, Customers(file=key, shards=2)).result(120).customers > 0
-        assert jobs.submit(ORDER_IMPORT, OrdersFile(file=key)).result(120).invoices == 143
+        assert jobs.submit(CUSTOMER_SEGMENTS, Customers(file=key, shards=2)).result(PATIENCE).customers > 0
+        assert jobs.submit(ORDER_IMPORT, OrdersFile(file=key)).result(PATIENCE).invoices == 143
 
 
 def test_an_unsigned_call_is_refused(deployed: Copy) -> None:

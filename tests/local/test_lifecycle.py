@@ -22,12 +22,12 @@ from offload.operate.failure import Failure
 from offload.operate.protection import release_failed
 from offload.operate.resources import Deployment
 from tests.local.conftest import made_once
+from tests.patience import PATIENCE
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 WHOLE = os.environ.get("OFFLOAD_PROVE") == "whole"
 # What keeps its data and what does not; the other one between them is as the first.
 ENVIRONMENTS = ("dev", "staging", "prod") if WHOLE else ("dev", "prod")
-_WITHIN = 300  # seconds
 
 Inventory = set[tuple[str, str]]
 
@@ -115,7 +115,7 @@ class Account:
 
     def _ran(self, command: list[str]) -> str:
         ended = subprocess.run(
-            command, env=self.shell, cwd=self.folder, capture_output=True, text=True, timeout=_WITHIN, check=False
+            command, env=self.shell, cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout + ended.stderr

@@ -22,6 +22,7 @@ from offload.shop.orders import SHIPPED_DAY
 from tests.local.conftest import Copy
 from tests.local.test_order_events import settled, until
 from tests.month import MONTH
+from tests.patience import PATIENCE
 from tests.plain_ledger import ledger_of_file
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
@@ -134,7 +135,7 @@ def test_an_import_that_is_killed_five_times_takes_each_invoice_once_and_does_no
             for pid in worker_of(copy, "OrderImportFunction"):
                 os.kill(pid, signal.SIGKILL)
             number = chunk(handle.job()) + 1
-        result = handle.result(300)
+        result = handle.result(PATIENCE)
         job = handle.job()
     assert job.attempt == 1
     imported_once(copy, orders, result)
@@ -174,7 +175,7 @@ def test_an_import_goes_on_when_the_runner_alone_was_killed(copy: Copy, orders: 
         assert instance.durable_pid
         os.kill(instance.durable_pid, signal.SIGKILL)
         until(lambda: copy.embedded.start().durable_pid != instance.durable_pid, "another runner")
-        result = handle.result(300)
+        result = handle.result(PATIENCE)
     imported_once(copy, orders, result)
 
 
@@ -183,14 +184,14 @@ def test_a_cancelled_import_stops_at_its_next_step(copy: Copy, orders: Path) -> 
         handle = jobs.submit(ORDER_IMPORT, OrdersFile(file=jobs.upload(orders)))
         at = chunk(at_chunk(handle, 2))
         handle.cancel()
-        job = handle.wait(120)
+        job = handle.wait(PATIENCE)
     assert job.state is State.CANCELLED
     assert len(steps_done(copy)) < at + 6
 
 
 def test_a_file_that_is_not_there_fails_the_import_with_what_to_do(deployed: Copy) -> None:
     with jobs_of(deployed.deployment) as jobs:
-        job = jobs.submit(ORDER_IMPORT, OrdersFile(file="uploads/nothing.csv")).wait(60)
+        job = jobs.submit(ORDER_IMPORT, OrdersFile(file="uploads/nothing.csv")).wait(PATIENCE)
     assert job.state is State.FAILED
     assert job.error
     assert "uploads/nothing.csv" in job.error
@@ -204,7 +205,7 @@ def test_a_submit_that_comes_twice_is_one_execution(deployed: Copy) -> None:
         key = jobs.upload(SHIPPED_DAY)
         handles = [jobs.submit(ORDER_IMPORT, OrdersFile(file=key), idempotency_key="day") for _ in range(3)]
         assert len({each.id for each in handles}) == 1
-        assert handles[0].result(120).invoices == 143
+        assert handles[0].result(PATIENCE).invoices == 143
     instance = deployed.embedded.connected()
     client = deployed.deployment.aws.session.client("lambda", endpoint_url=instance.durable_endpoint)
     function = deployed.deployment.function("order_import").function_name

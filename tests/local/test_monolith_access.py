@@ -27,6 +27,7 @@ from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.embedded.process import REGION
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers
+from tests.patience import PATIENCE
 
 # Nobody listens there.
 NOWHERE = "http://127.0.0.1:9/webhooks"
@@ -119,7 +120,7 @@ def test_it_publishes_events_and_the_data_of_large_ones_on_its_bus_and_on_no_oth
 def test_it_submits_jobs_and_reads_and_cancels_them_and_decides_none(monolith: Monolith) -> None:
     with monolith.jobs() as jobs:
         job = jobs.submit(SALES_REPORT, Period())
-        assert job.wait(60).state is State.SUCCEEDED
+        assert job.wait(PATIENCE).state is State.SUCCEEDED
         assert job.result()
         waits = jobs.submit(SALES_REPORT, Period(), delay=timedelta(days=1))
         assert waits.cancel().state is State.CANCELLED

@@ -25,9 +25,9 @@ from offload.shop.orders import SHIPPED_DAY, generate, read_orders, write_orders
 from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy, a_copy
 from tests.month import MONTH
+from tests.patience import PATIENCE
 from tests.plain_ledger import ledger_of_file
 
-SETTLED_WITHIN: Final = 240.0
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 
 
@@ -47,7 +47,7 @@ def orders_file(tmp_path: Path) -> Path:
     return file
 
 
-def until(condition: Callable[[], bool], what: str, within: float = SETTLED_WITHIN) -> None:
+def until(condition: Callable[[], bool], what: str, within: float = PATIENCE) -> None:
     """Waits for a condition; fails with what was waited for."""
     began = time.monotonic()
     ends = began + within
@@ -282,7 +282,7 @@ def test_each_function_works_with_its_own_role_and_not_without_a_grant(copy_with
     def denied() -> bool:
         return "AccessDenied" in copy.offload("logs", "SalesLedger").stdout
 
-    until(denied, "AccessDenied in the function's log", within=60)
+    until(denied, "AccessDenied in the function's log")
     assert ledger_of(copy.deployment) == ledger_of_file(SHIPPED_DAY)
 
 

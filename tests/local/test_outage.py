@@ -147,7 +147,7 @@ def test_an_outage_costs_no_event_and_afterwards_all_is_done_at_the_rate(
     over = Timer(OUTAGE_SECONDS, courier.well.set)
     over.start()
     try:
-        until(lambda: len(courier.taken) == EVENTS, "every event to be done", within=900)
+        until(lambda: len(courier.taken) == EVENTS, "every event to be done")
     finally:
         over.cancel()
     until(lambda: all(each.queue.all == 0 for each in depths(deployment)), "the queue to be empty")

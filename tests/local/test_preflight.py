@@ -17,11 +17,12 @@ from offload.operate.preflight.calls import CALLS, Reader
 from offload.operate.preflight.facts import Identity, identity
 from offload.operate.preflight.item import Item
 from tests.local.conftest import Copy
+from tests.patience import PATIENCE
 
 PLACE = "/offload/local/jobs/sales_report"
 ADDRESS = "operators@offload-shop.net"
 STACK = "offload-local-platform"
-WITHIN: Any = {"Delay": 1, "MaxAttempts": 60}
+WITHIN: Any = {"Delay": 1, "MaxAttempts": int(PATIENCE)}
 TABLES = ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable")
 
 

@@ -17,10 +17,10 @@ from offload.operate.embedded.up import bring_up
 from offload.operate.ledger_commands import ledger_of
 from offload.operate.resources import Deployment
 from tests.local.conftest import Copy
+from tests.patience import PATIENCE
 
 FLAGS: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
 PLATFORM, SHOP = "offload-local-platform", "offload-local-shop"
-DEADLINE = 60.0
 # By construct below the platform: a property that cannot be changed in place, and what the shop's functions call it.
 REPLACED = {
     "Events/Bus": ("Name", "another-bus", "OFFLOAD_BUS"),
@@ -99,7 +99,7 @@ def test_the_shops_functions_follow_what_is_replaced_in_the_platform_by_one_depl
         lines=(OrderLine(product="85123A", description="LIGHT", quantity=3, unit_price=Decimal("2.50")),),
     )
     Publisher(after.bus, events=after.aws.events).publish(order.event())
-    ends = time.monotonic() + DEADLINE
+    ends = time.monotonic() + PATIENCE
     while ledger_of(after).total.orders != 1:
         assert time.monotonic() < ends, "the order that was published on the new bus is not in the ledger"
         time.sleep(0.25)

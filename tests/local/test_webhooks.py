@@ -39,6 +39,7 @@ from offload.operate import webhooks
 from offload.operate.embedded import PROJECT
 from tests.local.conftest import Copy
 from tests.local.test_order_events import until
+from tests.patience import PATIENCE
 from tests.webhook_mutations import MUTATIONS, Case
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
@@ -72,7 +73,7 @@ class Door:
     def post(self, provider: str, headers: Any, body: bytes, *, path: str = "") -> tuple[int, Mapping[str, str], bytes]:
         """One request on a connection of its own; headers in the order and spelling given."""
         address = urlsplit(self.endpoint)
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE)
         try:
             connection.putrequest("POST", f"{address.path}/webhooks/{provider}{path}", skip_accept_encoding=True)
             pairs = list(headers.items() if isinstance(headers, dict) else headers)
@@ -351,7 +352,7 @@ class BusInTrouble:
         self._lock = threading.Lock()
 
     def forward(self, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=30)
+        connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=PATIENCE)
         try:
             connection.request("POST", "/", body, dict(headers))
             answer = connection.getresponse()

@@ -20,6 +20,7 @@ import pytest
 from stacks.bundling import MAX_UNZIPPED_BYTES, Bundler, BundlingError, Target
 from stacks.bundling.bytecode import compile_modules
 from stacks.bundling.lock import compile_lock
+from tests.patience import PATIENCE
 
 ARM = Target.of("3.13", "arm64")
 HOST = Target.of("host", "host")
@@ -444,7 +445,7 @@ def test_a_failed_installation_leaves_nothing_behind(root: Path) -> None:
 def test_two_synths_at_once_make_the_same_whole_bundle(root: Path, tmp_path: Path) -> None:
     whole = holds(Bundler(root, cache=tmp_path / "reference").bundle("two", ARM).path)
     processes = [started_bundling(root) for _ in range(3)]
-    outputs = [process.communicate(timeout=60)[0].splitlines() for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE)[0].splitlines() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
     paths = {lines[-1] for lines in outputs}
     assert len(paths) == 1
@@ -460,7 +461,7 @@ def test_many_threads_bundling_at_once_all_get_the_whole_bundle(root: Path) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE)
     assert len(found) == 4
     assert all("alone.py" in one and one == found[0] for one in found)
 

@@ -18,6 +18,7 @@ from stacks.bundling import Bundler, Target
 from stacks.bundling.lock import compile_lock
 from stacks.constructs.python_function import ROOT_CONTEXT, PythonFunction
 from stacks.environment import Environment
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.synthesis
 
@@ -79,7 +80,7 @@ def run_bare(code: str, *paths: Path, variables: dict[str, str] | None = None) -
         env={"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", **(variables or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -20,12 +20,11 @@ from offload.operate.failure import Failure
 from offload.operate.resources import Consumer
 from offload.runtime.reasons import Reason
 from tests.conftest import new_table
+from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
-
-DEADLINE = 10.0
 
 
 class Bench:
@@ -69,7 +68,7 @@ def body_of(event_id: str) -> str:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + DEADLINE
+    ends = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < ends, "the condition did not come true in time"
         time.sleep(0.05)

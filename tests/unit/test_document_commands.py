@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 PROJECT = Path(__file__).resolve().parents[2]
-_WITHIN = 600  # seconds; a synthesis takes five, and minutes on a machine that does much else
 
 WITHOUT_AWS = {
     "bench": "measures on this machine",
@@ -166,7 +167,7 @@ def ran(command: str, folder: Path) -> tuple[int, str]:
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=_WITHIN)
+        said, _ = process.communicate(timeout=PATIENCE)
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -28,8 +28,8 @@ from aws_durable_execution_sdk_python_testing.web.server import WebServiceConfig
 
 from offload.operate.embedded.durable_runner import Adapter
 from offload.operate.embedded.process import ACCOUNT, HOST, REGION, free_port
+from tests.patience import PATIENCE
 
-WITHIN: Final = 20.0
 """Seconds for what takes one or two."""
 SETTLED: Final = 2.0
 """Seconds after an invocation's end in which nothing more has happened."""
@@ -64,7 +64,7 @@ class EndsWithItsWait:
             WaitOptions(wait_seconds=1),
         )
         self._executor.checkpoint_execution(given.durable_execution_arn, given.checkpoint_token, [start])
-        assert self._wait_is_complete.wait(WITHIN)
+        assert self._wait_is_complete.wait(PATIENCE)
         return InvokeResponse(DurableExecutionInvocationOutput(InvocationStatus.PENDING), "first")
 
     def complete(self, execution: str) -> bool:
@@ -72,11 +72,11 @@ class EndsWithItsWait:
         completed = self._complete(execution)
         self._wait_is_complete.set()
         lane = self._executor._registry.get(execution)._lane
-        deadline = time.monotonic() + WITHIN
+        deadline = time.monotonic() + PATIENCE
         while lane._queue.empty() and not self.invocation_has_ended.is_set():
             assert time.monotonic() < deadline
             time.sleep(0.005)
-        self._loop.call_soon_threadsafe(self.invocation_has_ended.wait, WITHIN)
+        self._loop.call_soon_threadsafe(self.invocation_has_ended.wait, PATIENCE)
         return completed
 
     def end(self, *given: object) -> None:
@@ -114,7 +114,7 @@ def status_after_a_run(runner: WebRunner, patience: float) -> ExecutionStatus:
             input="{}",
         )
     ).execution_arn
-    assert function.invocation_has_ended.wait(WITHIN)
+    assert function.invocation_has_ended.wait(PATIENCE)
     deadline = time.monotonic() + patience
     while True:
         status: ExecutionStatus = executor.get_execution(execution).current_status()
@@ -125,7 +125,7 @@ def status_after_a_run(runner: WebRunner, patience: float) -> ExecutionStatus:
 
 def test_a_wait_that_ends_while_its_invocation_does_goes_on(runner: WebRunner) -> None:
     Adapter(runner, runner._config.lambda_endpoint, REGION)
-    assert status_after_a_run(runner, WITHIN) is ExecutionStatus.SUCCEEDED
+    assert status_after_a_run(runner, PATIENCE) is ExecutionStatus.SUCCEEDED
 
 
 def test_without_that_it_would_run_for_ever(runner: WebRunner) -> None:

@@ -16,6 +16,7 @@ import pytest
 from offload.operate.embedded import PROJECT, STATE_VARIABLE
 from offload.operate.embedded.process import EmbeddedAws, NotRunning, free_port
 from offload.operate.failure import Failure
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def offload(state: Path, *arguments: str, **variables: str) -> subprocess.Comple
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -18,10 +18,10 @@ import pytest
 from offload.operate.aws import LOCAL, Aws
 from offload.operate.embedded.emulator import ForkServer
 from offload.operate.embedded.process import EmbeddedAws, free_port
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no worker is forked")
 
-WITHIN = 30.0
 """Seconds for what takes none."""
 # An interpreter of its own has it: the variable is read by a process that starts.
 FRESH = {"LC_NOTE": "read at the start"}
@@ -127,7 +127,7 @@ def killed(pid: int) -> None:
     handle = os.pidfd_open(pid)
     try:
         os.kill(pid, signal.SIGKILL)
-        assert select.select([handle], [], [], WITHIN)[0], "a process survives SIGKILL"
+        assert select.select([handle], [], [], PATIENCE)[0], "a process survives SIGKILL"
     finally:
         os.close(handle)
 

@@ -37,6 +37,7 @@ from stacks.constructs.encryption import encrypt
 from stacks.environment import OWN_KEY, Environment
 from stacks.guardrails import RULES, Guardrails, guard, limits
 from tests.environments import with_address
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.synthesis
 
@@ -804,7 +805,9 @@ def ended(*command: str, cwd: Path = PROJECT, **variables: str) -> subprocess.Co
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environment |= {"JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1", "PYTHONPATH": str(PROJECT), **variables}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
 
 
 @pytest.mark.slow

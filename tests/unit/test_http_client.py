@@ -33,6 +33,7 @@ from offload.runtime.http.guard import AddressRefused, Guard
 from offload.runtime.settings import MissingSetting
 from tests.certificates import Authority
 from tests.odd_server import OddServer, Received, answer, cut, drip, flood, hang, odd_server, raw, reset
+from tests.patience import PATIENCE
 
 GUARD = Guard(private=networks(["127.0.0.0/8"]), schemes=frozenset({"http", "https"}), ports=None)
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
@@ -249,7 +250,7 @@ def test_what_follows_an_answer_is_not_the_next_one(what: str, encrypted: bool, 
         client = secure(Bench(server), authority)
         url = f"{'https' if encrypted else 'http'}://third.example:{server.port}/"
         assert client.get(url).body == b"ok"
-        assert sent.wait(30)
+        assert sent.wait(PATIENCE)
         assert client.get(url).body == b"good"
         assert server.connections == 2
 

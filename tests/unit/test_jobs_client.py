@@ -29,6 +29,7 @@ from offload.contracts.jobs.job import Job, Progress, Question, State, Submit
 from offload.contracts.jobs.shop import CUSTOMERS_SHARD, SALES_REPORT, CustomersShard, Period, Report
 from tests import misbehaving_server as misbehaving
 from tests.misbehaving_server import MisbehavingServer
+from tests.patience import PATIENCE
 from tests.unit.job_server import CREDENTIALS, REGION, Fault, JobServer, Refused, at_work, serving_jobs
 
 DECEMBER = Period(first=date(2010, 12, 1), last=date(2010, 12, 31))
@@ -330,7 +331,7 @@ def test_a_result_is_waited_for_and_typed(jobs: Jobs, server: JobServer, time: T
     ended = msgspec.structs.replace(job, state=State.SUCCEEDED, attempt=1, result_json=msgspec.Raw(REPORT_JSON))
     server.looks[handle.id] = [job, at_work(job, 3, 10, "days"), at_work(job, 9, 10), ended]
 
-    assert handle.result(timeout=60) == REPORT
+    assert handle.result(timeout=PATIENCE) == REPORT
     assert time.pauses == pytest.approx([0.1, 0.15, 0.225])
 
 
@@ -507,7 +508,7 @@ def test_a_result_that_s3_does_not_answer_with_200_is_not_read(
     server.storage = s3.url("get")
     s3.script("get", then=answer)
     with pytest.raises(JobRefused, match=f"S3 answers {answer.status} to GET http") as refused:
-        jobs.handle(SALES_REPORT, large_result).result(timeout=60)
+        jobs.handle(SALES_REPORT, large_result).result(timeout=PATIENCE)
     assert "Signature" not in str(refused.value)
 
 
@@ -516,7 +517,7 @@ def test_a_result_at_s3_is_read_after_a_stumble(
 ) -> None:
     server.storage = s3.url("stumbles")
     s3.script("stumbles", [misbehaving.Answer(503), misbehaving.ResetIn()], then=misbehaving.Answer(body=REPORT_JSON))
-    assert jobs.handle(SALES_REPORT, large_result).result(timeout=60) == REPORT
+    assert jobs.handle(SALES_REPORT, large_result).result(timeout=PATIENCE) == REPORT
 
 
 def test_what_s3_refuses_is_told_in_its_words_and_without_what_was_signed(
@@ -529,7 +530,7 @@ def test_what_s3_refuses_is_told_in_its_words_and_without_what_was_signed(
     )
     s3.script("expired", then=misbehaving.Answer(403, body=body))
     with pytest.raises(JobRefused, match=r"403, AccessDenied: Request has \?expired: .* ask again") as refused:
-        jobs.handle(SALES_REPORT, large_result).result(timeout=60)
+        jobs.handle(SALES_REPORT, large_result).result(timeout=PATIENCE)
     assert not any(each in str(refused.value) for each in ("AKIDSECRET", "execute-api", "Signature"))
 
 

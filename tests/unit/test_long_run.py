@@ -22,6 +22,7 @@ from offload.runtime.jobs.refusals import NotAsking
 from offload.runtime.jobs.run import Permanent
 from offload.runtime.jobs.store import NotStarted
 from tests.calls.recording import acting_as
+from tests.patience import PATIENCE
 from tests.unit.job_bench import JobBench
 from tests.unit.lambda_api import answered_by
 
@@ -44,7 +45,6 @@ LONG = JobType(
 )
 LIMITED = JobType(name="limited", input=Count, result=Count, durable=True, steps=("one",), key="number", ordered=True)
 Work = Callable[[Count, LongRun], Count]
-WITHIN = 120.0
 
 
 class Engine:
@@ -72,7 +72,7 @@ class Engine:
     def waits(self, job_id: str) -> None:
         """Waits until the run waits for an answer, and its last write of that is done."""
         self.until(job_id, lambda job: job.question is not None)
-        ends = time.monotonic() + WITHIN
+        ends = time.monotonic() + PATIENCE
         while not any("suspended" in item for item in self.bench.items(f"job#{job_id}")):
             assert time.monotonic() < ends
             time.sleep(0.02)
@@ -94,7 +94,7 @@ class Engine:
         return self.until(job_id, lambda job: job.state is not State.RUNNING)
 
     def until(self, job_id: str, holds: Callable[[Job], bool]) -> Job:
-        ends = time.monotonic() + WITHIN
+        ends = time.monotonic() + PATIENCE
         while not holds(job := self.bench.store.get(job_id)):
             assert time.monotonic() < ends, job
             time.sleep(0.02)
@@ -333,7 +333,7 @@ def test_a_second_execution_of_an_attempt_is_refused_and_changes_nothing(engine:
     engine.until(job_id, lambda job: job.question is not None)
     second = Engine(engine.bench)
     execution = second.begin(work, job_id)
-    ends = time.monotonic() + WITHIN
+    ends = time.monotonic() + PATIENCE
     while second.status(execution) is ExecutionStatus.RUNNING:
         assert time.monotonic() < ends
         time.sleep(0.02)
@@ -370,7 +370,7 @@ def test_a_run_that_ends_gives_its_slot_to_the_next_in_line(engine: Engine) -> N
     bench.nudges(LIMITED)
     engine.begin(lambda given, run: run.step("one", lambda: given, Count), first, kind=LIMITED)
     assert engine.until(first, lambda job: job.state.ended).result == Raw(b'{"number":7}')
-    ends, nudges = time.monotonic() + WITHIN, list[str]()
+    ends, nudges = time.monotonic() + PATIENCE, list[str]()
     # It is woken after the first one has ended.
     while not (nudges := bench.nudges(LIMITED)):
         assert time.monotonic() < ends

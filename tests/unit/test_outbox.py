@@ -34,6 +34,7 @@ from offload.operate.aws import Aws
 from offload.operate.embedded.process import Instance
 from offload.operate.outbox_commands import app
 from offload.operate.resources import Deployment
+from tests.patience import PATIENCE
 from tests.unit.bus_server import Answer, Bus, serving
 from tests.unit.databases import database_url, postgresql, postgresql_server, sqlite
 
@@ -112,7 +113,7 @@ def shop(database_url: str) -> Iterator[Shop]:
         engine.dispose()
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -609,7 +610,7 @@ def test_the_relay_process_ends_its_pass_and_itself_on_sigterm(shop: Shop) -> No
         until(lambda: shop.published == ["1"], "the event is not published")
         shop.bus.decide = lambda _: Answer(then=lambda: process.send_signal(signal.SIGTERM))
         shop.place("2")
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 0
     assert outbox.status(shop.engine).published == 2
@@ -624,7 +625,7 @@ def test_events_that_were_out_when_their_relay_was_killed_are_repeated_under_the
     shop.place("1", "2", "3")
     with relay_process(shop, "--lease", "2", "--until-empty") as process:
         shop.bus.script = [Answer(then=process.kill)]
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
     assert shop.published == ["1", "2", "3"]
     shop.place("4")
@@ -649,7 +650,7 @@ def test_a_relay_that_cannot_work_says_why_in_one_line_without_the_password(sqli
     with serving() as bus:
         shop = Shop(sqlite, connect(sqlite), bus)
         with relay_process(shop, "--until-empty", url=url) as process:
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 1
     assert errors.startswith("relay: ")

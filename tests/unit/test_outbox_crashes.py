@@ -18,6 +18,7 @@ from sqlalchemy import Engine, select, text
 
 from offload.client.outbox import State
 from offload.client.relay import connect
+from tests.patience import PATIENCE
 from tests.unit.bus_server import Answer, Bus, serving
 from tests.unit.databases import database_url, postgresql, postgresql_server, sqlite
 from tests.unit.outbox_writer import METADATA, ORDERS, OUTBOX
@@ -66,7 +67,7 @@ class Processes:
         process.wait()
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 40) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -132,7 +133,7 @@ def test_nothing_is_lost_nor_published_that_was_rolled_back_and_order_is_kept_th
                 processes.running[name].terminate()
             for name in relays:
                 # One that was started a moment ago may have been told to stop before it could listen.
-                assert processes.running.pop(name).wait(20) in {0, -signal.SIGTERM}
+                assert processes.running.pop(name).wait(PATIENCE) in {0, -signal.SIGTERM}
         finally:
             for process in processes.running.values():
                 process.kill()

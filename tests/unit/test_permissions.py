@@ -18,6 +18,7 @@ from stacks.permissions.__main__ import DESTINATIONS, ENVIRONMENT, synthesized, 
 from stacks.permissions.compare import Report, compare
 from stacks.permissions.grants import Roles, fits, holds
 from stacks.permissions.record import Call, Line, Record, UnusableRecord, read_lines
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.synthesis
 
@@ -479,7 +480,7 @@ def test_a_run_says_which_calls_are_new_and_fails_for_one_that_no_role_allows(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE,
     )
     new = re.findall(r"^sales_report: dynamodb:(\w+) on LEDGER_TABLE \(test_one", run.stdout, re.MULTILINE)
     refused = re.findall(r"^sales_report .*: dynamodb:(\w+) on .*its role does not allow", run.stdout, re.MULTILINE)

@@ -27,6 +27,7 @@ from standardwebhooks import Webhook
 
 from offload.operate.failure import Failure
 from offload.operate.receiver import LARGEST, Answers, Delivery, Receiver
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLOAD = (sys.executable, "-c", "from offload.operate.command_line import main; main()")
@@ -178,12 +179,12 @@ def test_every_nth_request_fails_as_told_and_late() -> None:
 def test_stopping_does_not_wait_for_answers_that_are_delayed() -> None:
     with ThreadPoolExecutor() as pool, ExitStack() as started:
         receiver, told = started.enter_context(receiving(answers=Answers(delay=3600)))
-        waiting = pool.submit(httpx.post, receiver.url, content=BODY, timeout=3600)
+        waiting = pool.submit(httpx.post, receiver.url, content=BODY, timeout=PATIENCE)
         deadline = time.monotonic() + 60
         while not told:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        pool.submit(started.close).result(timeout=300)
+        pool.submit(started.close).result(timeout=PATIENCE)
         with pytest.raises(httpx.HTTPError):
             waiting.result()
 
@@ -258,7 +259,7 @@ class Command:
 
     def end(self, number: signal.Signals = signal.SIGINT) -> tuple[int, str, str]:
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out, err
 
 
@@ -327,7 +328,7 @@ def test_the_command_ends_when_nobody_reads_any_more(more: list[str]) -> None:
         # The command ends while it answers: the sender may get 204 or nothing, and would then send it again.
         with suppress(httpx.TransportError):
             httpx.post(running.url, content=BODY, headers=signed(SECRET))
-        assert running.process.wait(20) == 0
+        assert running.process.wait(PATIENCE) == 0
         assert running.stderr.read() == ""
 
 
@@ -337,7 +338,7 @@ def test_the_command_refuses_a_wrong_secret_in_one_line() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (1, "")

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from offload.contracts.webhooks.providers import STANDARD_WEBHOOKS
 from offload.runtime.webhooks.secrets import Secret, keyring
 from offload.runtime.webhooks.sign import signed_headers
+from tests.patience import PATIENCE
 from tests.standard_webhooks_verifiers import installed, node
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -102,7 +103,7 @@ class Running:
     sign: Sign
     taken: set[str] = field(default_factory=set)
     """The ids that were answered 204."""
-    http: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=15))
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=PATIENCE))
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
 
@@ -112,7 +113,7 @@ class Running:
         with (self.folder / "out").open("ab") as out, (self.folder / "errors").open("ab") as errors:
             environment = {**os.environ, **self.environment, "PORT": str(port)}
             self.process = subprocess.Popen(self.command, cwd=self.folder, env=environment, stdout=out, stderr=errors)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -126,12 +127,12 @@ class Running:
     def kill(self) -> None:
         if self.process:
             self.process.send_signal(signal.SIGKILL)
-            self.process.wait(30)
+            self.process.wait(PATIENCE)
             with socket.socket() as trial:
                 port = int(self.url.rpartition(":")[2].partition("/")[0])
                 assert trial.connect_ex(("127.0.0.1", port)), "it was killed, and something still listens"
         self.http.close()
-        self.http = httpx.Client(trust_env=False, timeout=15)
+        self.http = httpx.Client(trust_env=False, timeout=PATIENCE)
 
     def errors(self) -> str:
         return (self.folder / "errors").read_text()
@@ -404,7 +405,7 @@ def test_the_shell_script_tells_right_from_wrong(shell: str, tmp_path: Path) -> 
             env={**os.environ, "WEBHOOK_SECRET": secret},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
         return ended.returncode, ended.stdout + ended.stderr

@@ -18,6 +18,7 @@ import botocore.session
 import pytest
 
 from tests.calls.recording import FOLDER_VARIABLE, Caller, Name, Names, Recorder, acting_as, caller, needs
+from tests.patience import PATIENCE
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 SENT: Final = {"QueueUrl": "http://sqs/1/work", "MessageBody": "m"}
@@ -212,7 +213,7 @@ def test_a_worker_of_the_embedded_aws_records_by_the_module_that_it_imports(tmp_
         env=variables,
         cwd=tmp_path / "code",
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     [file] = tmp_path.glob("*.jsonl")
     [line] = [json.loads(line) for line in file.read_text().splitlines()]

@@ -16,10 +16,10 @@ from offload.runtime.sending.health import EndpointHealth
 from offload.runtime.sending.sender import Sent
 from offload.runtime.sending.shift import Shift
 from offload.runtime.sending.tokens import Lane, QueueTokens, subscription_of
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")
 
-WITHIN: Final = 20.0
 """Seconds for what takes two or three."""
 HANGS: Final = "sub_hangs"
 
@@ -88,7 +88,7 @@ def shift_of(queue: Queue, endpoints: Endpoints, *, left: float = 45.0) -> Shift
 
 
 async def batch(shift: Shift, *names: str) -> list[str]:
-    return list(await asyncio.wait_for(shift.batch(names), WITHIN))
+    return list(await asyncio.wait_for(shift.batch(names), PATIENCE))
 
 
 def test_a_wake_up_is_in_the_group_of_its_subscription_so_that_one_that_is_slow_does_not_hold_up_others() -> None:
@@ -192,7 +192,7 @@ def test_as_many_as_an_invocation_bears_are_under_way_at_once() -> None:
         endpoints = Endpoints(meanwhile=("nobody",))
         shift = shift_of(queue, endpoints)
         working = asyncio.create_task(batch(shift, HANGS))
-        ends = asyncio.get_running_loop().time() + WITHIN
+        ends = asyncio.get_running_loop().time() + PATIENCE
         while endpoints.at_once < 20:
             assert asyncio.get_running_loop().time() < ends
             await asyncio.sleep(0.02)
@@ -212,7 +212,7 @@ def test_a_lane_that_cannot_be_reached_holds_up_nothing(capsys: pytest.CaptureFi
         endpoints = Endpoints(meanwhile=("nobody",))
         shift = shift_of(queue, endpoints)
         working = asyncio.create_task(batch(shift, HANGS))
-        ends = asyncio.get_running_loop().time() + WITHIN
+        ends = asyncio.get_running_loop().time() + PATIENCE
         while shift._takes:
             assert asyncio.get_running_loop().time() < ends
             await asyncio.sleep(0.02)

@@ -13,6 +13,7 @@ import pytest
 
 from offload.runtime import sums
 from tests.conftest import new_table
+from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -115,11 +116,11 @@ def test_of_two_folds_at_once_one_does_the_work_and_nothing_counts_twice(dynamod
 
     def fold() -> int:
         client = boto3.client("dynamodb")
-        barrier.wait(timeout=10)
+        barrier.wait(timeout=PATIENCE)
         return sums.fold(client, table, 7)
 
     with ThreadPoolExecutor(4) as pool:
-        folded = sum(future.result(timeout=30) for future in [pool.submit(fold) for _ in range(4)])
+        folded = sum(future.result(timeout=PATIENCE) for future in [pool.submit(fold) for _ in range(4)])
     assert folded == 30
     assert total(sums.read(dynamodb, table)) == [30]
 
@@ -158,10 +159,10 @@ def test_readers_never_see_a_sum_go_down_or_past_what_was_posted_while_writers_p
     with ThreadPoolExecutor(writers + 1) as pool:
         watcher = pool.submit(watch)
         try:
-            folded = sum(future.result(timeout=120) for future in [pool.submit(write, n) for n in range(writers)])
+            folded = sum(future.result(timeout=PATIENCE) for future in [pool.submit(write, n) for n in range(writers)])
         finally:
             written.set()
-        seen = watcher.result(timeout=60)
+        seen = watcher.result(timeout=PATIENCE)
     assert seen == sorted(seen)
     assert len(seen) > 3
     assert folded > 50

@@ -69,6 +69,7 @@ from offload.runtime.webhooks.refusals import (
 from offload.runtime.webhooks.secrets import BadSecret, Secret, keyring
 from offload.runtime.webhooks.sign import signed_headers
 from offload.runtime.webhooks.verify import LONGEST_SIGNATURES, verify
+from tests.patience import PATIENCE
 from tests.webhook_mutations import MUTATIONS, ODD, Case
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
@@ -428,7 +429,7 @@ def _node(request: dict[str, Any]) -> dict[str, Any]:
         input=json.dumps(request).encode(),
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
