@@ -33,7 +33,7 @@ from offload.operate.failure import Failure
 from offload.operate.ledger_commands import ledger_of
 from offload.operate.orders import publisher_of
 from offload.operate.resources import Deployment
-from offload.operate.status import depths
+from offload.operate.status import depth, depths
 from offload.runtime import sums
 from offload.runtime.reasons import Reason
 from offload.shop.ledger import Ledger
@@ -102,6 +102,9 @@ class Run:
         self._say = say
         self._embedded = EmbeddedAws(folder / "embedded", port=free_port())
         self._published = 0
+        self._passed = 0
+        """Events that were published and are in no queue any more, as far as this process has seen."""
+        self._put = 0
         self._stop = threading.Event()
 
     def go(self, brought_up: Path | None = None) -> Result:
@@ -133,7 +136,8 @@ class Run:
                     else:
                         self._write(progress)
                 with self._working(deployment, progress, seed=self.plan.legs):
-                    self._until(lambda: self._left(deployment) < _DEEPEST // 10, "the queues to be nearly empty")
+                    few = min(_DEEPEST, self.plan.orders) // 10
+                    self._until(lambda: self._deepest(deployment) < few, "the queues to be nearly empty")
                 self._settle(deployment, progress)
                 self._write(progress)
                 return self._compared(deployment, progress)
@@ -212,7 +216,7 @@ class Run:
         sampler.start()
         try:
             with workers_killed_as_work_is_done(
-                self._embedded, lambda: done_by(deployment, READERS[0]), every=self._kill_every, seed=seed
+                self._embedded, lambda: self._passed, every=self._kill_every, seed=seed
             ) as killed:
                 yield
         finally:
@@ -228,8 +232,10 @@ class Run:
         for start in range(0, len(publications), _PORTION):
             self._go_on_unless_stopped()
             self._until(lambda: self._deepest(deployment) < _DEEPEST, "the queues to be shorter")
-            publish(deployment, publisher, publications[start : start + _PORTION])
-            self._published = min(start + _PORTION, len(publications))
+            portion = publications[start : start + _PORTION]
+            publish(deployment, publisher, portion)
+            self._published += len(portion)
+            self._put += len(portion)
 
     def _settle(self, deployment: Deployment, progress: Progress) -> None:
         """Waits for the last of them; what the killing made a dead letter of is sent again, and waited for too."""
@@ -245,7 +251,10 @@ class Run:
         self._sample(deployment, progress.seconds)
 
     def _deepest(self, deployment: Deployment) -> int:
-        return max(each.queue.all for each in depths(deployment))
+        queues = [deployment.consumer(each).queue_url for each in READERS]
+        deepest = max(depth(deployment.aws, queue).all for queue in queues)
+        self._passed = max(self._passed, self._put - deepest)
+        return deepest
 
     def _left(self, deployment: Deployment) -> int:
         return sum(each.queue.all for each in depths(deployment) if each.consumer != _NOT_WAITED_FOR)

@@ -30,7 +30,6 @@ from offload.operate.embedded.durable_runner import Adapter
 from offload.operate.embedded.process import ACCOUNT, HOST, REGION, free_port
 from tests.patience import PATIENCE
 
-"""Seconds for what takes one or two."""
 SETTLED: Final = 2.0
 """Seconds after an invocation's end in which nothing more has happened."""
 

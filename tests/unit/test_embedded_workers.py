@@ -16,13 +16,12 @@ from typing import Any
 import pytest
 
 from offload.operate.aws import LOCAL, Aws
-from offload.operate.embedded.emulator import ForkServer
+from offload.operate.embedded.emulator import ForkServer, remembered
 from offload.operate.embedded.process import EmbeddedAws, free_port
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no worker is forked")
 
-"""Seconds for what takes none."""
 # An interpreter of its own has it: the variable is read by a process that starts.
 FRESH = {"LC_NOTE": "read at the start"}
 CODE = """
@@ -198,3 +197,20 @@ def test_a_function_s_code_is_unpacked_once_for_all_of_its_workers(embedded: Emb
     functions.make("two", code=code)
     functions.make("other", code=code + "\n")
     assert functions.call("one") == functions.call("two") != functions.call("other")
+
+
+def test_what_the_emulator_remembers_is_what_it_would_find_again() -> None:
+    asked: list[Any] = []
+
+    def length(text: Any) -> int:
+        asked.append(text)
+        return len(text)
+
+    found = remembered(length)
+    assert [found("abc"), found("abc"), found("ab")] == [3, 3, 2]
+    assert asked == ["abc", "ab"]
+    # What is no text is given to the function itself, which says what is wrong with it.
+    assert (found(["a"]), found(["a"])) == (1, 1)
+    with pytest.raises(TypeError):
+        found(None)
+    assert asked[2:] == [["a"], ["a"], None]
