@@ -20,7 +20,6 @@ from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")
 
-"""Seconds for what takes two or three."""
 HANGS: Final = "sub_hangs"
 
 
