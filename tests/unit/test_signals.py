@@ -18,7 +18,7 @@ with set_by_signals(stop):
     # As in the first and the last moment of `stop.wait()`: the lock is this thread's.
     with stop._cond:
         signal.raise_signal(signal.{name})
-    assert stop.wait(PATIENCE)
+    assert stop.wait(600)
 print("ended")
 """
 
