@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -357,7 +357,9 @@ def leave_out_archives_and_logs(deployment: Deployment) -> None:
     for page in logs.get_paginator("describe_log_groups").paginate():
         for group in page["logGroups"]:
             logs.delete_log_group(logGroupName=group["logGroupName"])
-            logs.create_log_group(logGroupName=group["logGroupName"])
+            # A function that works meanwhile may have made it.
+            with suppress(logs.exceptions.ResourceAlreadyExistsException):
+                logs.create_log_group(logGroupName=group["logGroupName"])
 
 
 def done_by(deployment: Deployment, consumer: str) -> int:
