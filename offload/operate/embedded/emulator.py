@@ -222,13 +222,13 @@ class _Zipfile:
 
 
 def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which gives the same for the same texts, with its last results at hand."""
+    """The function, which gives the same for the same text, with its last results at hand."""
     at_hand = functools.lru_cache(maxsize=_REMEMBERED)(function)
 
     @functools.wraps(function)
-    def found(*texts: Any) -> Any:
+    def found(text: Any, *names: str) -> Any:
         # What else comes is an error, and may be what cannot be looked up.
-        return at_hand(*texts) if all(isinstance(each, str) for each in texts) else function(*texts)
+        return at_hand(text, *names) if type(text) is str else function(text, *names)
 
     return found
 
