@@ -9,16 +9,17 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
+from functools import partial
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
 from botocore.credentials import Credentials
 
-from offload.client.job_calls import JobRefused, Signer
+from offload.client.job_calls import JobRefused, Signer, Unreachable
 from offload.client.jobs import Handle, Jobs
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.job_type import JobType, Priority
@@ -30,6 +31,8 @@ from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy
 from tests.local.test_order_events import settled, until
 from tests.patience import PATIENCE
+
+T = TypeVar("T")
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 
@@ -44,6 +47,16 @@ def jobs(deployed: Copy) -> Iterator[Jobs]:
 def started(job: Job) -> float:
     """When a job's first attempt began, seconds since the epoch."""
     return next(entry.at for entry in job.history if entry.state is State.RUNNING).timestamp()
+
+
+def answered(call: Callable[[], T]) -> T:
+    """What a call of the job service gives, however long that has no answer: a slow machine is late with some."""
+    ends = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except Unreachable:
+            assert time.monotonic() < ends
 
 
 @contextmanager
@@ -80,8 +93,9 @@ def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_kille
                     *[(SALES_REPORT, Period(first=date(2010, 12, 1 + number % 28)))] * 9,
                 ]
                 job_type, wish = wishes[number % 10]
-                handle = jobs.submit(job_type, wish, idempotency_key=f"job {number}")
-                assert jobs.submit(job_type, wish, idempotency_key=f"job {number}").id == handle.id
+                submit = partial(jobs.submit, job_type, wish, idempotency_key=f"job {number}")
+                handle = answered(submit)
+                assert answered(submit).id == handle.id
                 types.append(job_type)
                 handles.append(handle)
             killing_ends = time.monotonic() + (120 if WHOLE else 8)
@@ -108,17 +122,19 @@ def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_kille
         assert both == []
     # However many imports published the day, and however often they were killed, each order counts once.
     assert any(job.state is State.SUCCEEDED for job in ended if job.type == ORDER_IMPORT.name)
-    until(lambda: settled(copy.deployment), "the ledger", 240)
+    until(lambda: settled(copy.deployment), "the ledger")
     ledger = json.loads(copy.offload("ledger", "show", "--json").stdout)
     assert (ledger["orders"], ledger["revenue"]) == (137, "58635.56")
 
 
 def test_an_urgent_job_starts_before_the_queue_of_the_others(jobs: Jobs) -> None:
-    low = jobs.submit_many(SALES_REPORT, [Period()] * (500 if WHOLE else 100), priority=Priority.LOW)
-    urgent = jobs.submit(SALES_REPORT, Period(), priority=Priority.HIGH)
-    at = started(urgent.wait(PATIENCE))
-    later = sum(started(each.wait(PATIENCE)) > at for each in low)
-    assert later > len(low) // 2
+    periods = [Period()] * (500 if WHOLE else 100)
+    low = answered(lambda: jobs.submit_many(SALES_REPORT, periods, priority=Priority.LOW))
+    urgent = answered(lambda: jobs.submit(SALES_REPORT, Period(), priority=Priority.HIGH)).wait(PATIENCE)
+    # On a slow machine many have started while the others were submitted.
+    waited = [start for each in low if (start := started(each.wait(PATIENCE))) > urgent.created_at.timestamp()]
+    later = sum(start > started(urgent) for start in waited)
+    assert later > len(waited) // 2
 
 
 def test_a_delayed_job_is_never_early_and_starts_by_itself(jobs: Jobs) -> None:

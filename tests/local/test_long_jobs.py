@@ -18,6 +18,7 @@ from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.shop import ORDER_IMPORT, Imported, OrdersFile
 from offload.operate.embedded.up import bring_up
 from offload.operate.jobs import jobs_of
+from offload.runtime import sums
 from offload.shop.orders import SHIPPED_DAY
 from tests.local.conftest import Copy
 from tests.local.test_order_events import settled, until
@@ -73,6 +74,13 @@ def published(copy: Copy) -> Counter[str]:
     return Counter(event for event, _ in {(entry["event_id"], entry["message_id"]) for entry in records})
 
 
+def journaled(copy: Copy) -> int:
+    """How many orders were put on the bus. Not by the log: what a function has no time left for is not in it."""
+    marks = str(copy.deployment.consumer("EventJournal").marks_table)
+    done = sums.read(copy.deployment.aws.dynamodb, marks).get("done", {})
+    return sum(int(amounts[0]) for event_type, amounts in done.items() if event_type.startswith("order."))
+
+
 def chunk(job: Job) -> int:
     """The number of the chunk that an import is at."""
     step = (job.progress.step if job.progress else None) or ""
@@ -104,13 +112,13 @@ def ended_invocations(copy: Copy) -> int:
 
 def at_chunk(handle: Handle[Imported], number: int) -> Job:
     """Waits until an import has come to a chunk, or to its end."""
-    until(lambda: (job := handle.job()).state.ended or chunk(job) >= number, f"chunk {number}", 120)
+    until(lambda: (job := handle.job()).state.ended or chunk(job) >= number, f"chunk {number}")
     return handle.job()
 
 
 def imported_once(copy: Copy, orders: Path, result: Imported) -> None:
     """The ledger is what the file comes to: each invoice once."""
-    until(lambda: settled(copy.deployment), "the consumers", 120)
+    until(lambda: settled(copy.deployment), "the consumers")
     ledger = json.loads(copy.offload("ledger", "show", "--json").stdout)
     wanted = ledger_of_file(orders)
     assert (ledger["orders"], ledger["revenue"]) == (wanted.total.orders, f"{wanted.total.revenue:.2f}")
@@ -128,7 +136,7 @@ def test_an_import_that_is_killed_five_times_takes_each_invoice_once_and_does_no
             if kill == KILLS - 1:
                 # The engine gives up on five deaths without an invocation between that ends: one does at each wait,
                 # every four chunks, unless it was killed just then.
-                until(lambda: ended_invocations(copy) > 0, "an invocation to end", 120)
+                until(lambda: ended_invocations(copy) > 0, "an invocation to end")
                 number = chunk(handle.job()) + 1
             assert not at_chunk(handle, number).state.ended
             until(lambda: worker_of(copy, "OrderImportFunction") != [], "the function to run again")
@@ -141,7 +149,7 @@ def test_an_import_that_is_killed_five_times_takes_each_invoice_once_and_does_no
     imported_once(copy, orders, result)
     # A step that was killed runs again, and publishes its invoices again under the same ids; no other step does.
     times = published(copy)
-    assert len(times) == result.invoices
+    assert journaled(copy) == result.invoices
     assert sum(times.values()) - len(times) <= KILLS * INVOICES_OF_A_CHUNK
     # A step may have said that it is done and been killed before its checkpoint: each death costs one at the most.
     steps = steps_done(copy)
@@ -158,7 +166,7 @@ def test_an_import_goes_on_where_it_was_after_a_stop_and_a_start(copy: Copy, ord
     assert stopped.clean
     again = Copy(copy.embedded, bring_up(copy.embedded, assembly=assembly))
     with jobs_of(again.deployment) as jobs:
-        job = jobs.wait(handle.id, 300)
+        job = jobs.wait(handle.id, PATIENCE)
         assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
     # The step that the stop came into says that it is done, may find nobody to keep that, and runs again.
     steps = steps_done(again)

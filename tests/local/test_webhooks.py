@@ -136,6 +136,12 @@ def tap(door: Door) -> Tap:
     return Tap(door.copy)
 
 
+STORED: Final = 202
+"""Kept, and not yet on the bus: it took longer than the receiver may wait, as on a slow machine."""
+
+UNAVAILABLE: Final = 503
+
+
 def github(body: bytes, event: str = "issues", secret: str = SECRETS["github"][0]) -> Headers:
     """As GitHub documents it, by the standard library alone."""
     signature = hmac.new(secret.encode(), body, "sha256").hexdigest()
@@ -224,7 +230,7 @@ def test_what_each_sender_s_own_library_signs_becomes_one_event(door: Door, tap:
             assert (status, content) == (200, b""), (name, content)
             assert said["offload-outcome"] == "accepted"
             wanted[said["offload-event-id"]] += 1
-    until(lambda: len(tap.ids()) >= len(wanted), "the events", 30)
+    until(lambda: len(tap.ids()) >= len(wanted), "the events")
     assert tap.ids() == wanted
 
 
@@ -247,12 +253,14 @@ def test_github_s_example_payloads_pass_each_once(door: Door, tap: Tap) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(deliver, range(len(sent))))
-    assert {status for status, _ in answers} == {200}
+    assert {status for status, _ in answers} <= {200, STORED}
     # The set has five payloads twice, to the byte. Who has one could send it again: of one topic it is one event.
     ids = {id_of(name, body) for name, body in sent}
     assert {event for _, event in answers} == ids
-    until(lambda: len(tap.ids()) >= len(ids), "the events", 60)
-    assert tap.ids() == Counter(ids)
+    until(lambda: len(tap.ids()) >= len(ids), "the events")
+    assert set(tap.ids()) == ids
+    # What the receiver had no time to hear of from the bus, the relay publishes, under the same id.
+    assert set(tap.ids() - Counter(ids)) <= {event for status, event in answers if status == STORED}
     payloads = {event["id"]: event["data"]["payload"] for event in tap.events}
     for name, body in sent:
         assert payloads[id_of(name, body)] == json.loads(body), name
@@ -341,6 +349,10 @@ def test_a_body_that_cannot_be_an_event_is_refused_clearly_and_the_door_stays_op
     assert door.post("github", github(body), body)[0] == 200
 
 
+# Seconds; the receiver waits for the bus for one (lambdas/webhook_receiver/receiving.py).
+_LATE: Final = 0.3
+
+
 class BusInTrouble:
     """Stands before the embedded AWS's EventBridge: refuses, throttles, hangs, and loses answers, by turns."""
 
@@ -349,6 +361,8 @@ class BusInTrouble:
         self._rng = random.Random(seed)
         self.troubled = threading.Event()
         self.seen: Counter[str] = Counter()
+        self.late = 0
+        """Answers that may have come when nobody waited for them any more."""
         self._lock = threading.Lock()
 
     def forward(self, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
@@ -380,7 +394,11 @@ class BusInTrouble:
                 self.forward(headers, body)
                 return None
             case _:
-                return self.forward(headers, body)
+                began = time.monotonic()
+                forwarded = self.forward(headers, body)
+                with self._lock:
+                    self.late += time.monotonic() - began > _LATE
+                return forwarded
 
 
 @contextmanager
@@ -445,7 +463,7 @@ def test_while_the_bus_fails_every_delivery_becomes_one_event(door: Door) -> Non
     count = 2_000 if WHOLE else 200
     copy = door.copy
     # What an earlier test sent is not to come out now.
-    until(lambda: all_published(copy), "what was owed before", 90)
+    until(lambda: all_published(copy), "what was owed before")
     tap = Tap(copy)
     bodies = [a_body(number=number) for number in range(count)]
     events: dict[int, str] = {}
@@ -471,15 +489,15 @@ def test_while_the_bus_fails_every_delivery_becomes_one_event(door: Door) -> Non
                 bus.troubled.clear()
         bus.troubled.clear()
         assert len(events) == count, attempts
-        until(lambda: all_published(copy), "the relay", 90)
+        until(lambda: all_published(copy), "the relay")
         for trouble in ("refuses", "throttles", "hangs", "loses the answer"):
             assert bus.seen[trouble], bus.seen
-    until(lambda: len(tap.ids()) >= count, "the events", 60)
+    until(lambda: len(tap.ids()) >= count, "the events")
     ids = tap.ids()
     assert set(ids) == set(events.values())
     assert len(set(events.values())) == count
-    # An answer that is lost is the one way to an event that is on the bus twice, and it is the same event.
-    assert sum(ids.values()) - count <= bus.seen["loses the answer"]
+    # An answer that is lost or late is the one way to an event that is on the bus twice, and it is the same event.
+    assert sum(ids.values()) - count <= bus.seen["loses the answer"] + bus.late
 
 
 def test_a_secret_that_is_rotated_under_load_refuses_no_valid_delivery(door: Door) -> None:
@@ -497,19 +515,21 @@ def test_a_secret_that_is_rotated_under_load_refuses_no_valid_delivery(door: Doo
             secret = new[0] if new and number % 2 else old
             body = a_body(number=number)
             status, _, content = door.post("github", github(body, secret=secret), body)
-            used["new" if secret != old else "old"] += 1
-            if status not in {200, 202}:
+            if status in {200, STORED}:
+                used["new" if secret != old else "old"] += 1
+            # What a slow machine cannot keep in time is to be sent again, and is not refused.
+            elif status != UNAVAILABLE:
                 refused.append(content)
 
     try:
         with ThreadPoolExecutor(senders) as threads:
             done = [threads.submit(deliver) for _ in range(senders)]
             try:
-                until(lambda: used["old"] > enough, "deliveries before the rotation", 120)
+                until(lambda: used["old"] > enough, "deliveries before the rotation")
                 told = door.copy.offload("webhooks", "rotate", "github", "--overlap", "24h", "--json")
                 assert told.returncode == 0, told.stderr
                 new.append(json.loads(told.stdout)["secret"])
-                until(lambda: used["new"] > enough, "deliveries with the new secret", 120)
+                until(lambda: used["new"] > enough, "deliveries with the new secret")
             finally:
                 finished.set()
             for each in done:
@@ -528,7 +548,8 @@ def test_each_role_allows_what_its_function_does(deployed_with_iam: Copy) -> Non
         file.write_text(json.dumps(payload), encoding="utf-8")
         sent = door.copy.offload("webhooks", "test", "github", "--event", "push", "--payload", str(file), "--json")
         assert sent.returncode == 0, sent.stdout + sent.stderr
-        assert json.loads(sent.stdout)["outcome"] == "accepted"
+        assert json.loads(sent.stdout)["outcome"] in {"accepted", "stored"}
+    until(lambda: all_published(door.copy), "what was stored to be published")
     wrong = door.copy.offload("webhooks", "recent", "--outcome", "refused", "--json")
     assert wrong.returncode == 0, wrong.stderr
 
@@ -536,16 +557,20 @@ def test_each_role_allows_what_its_function_does(deployed_with_iam: Copy) -> Non
 def test_a_flood_of_forgeries_gets_429_and_true_deliveries_pass(copy: Copy) -> None:
     door = Door(copy)
     door.set_secrets("github", *SECRETS["github"])
+    functions, name = copy.deployment.aws.lambda_, copy.deployment.function("webhook_receiver").function_name
+    variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    # So few that any machine sends more in a minute.
+    limited = {**variables, "OFFLOAD_REFUSED_PER_MINUTE": "3"}
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": limited})
     statuses: Counter[int] = Counter()
     for number in range(150):
         forged = {**github(a_body()), "X-Hub-Signature-256": "sha256=" + "0" * 64}
         statuses[door.post("github", forged, a_body())[0]] += 1
         if number % 10 == 0:
             body = a_body()
-            assert door.post("github", github(body), body)[0] == 200
+            assert door.post("github", github(body), body)[0] in {200, STORED}
     assert set(statuses) == {401, 429}
-    # The limit of environments/local.toml, in each of the two minutes that this may lie across.
-    assert statuses[429] >= 20
+    assert statuses[401] >= 3
 
 
 @pytest.mark.skipif(not EXAMPLES.exists(), reason="node_modules is not installed: make toolchain")
@@ -567,5 +592,5 @@ def test_a_release_that_github_tells_of_is_in_the_change_log_once(door: Door) ->
     def page() -> str:
         return door.copy.offload("change-log", "show", "--month", "2026-03").stdout
 
-    until(lambda: "Spring sale" in page(), "the change log", 60)
+    until(lambda: "Spring sale" in page(), "the change log")
     assert page().count("Spring sale") == 1
