@@ -183,10 +183,15 @@ class _Tracer:
 
     def _first_party(self, found: Import, relative: str) -> None:
         is_package = self.root.joinpath(*found.module.split(".")).is_dir()
-        if not self.reach(found.module) and not found.optional:
-            raise BundlingError(
-                f"{relative}:{found.line}: imports {found.module}, and there is no such module: correct the name"
-            )
+        if not self.reach(found.module):
+            if not found.optional:
+                raise BundlingError(
+                    f"{relative}:{found.line}: imports {found.module}, and there is no such module: correct the name"
+                )
+            # Python imports the packages above it all the same, and what asks for those is to find them.
+            above = found.module.rpartition(".")[0]
+            while above and not self.reach(above):
+                above = above.rpartition(".")[0]
         if not is_package:
             return
         self._note_namespace(found.module, f"{relative}:{found.line}")
@@ -410,6 +415,11 @@ class _Reader:
                     waiting += [(iter(rest), optional), (iter(node.body), True)]
                 case ast.With() | ast.AsyncWith() if any(self._suppresses(each.context_expr) for each in node.items):
                     waiting.append((iter(node.body), True))
+                case ast.Call(args=[ast.Constant(value=str(name)), *_]) if self._called(node.func, self.words.finds):
+                    # What is found in the checkout has to be found in the bundle.
+                    if not name.startswith("."):
+                        yield Import(name, (), node.lineno, optional=True)
+                    waiting.append((ast.iter_child_nodes(node), optional))
                 case ast.Call() if self._called(node.func, self.words.load):
                     yield from self._loaded(node, optional=optional)
                     waiting.append((ast.iter_child_nodes(node), optional))

@@ -983,6 +983,21 @@ def test_an_import_that_python_does_without_or_never_runs_is_not_demanded(root: 
 @pytest.mark.parametrize(
     "content",
     [
+        "from importlib.util import find_spec\nHAS = find_spec('offload.runtime') is not None\n",
+        "import importlib.util\nif importlib.util.find_spec('offload.runtime'):\n    import offload.runtime.nowhere\n",
+        "try:\n    import offload.runtime.nowhere.at_all\nexcept ImportError as error:\n    said = str(error)\n",
+    ],
+)
+def test_a_library_package_that_is_looked_for_is_found_in_the_bundle_as_in_the_checkout(
+    root: Path, content: str
+) -> None:
+    write(root, {"lambdas/alone/handler.py": f"{content}def handler(event, context):\n    return None\n"})
+    assert "offload/runtime/__init__.py" in holds(Bundler(root).bundle("alone", ARM).path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
         "from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    import nowhere\n",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    import nowhere\n",
         "from contextlib import suppress\nwith suppress(OSError):\n    import nowhere\n",
