@@ -538,8 +538,8 @@ FORBIDDEN = {
     "typer.secho", "typer.confirm", "typer.prompt", "click", "sys.stdout", "sys.stderr", "getpass", "curses", "pprint",
 }  # fmt: skip
 
-# What runs as a process of its own, whose output is a file.
-APART = {"embedded/durable_runner.py"}
+# What runs as processes of their own, in other environments, whose output is a file.
+APART = {"embedded/durable_runner.py", "embedded/emulator.py", "embedded/fork_server.py"}
 
 
 def test_nothing_of_the_command_line_prints_past_the_terminal() -> None:
