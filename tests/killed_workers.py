@@ -12,7 +12,7 @@ from typing import Final
 
 from offload.operate.embedded.process import EmbeddedAws
 
-_LOOKS_EVERY: Final = 0.5  # seconds
+_LOOKS_EVERY: Final = 0.1  # seconds
 
 
 @contextmanager
@@ -30,14 +30,19 @@ def workers_killed_all_along(embedded: EmbeddedAws, *, every: float, seed: int) 
 def workers_killed_as_work_is_done(
     embedded: EmbeddedAws, done: Callable[[], int], *, every: int, seed: int
 ) -> Iterator[list[int]]:
-    """The same, one for `every` so many that are `done`, in the mean: on a slow machine it takes no work's place."""
+    """The same, the first as soon as there is one, then one for `every` so many that are `done`, in the mean.
+
+    On a slow machine it takes no work's place.
+    """
     chance = random.Random(seed)
+    due = 0.0
 
     def wait(stop: threading.Event) -> bool:
-        due = done() + chance.uniform(0.5 * every, 1.5 * every)
-        while done() < due:
+        nonlocal due
+        while done() < due or not embedded.workers():
             if stop.wait(_LOOKS_EVERY):
                 return True
+        due = done() + chance.uniform(0.5 * every, 1.5 * every)
         return False
 
     with _killing(embedded, wait, chance) as killed:
