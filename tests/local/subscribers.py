@@ -81,10 +81,10 @@ class Subscribers:
         name = self.copy.deployment.function("delivery_timekeeper").function_name
         self.copy.deployment.aws.lambda_.invoke(FunctionName=name)
 
-    def until(self, holds: Callable[[], bool], what: str, *, within: float = PATIENCE) -> None:
+    def until(self, holds: Callable[[], bool], what: str) -> None:
         """Waits for a condition with a deadline, the timekeeper looking every few seconds."""
-        ends = time.monotonic() + within
+        ends = time.monotonic() + PATIENCE
         while not holds():
-            assert time.monotonic() < ends, f"{what}: not within {within} s"
+            assert time.monotonic() < ends, f"{what}: not within {PATIENCE} s"
             self.wake()
             time.sleep(1.0)

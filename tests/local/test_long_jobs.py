@@ -18,8 +18,8 @@ from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.shop import ORDER_IMPORT, Imported, OrdersFile
 from offload.operate.embedded.up import bring_up
 from offload.operate.jobs import jobs_of
-from offload.runtime import sums
 from offload.shop.orders import SHIPPED_DAY
+from tests.deployed_figures import done_by
 from tests.local.conftest import Copy
 from tests.local.test_order_events import settled, until
 from tests.month import MONTH
@@ -74,13 +74,6 @@ def published(copy: Copy) -> Counter[str]:
     return Counter(event for event, _ in {(entry["event_id"], entry["message_id"]) for entry in records})
 
 
-def journaled(copy: Copy) -> int:
-    """How many orders were put on the bus. Not by the log: what a function has no time left for is not in it."""
-    marks = str(copy.deployment.consumer("EventJournal").marks_table)
-    done = sums.read(copy.deployment.aws.dynamodb, marks).get("done", {})
-    return sum(int(amounts[0]) for event_type, amounts in done.items() if event_type.startswith("order."))
-
-
 def chunk(job: Job) -> int:
     """The number of the chunk that an import is at."""
     step = (job.progress.step if job.progress else None) or ""
@@ -95,7 +88,7 @@ def worker_of(copy: Copy, function: str) -> list[int]:
             command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
         except OSError:  # it has just ended
             continue
-        # Its script is in a folder that has the function's name; what a process began with is no forked worker's own.
+        # Its script's folder has the function's name; the environ of a forked worker is that of the fork server.
         if function in command:
             found.append(pid)
     return found
@@ -149,7 +142,8 @@ def test_an_import_that_is_killed_five_times_takes_each_invoice_once_and_does_no
     imported_once(copy, orders, result)
     # A step that was killed runs again, and publishes its invoices again under the same ids; no other step does.
     times = published(copy)
-    assert journaled(copy) == result.invoices
+    # Not by the log: what a function has no time left for is not in it.
+    assert done_by(copy.deployment, "EventJournal", of="order.") == result.invoices
     assert sum(times.values()) - len(times) <= KILLS * INVOICES_OF_A_CHUNK
     # A step may have said that it is done and been killed before its checkpoint: each death costs one at the most.
     steps = steps_done(copy)

@@ -22,6 +22,7 @@ from offload.operate.resources import Deployment
 from offload.operate.status import depth, depths
 from offload.shop.ledger import Figures
 from offload.shop.orders import SHIPPED_DAY, generate, read_orders, write_orders
+from tests.deployed_figures import levels_of
 from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy, a_copy
 from tests.month import MONTH
@@ -47,13 +48,12 @@ def orders_file(tmp_path: Path) -> Path:
     return file
 
 
-def until(condition: Callable[[], bool], what: str, within: float = PATIENCE) -> None:
+def until(condition: Callable[[], bool], what: str) -> None:
     """Waits for a condition; fails with what was waited for."""
     began = time.monotonic()
-    ends = began + within
     while not condition():
         now = time.monotonic()
-        assert now < ends, f"waited {within:.0f} s for {what}"
+        assert now < began + PATIENCE, f"waited {PATIENCE:.0f} s for {what}"
         # Looks cost what is looked at its time: seldom where it takes long.
         time.sleep(min(1.0, max(0.1, (now - began) / 10)))
 
@@ -124,13 +124,7 @@ def test_december_2010_or_its_first_day_has_the_figures_that_the_data_set_has(co
 def levels_agree_with_the_events(copy: Copy) -> None:
     """Every level is the opening units less what the ledger sold, and `stock.low` was published for whatever is low."""
     deployment = copy.deployment
-    pages = deployment.aws.dynamodb.get_paginator("scan").paginate(TableName=deployment.table("StockTable"))
-    levels = {
-        product: int(units["N"])
-        for page in pages
-        for item in page["Items"]
-        for product, units in item["levels"]["M"].items()
-    }
+    levels = levels_of(deployment)
     sold = {product: figures.units for product, figures in ledger_of(deployment).by_product.items()}
     assert levels == {product: 1_000 - units for product, units in sold.items()}
     marks = deployment.consumer("EventJournal").marks_table

@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -78,14 +77,6 @@ class Courier:
         return answer(201, b"")(connection, request)
 
 
-@contextmanager
-def a_courier() -> Iterator[Courier]:
-    with odd_server() as server:
-        courier = Courier(server)
-        server.otherwise = courier.serve
-        yield courier
-
-
 def assembly_of(root: Path, courier: Courier) -> Path:
     """An app of one bus, one third party and one consumer that calls it for each event."""
     (root / "lambdas" / "courier").mkdir(parents=True)
@@ -117,7 +108,9 @@ def assembly_of(root: Path, courier: Courier) -> Path:
 
 @pytest.fixture
 def courier() -> Iterator[Courier]:
-    with a_courier() as courier:
+    with odd_server() as server:
+        courier = Courier(server)
+        server.otherwise = courier.serve
         yield courier
 
 

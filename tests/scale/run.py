@@ -34,9 +34,9 @@ from offload.operate.ledger_commands import ledger_of
 from offload.operate.orders import publisher_of
 from offload.operate.resources import Deployment
 from offload.operate.status import depth, depths
-from offload.runtime import sums
 from offload.runtime.reasons import Reason
 from offload.shop.ledger import Ledger
+from tests.deployed_figures import done_by, levels_of
 from tests.killed_workers import workers_killed_as_work_is_done
 from tests.plain_ledger import added_up
 from tests.scale.plan import Plan, Publication
@@ -360,23 +360,6 @@ def leave_out_archives_and_logs(deployment: Deployment) -> None:
             # A function that works meanwhile may have made it.
             with suppress(logs.exceptions.ResourceAlreadyExistsException):
                 logs.create_log_group(logGroupName=group["logGroupName"])
-
-
-def done_by(deployment: Deployment, consumer: str) -> int:
-    """How many events a consumer has done, each counted once."""
-    marks = str(deployment.consumer(consumer).marks_table)
-    return sum(int(amounts[0]) for amounts in sums.read(deployment.aws.dynamodb, marks).get("done", {}).values())
-
-
-def levels_of(deployment: Deployment) -> dict[str, int]:
-    """Every product's level, in units."""
-    pages = deployment.aws.dynamodb.get_paginator("scan").paginate(TableName=deployment.table("StockTable"))
-    return {
-        product: int(units["N"])
-        for page in pages
-        for item in page["Items"]
-        for product, units in item["levels"]["M"].items()
-    }
 
 
 def different_ledgers(wanted: Ledger, found: Ledger) -> Iterator[str]:

@@ -209,7 +209,7 @@ def test_what_the_emulator_remembers_is_what_it_would_find_again() -> None:
     found = remembered(length)
     assert [found("abc"), found("abc"), found("ab")] == [3, 3, 2]
     assert asked == ["abc", "ab"]
-    # What is no text is given to the function itself, which says what is wrong with it.
+    # Anything but text goes to the function itself, which says what is wrong with it.
     assert (found(["a"]), found(["a"])) == (1, 1)
     with pytest.raises(TypeError):
         found(None)
