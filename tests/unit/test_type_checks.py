@@ -1,0 +1,49 @@
+"""mypy follows every module that is imported: one that it skips would be `Any`, and nothing said of its use."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+PROJECT: Final = Path(__file__).resolve().parents[2]
+
+
+def imported(source: str) -> Iterator[str]:
+    """The modules that a file may import: of `from a import b` both `a` and `a.b`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{each.name}" for each in node.names)
+
+
+def test_no_module_that_is_imported_is_skipped() -> None:
+    settings: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    skipped, followed = (set(each["module"]) for each in settings["overrides"])
+    assert [each["follow_imports"] for each in settings["overrides"]] == ["skip", "normal"]
+    checked = [PROJECT / name for name in settings["files"]]
+    files = [file for each in checked for file in ([each] if each.is_file() else each.rglob("*.py"))]
+    used = {name for file in files for name in imported(file.read_text(encoding="utf-8"))}
+    modules = {name for name in used if is_one_of(name, skipped) and is_module(name)}
+    assert {name for name in modules if not is_one_of(name, followed)} == set()
+    assert "aws_cdk.aws_lambda" in modules
+
+
+def is_one_of(module: str, patterns: set[str]) -> bool:
+    return any(fnmatch.fnmatch(module, each) for each in patterns)
+
+
+def is_module(name: str) -> bool:
+    """Whether a package or file of the installed packages has this name, and not a class within one."""
+    import aws_cdk
+    import stripe
+
+    packages = {"aws_cdk": aws_cdk, "stripe": stripe}
+    top, *rest = name.split(".")
+    path = Path(packages[top].__path__[0], *rest)
+    return path.is_dir() or path.with_suffix(".py").exists()
