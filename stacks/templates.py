@@ -1,4 +1,4 @@
-"""The templates of environments, without a bundle or a guardrail: `python -m stacks.templates NAME …` prints them.
+"""The templates of environments, without a bundle or a rule: `python -m stacks.templates NAME …` prints them.
 
 What an environment's file leaves open is filled in (`Environment.filled_in`).
 """
@@ -30,7 +30,8 @@ def assembly_of(environment: Environment, folder: Path) -> CloudAssembly:
     flags: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["context"]
     # With the constructs' paths, as the command line has them in what it deploys.
     context = flags | {"aws:cdk:bundling-stacks": [], "aws:cdk:enable-path-metadata": True}
-    app = App(outdir=str(folder), context=context)
+    # The CDK's own rules take seconds at a process's first synthesis, and cfn-lint's contain them.
+    app = App(outdir=str(folder), context=context, builtin_cloud_formation_validation=False)
     compose(app, environment)
     return app.synth()
 

@@ -16,6 +16,9 @@ from offload.operate.costs import documents, prices
 from offload.operate.costs.bill import ALARMS, METRICS, SECRETS, SQS, Bill, UnpricedResource, bill
 from offload.operate.costs.sweeps import SWEEPS
 from offload.operate.failure import Failure
+from tests.assemblies import Templates, templates_in
+
+pytestmark = pytest.mark.synthesis
 
 PROJECT = Path(__file__).resolve().parents[2]
 POLLS = 730 * 3600 / 20
@@ -23,12 +26,12 @@ POLLS = 730 * 3600 / 20
 
 
 @pytest.fixture(scope="module")
-def templates() -> dict[str, dict[str, Any]]:
-    return {name: dict(found) for name, found in documents.synthesized(documents.environments()).items()}
+def templates(assembly_of: Callable[[str], Path]) -> dict[str, Templates]:
+    return {name: templates_in(assembly_of(name)) for name in documents.environments()}
 
 
 @pytest.fixture(scope="module")
-def bills(templates: dict[str, dict[str, Any]]) -> dict[str, Bill]:
+def bills(templates: dict[str, Templates]) -> dict[str, Bill]:
     return {name: bill(name, found) for name, found in templates.items()}
 
 
@@ -235,7 +238,7 @@ def test_a_setting_that_costs_and_has_no_price_is_an_error_that_names_it(
 
 
 @pytest.fixture
-def run(templates: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def run(templates: dict[str, Templates], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """The command, on the templates that are here already."""
     monkeypatch.setattr(documents, "synthesized", lambda names: {name: templates[name] for name in names})
     return lambda *arguments: CliRunner().invoke(app, ["bill", *arguments])
