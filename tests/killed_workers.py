@@ -16,13 +16,21 @@ _LOOKS_EVERY: Final = 0.1  # seconds
 
 
 @contextmanager
-def workers_killed_all_along(embedded: EmbeddedAws, *, every: float, seed: int) -> Iterator[list[int]]:
+def workers_killed_all_along(
+    embedded: EmbeddedAws, *, every: float, seed: int, most: int | None = None
+) -> Iterator[list[int]]:
     """Kills one of the function workers with SIGKILL again and again, `every` so many seconds in the mean.
 
-    Gives the process ids that were hit, as a list that grows.
+    Gives the process ids that were hit, as a list that grows, up to `most`: where everything takes long, an event
+    would otherwise lose its worker at each of its attempts.
     """
     chance = random.Random(seed)
-    with _killing(embedded, lambda stop: stop.wait(chance.uniform(0.5 * every, 1.5 * every)), chance) as killed:
+    killed: list[int] = []
+
+    def wait(stop: threading.Event) -> bool:
+        return stop.wait(None if most is not None and len(killed) >= most else chance.uniform(0.5 * every, 1.5 * every))
+
+    with _killing(embedded, wait, chance, killed):
         yield killed
 
 
@@ -45,16 +53,17 @@ def workers_killed_as_work_is_done(
         due = done() + chance.uniform(0.5 * every, 1.5 * every)
         return False
 
-    with _killing(embedded, wait, chance) as killed:
+    killed: list[int] = []
+    with _killing(embedded, wait, chance, killed):
         yield killed
 
 
 @contextmanager
 def _killing(
-    embedded: EmbeddedAws, wait: Callable[[threading.Event], bool], chance: random.Random
-) -> Iterator[list[int]]:
+    embedded: EmbeddedAws, wait: Callable[[threading.Event], bool], chance: random.Random, killed: list[int]
+) -> Iterator[None]:
     """Kills one whenever `wait` ends, until that says that it was told to stop."""
-    stop, killed = threading.Event(), []
+    stop = threading.Event()
 
     def kill() -> None:
         while not wait(stop):
@@ -70,7 +79,7 @@ def _killing(
     thread = threading.Thread(target=kill)
     thread.start()
     try:
-        yield killed
+        yield
     finally:
         stop.set()
         thread.join()

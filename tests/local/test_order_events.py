@@ -78,10 +78,11 @@ def dead_letters(copy: Copy) -> list[dict[str, Any]]:
     return letters
 
 
+@pytest.mark.long
 def test_a_month_is_exact_though_doubled_shuffled_poisoned_and_its_workers_killed(
     copy: Copy, orders_file: Path
 ) -> None:
-    with workers_killed_all_along(copy.embedded, every=0.7, seed=12) as killed:
+    with workers_killed_all_along(copy.embedded, every=0.7, seed=12, most=170 if WHOLE else 20) as killed:
         told = copy.offload(
             "orders", "publish", str(orders_file),
             "--duplicate", "0.2", "--shuffle", "--poison", "0.01", "--seed", "12", "--json",
