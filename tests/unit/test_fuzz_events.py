@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from offload.contracts.entry import REQUEST_BYTES
 from offload.runtime.reasons import Reason
 from offload.shop.ledger import read_ledger
 from tests import extremes
@@ -56,14 +57,17 @@ def functions(
 
 def strange(number: int, chance: random.Random) -> str:
     """A message of the bus with an event, changed: in its data, its envelope, what the bus adds, or its text."""
-    whole = json.loads(message(json.loads(order(number, 7).to_json())))
-    part = chance.choice([whole, whole["detail"], whole["detail"]["data"], whole["detail"]["data"]["lines"][0]])
-    extremes.changed(part, chance)
-    text = json.dumps(whole)
-    if chance.random() < 0.05:
-        at = chance.randrange(len(text))
-        text = text[:at] + chance.choice(("", " ", "}", '"', "1" * 500)) + text[at + chance.randrange(3) :]
-    return text
+    while True:
+        whole = json.loads(message(json.loads(order(number, 7).to_json())))
+        part = chance.choice([whole, whole["detail"], whole["detail"]["data"], whole["detail"]["data"]["lines"][0]])
+        extremes.changed(part, chance)
+        text = json.dumps(whole)
+        if chance.random() < 0.05:
+            at = chance.randrange(len(text))
+            text = text[:at] + chance.choice(("", " ", "}", '"', "1" * 500)) + text[at + chance.randrange(3) :]
+        # A longer one reaches no queue.
+        if len(text) <= REQUEST_BYTES:
+            return text
 
 
 def batch(number: int, texts: Sequence[str]) -> dict[str, Any]:
