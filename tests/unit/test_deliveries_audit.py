@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from offload.contracts.subscriptions.policy import Policy
 from offload.operate import audit
 from offload.operate.audit import Account
 from offload.operate.command_line import app
@@ -26,7 +25,7 @@ _names = iter(range(10_000))
 
 @pytest.fixture
 def bench(aws_of_module: None) -> Iterator[SendingBench]:
-    made = SendingBench(policy=Policy(timeout_seconds=1, connect_seconds=1))
+    made = SendingBench()
     yield made
     made.close()
 
