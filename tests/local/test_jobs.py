@@ -66,7 +66,7 @@ def the_account_watched(copy: Copy) -> Iterator[list[JobAccount]]:
     client, table = copy.deployment.aws.dynamodb, copy.deployment.job_service.table
 
     def watch() -> None:
-        while not stop.wait(1.0):
+        while not stop.wait(2.0):
             seen.append(draw_up(client, table))
 
     thread = threading.Thread(target=watch)
@@ -78,6 +78,7 @@ def the_account_watched(copy: Copy) -> Iterator[list[JobAccount]]:
         thread.join()
 
 
+@pytest.mark.long
 def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_killed(copy: Copy) -> None:
     count = 1_000 if WHOLE else 40
     types: list[JobType[Any, Any]] = []
@@ -128,7 +129,7 @@ def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_kille
 
 
 def test_an_urgent_job_starts_before_the_queue_of_the_others(jobs: Jobs) -> None:
-    periods = [Period()] * (500 if WHOLE else 100)
+    periods = [Period()] * (500 if WHOLE else 60)
     low = answered(lambda: jobs.submit_many(SALES_REPORT, periods, priority=Priority.LOW))
     urgent = answered(lambda: jobs.submit(SALES_REPORT, Period(), priority=Priority.HIGH)).wait(PATIENCE)
     # On a slow machine many have started while the others were submitted.
