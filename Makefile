@@ -4,9 +4,10 @@ ENV ?=
 ENVIRONMENTS := $(sort $(patsubst environments/%.toml,%,$(wildcard environments/*.toml)))
 BIN := .venv/bin
 CDK := node_modules/.bin/cdk
-# One more than the cores of a small machine, and two more for the embedded AWS: tests wait for a queue or a timeout.
+# One more than the cores of a small machine, since tests wait for a queue or a timeout; most of all do those that drive
+# an embedded AWS (tests/conftest.py lays them out).
 PARALLEL := --numprocesses 3 --dist worksteal
-PARALLEL_LOCAL := --numprocesses 4 --dist worksteal
+PARALLEL_WITH_AWS := --numprocesses 6 --dist worksteal
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # jsii would otherwise greet every synth with the machine's own, maybe outdated, Node.
 export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := 1
@@ -79,8 +80,7 @@ down: ## stop the embedded AWS; its state stays in .offload
 	@if [ -x $(BIN)/offload ]; then $(BIN)/offload down; fi
 
 test: toolchain check ## everything that is not a benchmark: checks, unit, snapshots, the embedded AWS
-	@$(BIN)/python -m pytest $(PARALLEL) tests/unit tests/snapshots
-	@$(BIN)/python -m pytest $(PARALLEL_LOCAL) tests/local tests/conformance
+	@$(BIN)/python -m pytest $(PARALLEL_WITH_AWS) tests
 
 test-fast: toolchain ## unit and template tests alone, without the slow ones
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests/unit tests/snapshots

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import botocore.loaders
@@ -31,19 +33,47 @@ if TYPE_CHECKING:
 # Every run records the calls that functions make to AWS.
 __all__ = ["pytest_configure", "pytest_sessionfinish", "pytest_terminal_summary"]
 
+_EMBEDDED: Final = ("tests/local/", "tests/conformance/")
+"""The folders of the tests that drive an embedded AWS."""
+
 # A new session reads botocore's data again, for most of its 0.2 s; during a run that does not change.
 botocore.session.create_loader = cache(botocore.loaders.create_loader)
 botocore.loaders.JSONFileLoader.load_file = staticmethod(cache(botocore.loaders.JSONFileLoader().load_file))  # type: ignore[method-assign]
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests that use the CDK's constructs first, in their own order.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Lays the tests out for the processes of this run."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = in_blocks(items, workers)
 
-    pytest-xdist hands out neighbours together: so the first process alone warms up Node, whose first synthesis takes
-    four times as long as any other, and finds what it synthesized before.
+
+def in_blocks(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
+    """The tests in the order in which as many processes are busy until the end, each in its own order otherwise.
+
+    pytest-xdist gives each process a block of neighbours, and one that has none left takes from another's end. So the
+    first block begins with the tests that use the CDK's constructs: that process alone warms up Node, whose first
+    synthesis takes four times as long as any other, and finds what it synthesized before. Two blocks of three begin
+    with the tests that drive an embedded AWS, the longest first: they mostly wait, and what only computes fills up
+    the time of the others.
     """
-    items.sort(key=lambda item: item.get_closest_marker("synthesis") is None)
+    synthesis, long, embedded, rest = list[pytest.Item](), list[pytest.Item](), list[pytest.Item](), list[pytest.Item]()
+    for item in items:
+        if item.get_closest_marker("synthesis"):
+            synthesis.append(item)
+        elif item.get_closest_marker("long"):
+            long.append(item)
+        else:
+            (embedded if item.nodeid.startswith(_EMBEDDED) else rest).append(item)
+    waiting = max(1, workers * 2 // 3)
+    blocks = [synthesis, *([] for _ in range(workers - waiting - 1))]
+    share = math.ceil(len(embedded) / waiting)
+    blocks += [long[each::waiting] + embedded[each * share : (each + 1) * share] for each in range(waiting)]
+    laid_out, left = list[pytest.Item](), iter(rest)
+    for number, block in enumerate(blocks, 1):
+        room = len(items) * number // len(blocks) - len(laid_out) - len(block)
+        laid_out += [*block, *islice(left, max(0, room))]
+    return [*laid_out, *left]
 
 
 def pytest_collection_finish() -> None:

@@ -211,6 +211,7 @@ def named_in(kept: Path) -> set[str]:
     }
 
 
+@pytest.mark.long
 def test_environments_end_one_by_one_and_leave_what_they_keep_which_a_new_deployment_takes_up_again(
     account: Account,
 ) -> None:

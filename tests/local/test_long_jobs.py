@@ -119,6 +119,7 @@ def imported_once(copy: Copy, orders: Path, result: Imported) -> None:
     assert result.published == result.invoices
 
 
+@pytest.mark.long
 def test_an_import_that_is_killed_five_times_takes_each_invoice_once_and_does_not_start_over(
     copy: Copy, orders: Path
 ) -> None:
@@ -169,6 +170,7 @@ def test_an_import_goes_on_where_it_was_after_a_stop_and_a_start(copy: Copy, ord
     assert sum(times.values()) - len(times) <= INVOICES_OF_A_CHUNK
 
 
+@pytest.mark.long
 def test_an_import_goes_on_when_the_runner_alone_was_killed(copy: Copy, orders: Path) -> None:
     instance = copy.embedded.connected()
     with jobs_of(copy.deployment) as jobs:

@@ -123,6 +123,7 @@ def deployment(tmp_path: Path, courier: Courier) -> Iterator[Deployment]:
         embedded.stop()
 
 
+@pytest.mark.long
 def test_an_outage_costs_no_event_and_afterwards_all_is_done_at_the_rate(
     deployment: Deployment, courier: Courier
 ) -> None:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from offload.operate.aws import LOCAL, Aws
 from offload.operate.embedded import PROJECT
 from offload.operate.embedded.process import EmbeddedAws, free_port
@@ -29,6 +31,7 @@ def scale(folder: Path, brought_up: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_a_run_that_was_stopped_goes_on_and_is_exact_and_says_what_is_not(tmp_path: Path, brought_up: Path) -> None:
     first = scale(tmp_path, brought_up)
     assert first.stderr is not None
