@@ -20,7 +20,7 @@ import msgspec
 
 from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.event import Envelope, EventData
-from offload.operate import job_steps, openapi, terminal
+from offload.operate import terminal
 
 Schema = dict[str, Any]
 
@@ -129,6 +129,9 @@ def write(folder: Path = FOLDER, contracts: Iterable[type[EventData]] = EVENT_TY
 
 def main() -> int:
     """Writes schemas/ and says what changed; 1 when a change would break consumers."""
+    # Not above: openapi uses this module.
+    from offload.operate import job_steps, openapi
+
     try:
         written = write()
     except BreakingChange as error:
