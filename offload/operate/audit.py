@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from offload.contracts.event import split_event_key
 from offload.operate.dead_letters import DeadLetter, DeadLetters, Wanted, key_of
@@ -29,12 +29,12 @@ from offload.operate.resources import Consumer, Deployment
 from offload.operate.webhooks import OVERDUE, owed
 from offload.runtime import sums
 from offload.runtime.consumer import CONFLICTS, MARK_PREFIX, mark_key
+from offload.runtime.tables import batch_get
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# DynamoDB BatchGetItem: 100 keys a call; a partition key has 2,048 bytes at most (Constraints.html, read 2026-11-29).
-_BATCH_GET_KEYS: Final = 100
+# DynamoDB: of a partition key (Constraints.html, read 2026-11-29).
 _LONGEST_KEY_BYTES: Final = 2_048
 _SHOWN: Final = 100
 # Every dead letter has to be counted; a queue with more than this is a disaster that the alarm has told of.
@@ -277,14 +277,7 @@ def _marked(client: DynamoDBClient, consumer: Consumer, keys: Iterable[str]) -> 
     """Those of the marks' keys that the consumer has; a key that no table can have is in none."""
     table = str(consumer.marks_table)
     wanted = [mark_key(key.removeprefix(MARK_PREFIX)) for key in dict.fromkeys(keys) if _can_be_looked_up(key)]
-    found: set[str] = set()
-    while wanted:
-        batch: Any = {table: {"Keys": wanted[:_BATCH_GET_KEYS], "ProjectionExpression": "pk", "ConsistentRead": True}}
-        answer = client.batch_get_item(RequestItems=batch)
-        found.update(item["pk"]["S"] for item in answer["Responses"].get(table, []))
-        unread: Any = answer["UnprocessedKeys"]
-        wanted = [*(unread[table]["Keys"] if unread else []), *wanted[_BATCH_GET_KEYS:]]
-    return found
+    return {item["pk"]["S"] for item in batch_get(table, wanted, attributes="pk", client=client)}
 
 
 def _missing(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from offload.contracts.subscriptions.subscription import Delivery, DeliveryState, SubscriptionState
 from offload.runtime.sending import items
 from offload.runtime.sending.items import Entry, Record
+from offload.runtime.tables import batch_get
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 OVERDUE: Final = timedelta(minutes=5)
 """The timekeeper looks each minute: what nobody has attempted for this long after it was due is overdue."""
 
-# DynamoDB BatchGetItem: 100 keys a call (Constraints.html, read 2026-11-23).
-_BATCH_GET_KEYS: Final = 100
 _SHOWN: Final = 100
 
 
@@ -163,17 +162,12 @@ class _Books:
         return [items.entry_of(item) for page in pages for item in page["Items"]]
 
     def _still_waiting(self, deliveries: Iterable[str]) -> set[str]:
-        wanted: list[Any] = [items.delivery_key(each) for each in deliveries]
-        found: set[str] = set()
-        while wanted:
-            batch: Any = {self._table: {"Keys": wanted[:_BATCH_GET_KEYS], "ConsistentRead": True}}
-            answer = self._client.batch_get_item(RequestItems=batch)
-            for item in answer["Responses"].get(self._table, []):
-                if item["state"]["S"] == DeliveryState.WAITING:
-                    found.add(item["pk"]["S"].removeprefix("delivery#"))
-            unread: Any = answer["UnprocessedKeys"]
-            wanted = [*(unread[self._table]["Keys"] if unread else []), *wanted[_BATCH_GET_KEYS:]]
-        return found
+        keys = [items.delivery_key(each) for each in deliveries]
+        return {
+            item["pk"]["S"].removeprefix("delivery#")
+            for item in batch_get(self._table, keys, client=self._client)
+            if item["state"]["S"] == DeliveryState.WAITING
+        }
 
 
 def _subscriptions(client: DynamoDBClient, table: str) -> list[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job import State
 from offload.runtime.jobs import items
+from offload.runtime.tables import batch_get
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -82,13 +83,7 @@ def draw_up(client: DynamoDBClient, table: str, *, now: datetime | None = None) 
 
 def _tally(client: DynamoDBClient, table: str, job_type: str, what: str) -> int:
     keys = [items.tally_key(job_type, shard) for shard in range(items.TALLY_SHARDS)]
-    total = 0
-    while keys:
-        answer = client.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
-        total += sum(int(item[what]["N"]) for item in answer["Responses"].get(table, ()) if what in item)
-        unread: Any = answer["UnprocessedKeys"]
-        keys = unread[table]["Keys"] if unread else []
-    return total
+    return sum(int(item[what]["N"]) for item in batch_get(table, keys, client=client) if what in item)
 
 
 def _due(client: DynamoDBClient, table: str) -> Iterator[Mapping[str, Any]]:

@@ -25,6 +25,7 @@ from offload.contracts.webhooks.shards import SHARDS, listed_in, owed_in
 from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
+from offload.runtime.tables import batch_get
 from offload.runtime.webhooks.secrets import BadSecret, Secret, keyring
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ _PAGE: Final = 100
 _QUERIES_AT_ONCE: Final = 10
 # A day of a busy sender; more are not read for a table of figures, nor for an id that may be mistyped.
 _MOST_COUNTED: Final = 100_000
-# DynamoDB BatchGetItem: 100 keys a call (Constraints.html, read 2026-11-23).
-_BATCH_GET_KEYS: Final = 100
 # A sender's list may begin with a redelivery of what it first sent before (GitHub: of the last 3 days, recalled).
 _BEFORE_THE_LIST: Final = timedelta(days=7)
 # What says nothing to people, or is not for them: a receipt proves who wrote an item.
@@ -163,7 +162,7 @@ def find(deployment: Deployment, id_: str) -> dict[str, Any]:
     entry, client = deployment.webhook_entry, deployment.aws.dynamodb
     keys = list(_keys(entry, id_))
     # What the deliveries of one body have in common is none of them.
-    found = [item for item in _got(client, entry.table, keys) if "outcome" in item]
+    found = [item for item in batch_get(entry.table, keys, client=client) if "outcome" in item]
     if not found:
         keys = [
             {"pk": item["pk"], "sk": item["sk"]}
@@ -171,7 +170,7 @@ def find(deployment: Deployment, id_: str) -> dict[str, Any]:
             for item in islice(_newest_first(client, entry.table, [name], None), _MOST_COUNTED)
             if item.get("delivery_id", {}).get("S") == id_
         ]
-        found = _got(client, entry.table, keys)
+        found = list(batch_get(entry.table, keys, client=client))
     if not found:
         raise Failure(
             f"environment {deployment.environment} knows no webhook '{id_}': type the sender's delivery id, an event "
@@ -329,7 +328,7 @@ def _is_unsigned(provider: Provider) -> bool:
 
 def _known_by_key(client: DynamoDBClient, table: str, provider: Provider, ids: Iterable[str]) -> set[str]:
     by_pk = {f"delivery#{provider.name}#{id_key(each)}": each for each in ids}
-    items = _got(client, table, [{"pk": {"S": pk}, "sk": {"S": "delivery"}} for pk in by_pk])
+    items = batch_get(table, ({"pk": {"S": pk}, "sk": {"S": "delivery"}} for pk in by_pk), client=client)
     return {by_pk[item["pk"]["S"]] for item in items}
 
 
@@ -396,18 +395,6 @@ def _listed(client: DynamoDBClient, table: str, partition: str, since: datetime 
     )
     for page in pages:
         yield from page["Items"]
-
-
-def _got(client: DynamoDBClient, table: str, keys: Sequence[Any]) -> list[Item]:
-    """The items of these keys that are there."""
-    wanted, found = list(keys), list[Item]()
-    while wanted:
-        batch: Any = {table: {"Keys": wanted[:_BATCH_GET_KEYS], "ConsistentRead": True}}
-        answer = client.batch_get_item(RequestItems=batch)
-        found += answer["Responses"].get(table, [])
-        unread: Any = answer["UnprocessedKeys"]
-        wanted = [*(unread[table]["Keys"] if unread else []), *wanted[_BATCH_GET_KEYS:]]
-    return found
 
 
 def _keys(entry: WebhookEntry, id_: str) -> Iterator[Item]:
