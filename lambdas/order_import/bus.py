@@ -5,21 +5,18 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from offload.contracts.claim import claim_key, claim_reference
 from offload.contracts.entry import REQUEST_BYTES, REQUEST_ENTRIES, WHOLE_BYTES, Entry
-from offload.runtime import aws
+from offload.runtime import aws, bus
+from offload.runtime.bus import NotPublished
 
 ATTEMPTS: Final = 6
 _BASE_SECONDS: Final = 0.1
 _CAP_SECONDS: Final = 5.0
-
-
-class NotPublished(Exception):
-    """The bus refused an event each time, and how many more; `str()` names it and the bus's last word."""
 
 
 class _Refused(NamedTuple):
@@ -68,16 +65,11 @@ class Bus:
             )
 
     def _send(self, entries: Sequence[Entry]) -> list[_Refused]:
-        requests: list[Any] = [entry.request(self._name) for entry in entries]
         try:
-            results = aws.events().put_events(Entries=requests)["Entries"]
+            answers = bus.put(self._name, entries)
         except (BotoCoreError, ClientError) as error:
             return [_Refused(entry, str(error)) for entry in entries]
-        return [
-            _Refused(entry, f"{result['ErrorCode']} ({result.get('ErrorMessage', '')})")
-            for entry, result in zip(entries, results, strict=True)
-            if result.get("ErrorCode")
-        ]
+        return [_Refused(entry, str(why)) for entry, why in zip(entries, answers, strict=True) if why]
 
     def _claimed(self, entry: Entry) -> Entry:
         data = entry.data()

@@ -6,15 +6,15 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from offload.contracts.claim import CLAIM_LIMIT, claim_key, claim_reference
 from offload.contracts.entry import REQUEST_BYTES as REQUEST_BYTES
 from offload.contracts.entry import REQUEST_ENTRIES as REQUEST_ENTRIES
+from offload.contracts.entry import UNREADABLE_ANSWER, Entry, answered
 from offload.contracts.entry import WHOLE_BYTES as WHOLE_BYTES
-from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract, Event
 
 if TYPE_CHECKING:
@@ -369,18 +369,11 @@ class _Sending:
             answer = self._to._events.put_events(Entries=requests)
         except (BotoCoreError, ClientError) as error:
             return _refusal(error)
-        results: Sequence[Mapping[str, Any]] = answer.get("Entries", [])
-        if len(results) != len(batch):
-            return Refusal(
-                "UnreadableAnswer",
-                f"the bus answered for {len(results)} entries of {len(batch)}",
-                transient=True,
-                everyone=True,
-            )
-        for item, result in reversed(list(zip(batch, results, strict=True))):
-            code = result.get("ErrorCode")
-            if code:
-                self._again(item, Refusal(code, result.get("ErrorMessage", ""), transient=code in _TRANSIENT))
+        for item, why in reversed(list(zip(batch, answered(answer, len(batch)), strict=True))):
+            if why and why.code == UNREADABLE_ANSWER:
+                return Refusal(*why, transient=True, everyone=True)
+            if why:
+                self._again(item, Refusal(*why, transient=why.code in _TRANSIENT))
         return None
 
     def _again(self, item: _Item, why: Refusal) -> None:

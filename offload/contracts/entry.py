@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -20,6 +20,9 @@ REQUEST_BYTES: Final = 1_000_000
 # which the bus's own fields (version, id, account, time, region, names) take some 400 and the twice counted names up
 # to 3 KiB: the decimal megabyte leaves 48 KB for them.
 WHOLE_BYTES: Final = REQUEST_BYTES
+
+UNREADABLE_ANSWER: Final = "UnreadableAnswer"
+"""The code of what the bus said nothing of, in an answer that it did give."""
 
 _ESCAPE_BYTES: Final = len("\\u0000")
 
@@ -89,6 +92,31 @@ class Entry:
         replay's period are about. When the fact happened is the envelope's `time`.
         """
         return {"EventBusName": bus, "Source": self.source, "DetailType": self.type, "Detail": self.detail.decode()}
+
+
+class NotTaken(NamedTuple):
+    """Why the bus did not take an entry of a request."""
+
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.message})" if self.message else self.code
+
+
+def answered(answer: Mapping[str, Any], entries: int) -> list[NotTaken | None]:
+    """What PutEvents answered to so many entries: of each why the bus did not take it, None when it did.
+
+    An answer for another number says nothing of any: none counts as taken (UNREADABLE_ANSWER).
+    """
+    results: Sequence[Mapping[str, Any]] = answer.get("Entries", ())
+    if len(results) != entries:
+        why = f"the bus answered for {len(results)} entries of {entries}"
+        return [NotTaken(UNREADABLE_ANSWER, why)] * entries
+    return [
+        NotTaken(result["ErrorCode"], result.get("ErrorMessage", "")) if result.get("ErrorCode") else None
+        for result in results
+    ]
 
 
 def requests(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

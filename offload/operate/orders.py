@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from offload.client.publisher import ClaimStore, NotPublished, Publisher
 from offload.contracts.claim import CLAIM_LIMIT, claim_key, claim_reference
-from offload.contracts.entry import Entry
+from offload.contracts.entry import REQUEST_ENTRIES, Entry, answered
 from offload.contracts.event import BrokenContract, Event
 from offload.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 from offload.operate.failure import Failure
@@ -29,7 +29,6 @@ _NUMBER_SHOWN: Final = 40
 # With a rate, a portion is what is due in this time.
 _BEAT_SECONDS: Final = 0.1
 # EventBridge PutEvents: entries a call (API_PutEvents, read 2026-11-23).
-_PUT_ENTRIES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -182,22 +181,16 @@ def _portions(publications: Sequence[Publication], size: int) -> Iterator[Sequen
 
 def _put(client: EventBridgeClient, bus: str, broken: Sequence[Broken]) -> Iterable[Poison]:
     """Sends broken events to the bus as they are: the publisher would refuse them."""
-    for start in range(0, len(broken), _PUT_ENTRIES):
-        batch = broken[start : start + _PUT_ENTRIES]
-        answer = client.put_events(
-            Entries=[
-                {
-                    "EventBusName": bus,
-                    "Source": OrderPlaced.SOURCE,
-                    "DetailType": each.event_type,
-                    "Detail": json.dumps(each.detail),
-                }
-                for each in batch
-            ]
-        )
-        if answer["FailedEntryCount"]:
-            codes = sorted({entry["ErrorCode"] for entry in answer["Entries"] if "ErrorCode" in entry})
-            raise Failure(f"the bus refused {answer['FailedEntryCount']} poison events: {', '.join(codes)}")
+    for start in range(0, len(broken), REQUEST_ENTRIES):
+        batch = broken[start : start + REQUEST_ENTRIES]
+        entries = [
+            Entry(each.id, OrderPlaced.SOURCE, each.event_type, json.dumps(each.detail).encode()) for each in batch
+        ]
+        request: Any = [entry.request(bus) for entry in entries]
+        answer = client.put_events(Entries=request)
+        if refused := [why for why in answered(answer, len(batch)) if why]:
+            codes = ", ".join(sorted({why.code for why in refused}))
+            raise Failure(f"the bus refused {len(refused)} poison events: {codes}")
         for each, entry in zip(batch, answer["Entries"], strict=True):
             yield Poison(each.id or f"bus:{entry['EventId']}", each.kind, each.reason)
 

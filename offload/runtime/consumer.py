@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from offload.contracts.entry import REQUEST_BYTES, Entry, requests
+from offload.contracts.entry import REQUEST_BYTES, Entry
 from offload.contracts.event import (
     LONGEST_NAME_BYTES,
     BrokenContract,
@@ -31,7 +31,7 @@ from offload.contracts.event import (
     data_digest,
     read_envelope,
 )
-from offload.runtime import aws, claim_check, invocation, sums
+from offload.runtime import aws, bus, claim_check, invocation, sums
 from offload.runtime.log import Logger
 from offload.runtime.reasons import Reason, Refused, passing
 from offload.runtime.settings import Settings
@@ -474,25 +474,17 @@ class _Consumer:
         """
         try:
             if publications:
-                self._put_events(msgspec.json.decode(publications, type=list[msgspec.Raw]))
+                events = msgspec.json.decode(publications, type=list[msgspec.Raw])
+                bus.publish(self._settings.offload_bus, (Entry.read(bytes(content)) for content in events))
                 aws.dynamodb().update_item(
                     TableName=self._settings.offload_marks_table,
                     Key=_mark_key(_event(record)),
                     UpdateExpression="REMOVE publish",
                 )
-        except (NotPublished, BotoCoreError, ClientError) as error:
+        except (bus.NotPublished, BotoCoreError, ClientError) as error:
             record.failed(error)
         else:
             record.done(outcome)
-
-    def _put_events(self, events: Sequence[msgspec.Raw]) -> None:
-        entries = [Entry.read(bytes(content)) for content in events]
-        for batch in requests(entries):
-            request: Any = [entry.request(self._settings.offload_bus) for entry in batch]
-            answer = aws.events().put_events(Entries=request)
-            if answer["FailedEntryCount"]:
-                codes = sorted({entry.get("ErrorCode", "?") for entry in answer["Entries"] if entry.get("ErrorCode")})
-                raise NotPublished(f"the bus refused {answer['FailedEntryCount']} events: {', '.join(codes)}")
 
     def _fold(self, postings: Iterable[sums.Posting]) -> None:
         for posting in postings:
@@ -595,10 +587,6 @@ class _Consumer:
 
 class Contended(Exception):
     """A batch lost every race for its marks; what is left of it is tried again with the record's retry."""
-
-
-class NotPublished(Exception):
-    """The bus refused events that an effect had caused; they are published again with the record's retry."""
 
 
 def retry_delay(attempt: int) -> int:

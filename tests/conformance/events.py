@@ -13,7 +13,7 @@ GUIDE = "eventbridge/latest/userguide"
 API = "eventbridge/latest/APIReference"
 READ = "2026-11-29"
 EVERYWHERE: tuple[Where, ...] = ("embedded", "moto", "account")
-PUBLISHERS = ("offload/client/publisher.py", "offload/runtime/consumer.py", "offload/runtime/jobs/store.py")
+PUBLISHERS = ("offload/client/publisher.py", "offload/runtime/bus.py", "offload/runtime/webhooks/bus.py")
 
 
 def a_bus(aws: Oracle) -> str:
@@ -74,7 +74,7 @@ def ten_entries(aws: Oracle) -> Any:
     " each in their order, with an error code where it failed",
     document=f"{API}/API_PutEventsResultEntry.html",
     read=READ,
-    relied=PUBLISHERS,
+    relied=(*PUBLISHERS, "offload/contracts/entry.py"),
     expected=[1, None, "MalformedDetail", None],
     on=EVERYWHERE,
     differs={

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from offload.client.publisher import Publisher
 from offload.client.signals import set_by_signals
+from offload.contracts.entry import Entry, answered, requests
 from offload.contracts.event import Event
 from offload.contracts.orders import OrderCancelled, OrderPlaced
 from offload.operate.audit import audit
@@ -45,7 +46,6 @@ from tests.scale.poison import READERS, Poison, letters_of, number_in
 # What a killed worker had of it comes back after five minutes; it is told of low stock alone.
 _NOT_WAITED_FOR: Final = "TeamNotifier"
 _PORTION: Final = 200
-_PUT_ENTRIES: Final = 10  # EventBridge PutEvents: entries a call (API_PutEvents, read 2026-11-23)
 _DEEPEST: Final = 2_000
 _POLL: Final = 0.5
 _SETTLED_WITHIN: Final = 3_600.0
@@ -333,20 +333,11 @@ def publish(deployment: Deployment, publisher: Publisher, portion: Sequence[Publ
     """Publishes good events by the publisher, and poison past its checks. Raises NotPublished and Failure."""
     publisher.publish_many([each for each in portion if isinstance(each, Event)])
     broken = [each for each in portion if isinstance(each, Poison)]
-    for start in range(0, len(broken), _PUT_ENTRIES):
-        answer = deployment.aws.events.put_events(
-            Entries=[
-                {
-                    "EventBusName": deployment.bus,
-                    "Source": OrderPlaced.SOURCE,
-                    "DetailType": OrderPlaced.TYPE,
-                    "Detail": each.detail,
-                }
-                for each in broken[start : start + _PUT_ENTRIES]
-            ]
-        )
-        if answer["FailedEntryCount"]:
-            raise Failure(f"the bus refused poison: {answer['Entries']}")
+    for batch in requests(Entry("", OrderPlaced.SOURCE, OrderPlaced.TYPE, each.detail.encode()) for each in broken):
+        request: Any = [entry.request(deployment.bus) for entry in batch]
+        answer = deployment.aws.events.put_events(Entries=request)
+        if refused := [str(why) for why in answered(answer, len(batch)) if why]:
+            raise Failure(f"the bus refused poison: {refused}")
 
 
 def leave_out_archives_and_logs(deployment: Deployment) -> None:

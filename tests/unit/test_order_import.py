@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 
 from lambdas.order_import import bus as bus_module
 from lambdas.order_import import chunks, importing, objects, opening
-from lambdas.order_import.bus import NotPublished
 from lambdas.order_import.importing import OrderImport, OrderImportSettings
 from lambdas.order_import.objects import ObjectFile, ObjectWriter, blocks_of
 from offload.contracts.claim import split_reference
 from offload.contracts.jobs.shop import Imported, OrdersFile
 from offload.contracts.orders import Invoice
 from offload.runtime import aws
+from offload.runtime.bus import NotPublished
 from offload.runtime.jobs.run import Permanent
 from offload.shop.orders import COLUMNS, SHIPPED_DAY, generate, read_orders, write_orders
 from tests.calls.plugin import tell

@@ -22,6 +22,7 @@ from typing import Any, Final, Literal
 import msgspec
 from botocore.exceptions import ClientError
 
+from offload.contracts.entry import Entry
 from offload.contracts.event import FIRST_MOMENT, LAST_MOMENT
 from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.events import JobFinished
@@ -36,7 +37,7 @@ from offload.contracts.jobs.job import (
     Submit,
 )
 from offload.contracts.jobs.job_type import JobType, OnConflict, Priority, Unique
-from offload.runtime import aws
+from offload.runtime import aws, bus
 from offload.runtime.jobs import executions, items
 from offload.runtime.jobs.items import Item, job_of, number, text
 from offload.runtime.jobs.refusals import (
@@ -897,17 +898,9 @@ class JobStore:
             error=job.error,
             tags=job.tags,
         ).event(traceparent=job.traceparent)
-        answer = aws.events().put_events(
-            Entries=[
-                {
-                    "EventBusName": self._bus,
-                    "Source": fact.source,
-                    "DetailType": fact.type,
-                    "Detail": fact.to_json().decode(),
-                }
-            ]
-        )
-        if answer["FailedEntryCount"]:
+        try:
+            bus.publish(self._bus, [Entry(fact.id, fact.source, fact.type, fact.to_json())])
+        except bus.NotPublished:
             return "job.finished was refused by the bus"
         try:
             self._update(item, "REMOVE due_at, due_shard", "#state = :was AND attempt = :attempt", {})

@@ -9,13 +9,9 @@ from offload.contracts.entry import Entry
 from offload.contracts.event import Event
 from offload.contracts.subscriptions.events import SubscriptionFailing, SubscriptionPaused, SubscriptionRecovered
 from offload.contracts.subscriptions.policy import Policy
-from offload.runtime import aws
+from offload.runtime import bus
 from offload.runtime.sending.health import Signal
 from offload.runtime.sending.items import Record
-
-
-class SignalsNotTaken(Exception):
-    """The bus did not take every event."""
 
 
 class BusSignals:
@@ -25,11 +21,8 @@ class BusSignals:
         self._name = name
 
     def publish(self, record: Record, signals: Sequence[Signal], policy: Policy) -> None:
-        """Publishes at most ten; raises SignalsNotTaken, or what AWS's client raises."""
-        requests: Any = [Entry.of(event_of(record, signal, policy)).request(self._name) for signal in signals[:10]]
-        answer = aws.events().put_events(Entries=requests)
-        if answer.get("FailedEntryCount"):
-            raise SignalsNotTaken(str(answer["Entries"]))
+        """Raises NotPublished, and botocore's errors."""
+        bus.publish(self._name, [Entry.of(event_of(record, signal, policy)) for signal in signals])
 
 
 def event_of(record: Record, signal: Signal, policy: Policy) -> Event[Any]:

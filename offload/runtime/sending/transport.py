@@ -23,6 +23,8 @@ import botocore.session
 import httpcore
 from botocore.exceptions import BotoCoreError, ClientError
 
+from offload.contracts.entry import Entry as BusEntry
+from offload.contracts.entry import answered
 from offload.contracts.subscriptions.subscription import KEPT_OF_ANSWER, Attempt
 from offload.runtime.http.async_connect import OwnedUrl, async_pool
 from offload.runtime.http.connect import Resolve, addresses_of
@@ -176,19 +178,11 @@ class Transport:
             )
         else:
             detail = {**json.loads(body), "delivery": entry.delivery}
-            answer = client.put_events(
-                Entries=[
-                    {
-                        "EventBusName": arn,
-                        "Source": entry.source,
-                        "DetailType": entry.type,
-                        "Detail": json.dumps(detail),
-                    }
-                ]
-            )
-            [result] = answer["Entries"]
-            if result.get("ErrorCode"):
-                raise OSError(f"PutEvents: {result['ErrorCode']}")
+            event = BusEntry(entry.delivery, entry.source, entry.type, json.dumps(detail).encode())
+            answer = client.put_events(Entries=[event.request(arn)])
+            [why] = answered(answer, 1)
+            if why:
+                raise OSError(f"PutEvents: {why.code}")
         return int(answer["ResponseMetadata"]["HTTPStatusCode"])
 
     def _client(self, service: str, region: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from offload.contracts.entry import REQUEST_BYTES, REQUEST_ENTRIES, Entry
+from offload.contracts.entry import REQUEST_BYTES, REQUEST_ENTRIES, Entry, answered
 from offload.runtime.lean_aws import AwsRefused, AwsUnreachable, Service
 
 
@@ -25,13 +25,7 @@ class Bus:
             answer = self._events.call("PutEvents", {"Entries": requests}, within=within)
         except (AwsRefused, AwsUnreachable) as error:
             return [str(error)] * len(entries)
-        results = answer.get("Entries", [])
-        if len(results) != len(entries):
-            return ["the bus answered for another number of events"] * len(entries)
-        return [
-            f"{result['ErrorCode']}: {result.get('ErrorMessage', '')}" if result.get("ErrorCode") else ""
-            for result in results
-        ]
+        return [str(why) if why else "" for why in answered(answer, len(entries))]
 
 
 class Batch:
