@@ -28,7 +28,6 @@ _PORTION: Final = 100
 _NUMBER_SHOWN: Final = 40
 # With a rate, a portion is what is due in this time.
 _BEAT_SECONDS: Final = 0.1
-# EventBridge PutEvents: entries a call (API_PutEvents, read 2026-11-23).
 
 
 @dataclass(frozen=True)
