@@ -1,4 +1,4 @@
-"""The templates of environments, without a bundle or a rule: `python -m stacks.templates NAME …` prints them.
+"""The templates of environments, without a bundle or a guardrail: `python -m stacks.templates NAME …` prints them.
 
 What an environment's file leaves open is filled in (`Environment.filled_in`).
 """
@@ -18,20 +18,23 @@ from app import compose
 from stacks.environment import Environment, UnusableEnvironment
 
 
-def assembly(environment: str, folder: Path) -> CloudAssembly:
-    """Synthesizes the environment of this name into `folder`; raises UnusableEnvironment."""
-    return assembly_of(Environment.filled_in(environment), folder)
+def assembly(environment: str, folder: Path, *, validated: bool = True) -> CloudAssembly:
+    """Synthesizes the environment of this name into `folder`; raises UnusableEnvironment, and as `assembly_of` does."""
+    return assembly_of(Environment.filled_in(environment), folder, validated=validated)
 
 
-def assembly_of(environment: Environment, folder: Path) -> CloudAssembly:
-    """Synthesizes an environment, as it is, into `folder`."""
+def assembly_of(environment: Environment, folder: Path, *, validated: bool = True) -> CloudAssembly:
+    """Synthesizes an environment, as it is, into `folder`.
+
+    Raises RuntimeError for what CloudFormation would refuse by the CDK's own rules, unless `validated` is False: they
+    take five seconds of a process, which one that compares or lints the templates need not spend.
+    """
     # An App outside of the command line does not read cdk.json.
     settings = Path(__file__).resolve().parent.parent / "cdk.json"
     flags: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))["context"]
     # With the constructs' paths, as the command line has them in what it deploys.
     context = flags | {"aws:cdk:bundling-stacks": [], "aws:cdk:enable-path-metadata": True}
-    # The CDK's own rules take seconds at a process's first synthesis, and cfn-lint's contain them.
-    app = App(outdir=str(folder), context=context, builtin_cloud_formation_validation=False)
+    app = App(outdir=str(folder), context=context, builtin_cloud_formation_validation=validated)
     compose(app, environment)
     return app.synth()
 

@@ -30,7 +30,7 @@ def synthesized(environment: Environment) -> Templates:
         return Templates(
             [
                 Template(stack.template_full_path, stack.stack_name, stack.template)
-                for stack in assembly_of(environment, Path(folder)).stacks
+                for stack in assembly_of(environment, Path(folder), validated=False).stacks
             ]
         )
 

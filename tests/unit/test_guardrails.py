@@ -32,6 +32,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from stacks import lint, templates
 from stacks.constructs.acknowledge import acknowledge, acknowledge_objects, declare_signature_check
 from stacks.constructs.encryption import encrypt
 from stacks.environment import OWN_KEY, Environment
@@ -762,6 +763,22 @@ def test_a_property_that_cloudformation_does_not_know_is_an_error(synthesis: Syn
     assert "VisibiltyTimeout" in report["violations"][0]["description"]
 
 
+def test_what_preflight_and_the_bill_read_is_refused_too_and_what_is_linted_is_left_to_cfn_lint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compose(app: App, _environment: Environment) -> None:
+        queue = work_queue(stack(app)).node.default_child
+        assert isinstance(queue, CfnResource)
+        queue.add_property_override("VisibiltyTimeout", 60)
+
+    monkeypatch.setattr(templates, "compose", compose)
+    with pytest.raises(RuntimeError, match="ValidationFailed"):
+        templates.assembly("dev", tmp_path)
+    monkeypatch.setattr(Environment, "names", lambda *_: ("dev",))
+    with pytest.raises(SystemExit, match=r"E3002 .*VisibiltyTimeout"):
+        lint.main()
+
+
 def test_data_that_is_kept_survives_deletion_and_replacement_alike(synthesis: Synthesis) -> None:
     def build(app: App, environment: str, attribute: str, policy: str) -> None:
         bucket_in(app, environment)
@@ -804,8 +821,8 @@ def ended(*command: str, cwd: Path = PROJECT, **variables: str) -> subprocess.Co
     # Under pytest the CDK reports to its caller instead of the terminal.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     # The CDK's own rules take five seconds of each synthesis; none of these tests is about them.
-    environment |= {"JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1", "CDK_VALIDATION": "false", **variables}
-    environment["PYTHONPATH"] = str(PROJECT)
+    environment |= {"CDK_VALIDATION": "false", "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1"}
+    environment |= {"PYTHONPATH": str(PROJECT), **variables}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
