@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ _LOOKS_EVERY: Final = 0.1  # seconds
 
 @contextmanager
 def workers_killed_all_along(
-    embedded: EmbeddedAws, *, every: float, seed: int, most: int | None = None
+    embedded: EmbeddedAws, *, every: float, seed: int, most: float = math.inf
 ) -> Iterator[list[int]]:
     """Kills one of the function workers with SIGKILL again and again, `every` so many seconds in the mean.
 
@@ -25,12 +26,7 @@ def workers_killed_all_along(
     would otherwise lose its worker at each of its attempts.
     """
     chance = random.Random(seed)
-    killed: list[int] = []
-
-    def wait(stop: threading.Event) -> bool:
-        return stop.wait(None if most is not None and len(killed) >= most else chance.uniform(0.5 * every, 1.5 * every))
-
-    with _killing(embedded, wait, chance, killed):
+    with _killing(embedded, lambda stop: stop.wait(chance.uniform(0.5 * every, 1.5 * every)), chance, most) as killed:
         yield killed
 
 
@@ -53,20 +49,19 @@ def workers_killed_as_work_is_done(
         due = done() + chance.uniform(0.5 * every, 1.5 * every)
         return False
 
-    killed: list[int] = []
-    with _killing(embedded, wait, chance, killed):
+    with _killing(embedded, wait, chance) as killed:
         yield killed
 
 
 @contextmanager
 def _killing(
-    embedded: EmbeddedAws, wait: Callable[[threading.Event], bool], chance: random.Random, killed: list[int]
-) -> Iterator[None]:
-    """Kills one whenever `wait` ends, until that says that it was told to stop."""
-    stop = threading.Event()
+    embedded: EmbeddedAws, wait: Callable[[threading.Event], bool], chance: random.Random, most: float = math.inf
+) -> Iterator[list[int]]:
+    """Kills one whenever `wait` ends, until that says that it was told to stop, or `most` are killed."""
+    stop, killed = threading.Event(), list[int]()
 
     def kill() -> None:
-        while not wait(stop):
+        while len(killed) < most and not wait(stop):
             workers = embedded.workers()
             if workers:
                 victim = chance.choice(workers)
@@ -79,7 +74,7 @@ def _killing(
     thread = threading.Thread(target=kill)
     thread.start()
     try:
-        yield
+        yield killed
     finally:
         stop.set()
         thread.join()
