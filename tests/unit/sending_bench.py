@@ -66,6 +66,10 @@ def sending_table(client: Any) -> str:
     return name
 
 
+QUICK: Final = Policy(timeout_seconds=5, connect_seconds=5)
+"""For a test in which an endpoint hangs: it is waited for, and a slow machine answers by then where it does not."""
+
+
 class Clock:
     """A time that passes when a test says so."""
 

@@ -14,7 +14,6 @@ from typer.testing import CliRunner, Result
 
 from offload.contracts.jobs.deliveries import Recovered
 from offload.contracts.jobs.job import State
-from offload.contracts.subscriptions.policy import Policy
 from offload.operate import jobs_commands, resources
 from offload.operate.aws import Aws
 from offload.operate.command_line import app
@@ -23,13 +22,11 @@ from offload.operate.resources import Deployment, JobService
 from offload.runtime.sending.items import Record, delivery_id
 from tests.misbehaving_server import Answer, Gone, Hang, MisbehavingServer
 from tests.unit.job_server import CREDENTIALS, REGION, JobServer, serving_jobs
-from tests.unit.sending_bench import SendingBench
+from tests.unit.sending_bench import QUICK, SendingBench
 
 pytestmark = pytest.mark.usefixtures("aws_of_module", "deployment")
 
 RUNNER = CliRunner()
-# What hangs is waited for: no longer than it takes, and long enough for a slow machine to answer meanwhile.
-QUICK = Policy(timeout_seconds=5, connect_seconds=5)
 _names = iter(range(10_000))
 
 

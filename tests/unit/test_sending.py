@@ -15,7 +15,6 @@ import pytest
 
 from offload.contracts.secret_versions import CURRENT, PREVIOUS
 from offload.contracts.subscriptions.api import DeliveryFilters
-from offload.contracts.subscriptions.policy import Policy
 from offload.contracts.subscriptions.subscription import (
     LONGEST_BODY,
     RETRY_SCHEDULE,
@@ -66,10 +65,8 @@ from tests.misbehaving_server import (
     WrongLength,
 )
 from tests.standard_webhooks_verifiers import Verifiers, installed
-from tests.unit.sending_bench import SendingBench
+from tests.unit.sending_bench import QUICK, SendingBench
 
-# What hangs is waited for: no longer than it takes, and long enough for a slow machine to answer meanwhile.
-QUICK = Policy(timeout_seconds=5, connect_seconds=5)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
 
 

@@ -14,7 +14,6 @@ from botocore.credentials import Credentials
 from typer.testing import CliRunner, Result
 
 from offload.client.job_calls import Signer
-from offload.contracts.subscriptions.policy import Policy
 from offload.operate import resources
 from offload.operate.aws import Aws
 from offload.operate.command_line import app
@@ -23,14 +22,12 @@ from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
 from offload.operate.subscriptions import SubscriptionsApi
 from tests.misbehaving_server import Answer, Hang, MisbehavingServer
-from tests.unit.sending_bench import SendingBench
+from tests.unit.sending_bench import QUICK, SendingBench
 
 pytestmark = pytest.mark.usefixtures("aws_of_module", "deployment")
 
 RUNNER = CliRunner()
 BROUGHT = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
-# What hangs is waited for: no longer than it takes, and long enough for a slow machine to answer meanwhile.
-QUICK = Policy(timeout_seconds=5, connect_seconds=5)
 _names = iter(range(10_000))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import importlib.util
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,10 +41,10 @@ def is_one_of(module: str, patterns: set[str]) -> bool:
 
 def is_module(name: str) -> bool:
     """Whether a package or file of the installed packages has this name, and not a class within one."""
-    import aws_cdk
-    import stripe
-
-    packages = {"aws_cdk": aws_cdk, "stripe": stripe}
     top, *rest = name.split(".")
-    path = Path(packages[top].__path__[0], *rest)
+    # It finds a package without importing it.
+    package = importlib.util.find_spec(top)
+    assert package is not None
+    assert package.submodule_search_locations
+    path = Path(package.submodule_search_locations[0], *rest)
     return path.is_dir() or path.with_suffix(".py").exists()
