@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 PATIENCE: Final = 900.0
 """Seconds. Reached only by what never comes: no test takes it for a measure of anything."""
+
+
+def until(condition: Callable[[], bool], what: str, *, shortest: float = 0.1, longest: float = 1.0) -> None:
+    """Waits for a condition; fails with what was waited for.
+
+    Looks cost what is looked at its time: between them are `shortest` seconds at first, and up to `longest` of a long
+    wait.
+    """
+    began = time.monotonic()
+    while not condition():
+        waited = time.monotonic() - began
+        assert waited < PATIENCE, f"waited {PATIENCE:.0f} s for {what}"
+        time.sleep(min(longest, max(shortest, waited / 10)))

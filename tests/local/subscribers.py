@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,7 +18,7 @@ from botocore.credentials import Credentials
 
 from offload.operate.embedded.process import ACCOUNT, REGION
 from tests.local.conftest import Copy
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,11 @@ class Subscribers:
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
         """Waits for a condition with a deadline, the timekeeper looking every few seconds."""
-        began = time.monotonic()
-        while not holds():
-            waited = time.monotonic() - began
-            assert waited < PATIENCE, f"{what}: not within {PATIENCE} s"
+
+        def found() -> bool:
+            if holds():
+                return True
             self.wake()
-            # Looks cost what is looked at its time: seldom where it takes long.
-            time.sleep(min(3.0, max(1.0, waited / 10)))
+            return False
+
+        until(found, what, shortest=1.0, longest=3.0)

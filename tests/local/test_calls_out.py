@@ -20,9 +20,8 @@ from offload.contracts.stock import StockLow
 from offload.operate.jobs import jobs_of
 from offload.shop.ecb import last_published
 from tests.local.conftest import Copy
-from tests.local.test_order_events import until
 from tests.odd_server import OddServer, answer, odd_server
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.rates_files import daily_file, history_file
 
 

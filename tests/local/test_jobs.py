@@ -29,8 +29,8 @@ from offload.operate.jobs_audit import JobAccount, draw_up
 from offload.shop.orders import SHIPPED_DAY
 from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy
-from tests.local.test_order_events import settled, until
-from tests.patience import PATIENCE
+from tests.local.test_order_events import settled
+from tests.patience import PATIENCE, until
 
 T = TypeVar("T")
 

@@ -21,9 +21,9 @@ from offload.operate.jobs import jobs_of
 from offload.shop.orders import SHIPPED_DAY
 from tests.deployed_figures import done_by
 from tests.local.conftest import Copy
-from tests.local.test_order_events import settled, until
+from tests.local.test_order_events import settled
 from tests.month import MONTH
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.plain_ledger import ledger_of_file
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +26,7 @@ from tests.deployed_figures import levels_of
 from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy, a_copy
 from tests.month import MONTH
-from tests.patience import PATIENCE
+from tests.patience import until
 from tests.plain_ledger import ledger_of_file
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
@@ -46,16 +46,6 @@ def orders_file(tmp_path: Path) -> Path:
     file = tmp_path / "orders.csv.gz"
     write_orders(file, generate(2010, 2_000 if WHOLE else 250))
     return file
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Waits for a condition; fails with what was waited for."""
-    began = time.monotonic()
-    while not condition():
-        now = time.monotonic()
-        assert now < began + PATIENCE, f"waited {PATIENCE:.0f} s for {what}"
-        # Looks cost what is looked at its time: seldom where it takes long.
-        time.sleep(min(1.0, max(0.1, (now - began) / 10)))
 
 
 def settled(deployment: Deployment) -> bool:

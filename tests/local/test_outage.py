@@ -32,8 +32,8 @@ from stacks.environment import Environment
 from stacks.patterns.event_consumer import EventConsumer
 from stacks.patterns.integration import Integration
 from stacks.references import name_outputs_by_definition
-from tests.local.test_order_events import until
 from tests.odd_server import OddServer, Received, answer, odd_server
+from tests.patience import until
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 OUTAGE_SECONDS: Final = 120 if WHOLE else 15

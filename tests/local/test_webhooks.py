@@ -39,8 +39,7 @@ from offload.operate import webhooks
 from offload.operate.embedded import PROJECT
 from tests.local.conftest import Copy
 from tests.local.test_calls_out import variables_set
-from tests.local.test_order_events import until
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.webhook_mutations import MUTATIONS, Case
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
