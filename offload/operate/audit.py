@@ -34,7 +34,7 @@ from offload.runtime.tables import batch_get
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# DynamoDB: of a partition key (Constraints.html, read 2026-11-29).
+# DynamoDB: a partition key has no more (Constraints.html, read 2026-11-29).
 _LONGEST_KEY_BYTES: Final = 2_048
 _SHOWN: Final = 100
 # Every dead letter has to be counted; a queue with more than this is a disaster that the alarm has told of.

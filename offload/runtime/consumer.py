@@ -475,7 +475,7 @@ class _Consumer:
         try:
             if publications:
                 events = msgspec.json.decode(publications, type=list[msgspec.Raw])
-                bus.publish(self._settings.offload_bus, (Entry.read(bytes(content)) for content in events))
+                bus.publish(self._settings.offload_bus, [Entry.read(bytes(content)) for content in events])
                 aws.dynamodb().update_item(
                     TableName=self._settings.offload_marks_table,
                     Key=_mark_key(_event(record)),

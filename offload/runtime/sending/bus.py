@@ -21,7 +21,7 @@ class BusSignals:
         self._name = name
 
     def publish(self, record: Record, signals: Sequence[Signal], policy: Policy) -> None:
-        """Raises NotPublished, and botocore's errors."""
+        """Publishes an event for each signal. Raises NotPublished, and botocore's errors."""
         bus.publish(self._name, [Entry.of(event_of(record, signal, policy)) for signal in signals])
 
 
