@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aws_cdk import App, Tags
 
+from shop.catalogue import CATALOGUE
 from stacks.bundling import BundlingError
 from stacks.bundling.target import HOST
 from stacks.environment import Environment, UnusableEnvironment
@@ -23,7 +24,7 @@ from stacks.shop import Shop
 def compose(app: App, environment: Environment) -> None:
     """Adds the environment's stacks to the app."""
     environment.attach(app)
-    platform = Platform(app, f"offload-{environment.name}-platform")
+    platform = Platform(app, f"offload-{environment.name}-platform", catalogue=CATALOGUE)
     Shop(app, f"offload-{environment.name}-shop", platform=platform)
     Integration.check_unused(app)
     Tags.of(app).add("environment", environment.name)

@@ -20,7 +20,7 @@ FILES: Final = {
 }
 """Where the bank has its rates of the day and of the last 90, as variables of the function that fetches them."""
 
-# offload/shop/rates.py: what is further behind is stale on every read.
+# shop/rates.py: what is further behind is stale on every read.
 _STALE_AFTER: Final = 2
 
 

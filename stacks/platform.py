@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from constructs import Construct
 
+from offload.contracts.catalogue import Catalogue
 from offload.contracts.jobs.events import JobWanted
 from stacks.access import Access
 from stacks.constructs.encryption import Encryption
@@ -17,11 +18,11 @@ from stacks.patterns.event_consumer import EventConsumer
 class Platform(EnvironmentStack):
     """The bus, the journal of what it took, the job service, and the operators."""
 
-    def __init__(self, scope: Construct, construct_id: str) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, catalogue: Catalogue) -> None:
         super().__init__(scope, construct_id)
         # Before all that it encrypts: its key is here.
         Encryption.of(self)
-        self.bus = EventBus(self, "Events")
+        self.bus = EventBus(self, "Events", catalogue=catalogue)
         self.journal = EventConsumer(self, "EventJournal", source="event_journal", events=(), bus=self.bus)
         self.jobs = JobService(self, "Jobs", bus=self.bus)
         submitter = EventConsumer(
@@ -31,6 +32,7 @@ class Platform(EnvironmentStack):
             events=(JobWanted,),
             bus=self.bus,
             grants=(self.jobs.submit,),
+            variables=self.bus.catalogue_variables,
             # Its jobs' messages go out one by one.
             concurrency=2,
         )

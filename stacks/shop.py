@@ -7,18 +7,7 @@ from constructs import Construct
 
 from offload.contracts.jobs.deliveries import DELIVERY_BATCH
 from offload.contracts.jobs.events import JobFinished
-from offload.contracts.jobs.shop import (
-    CUSTOMER_SEGMENTS,
-    CUSTOMERS_SHARD,
-    EXCHANGE_RATES,
-    ORDER_IMPORT,
-    SALES_REPORT,
-)
-from offload.contracts.orders import OrderCancelled, OrderPlaced
-from offload.contracts.stock import StockLow
-from offload.contracts.subscriptions.catalogue import OUTWARD_TYPES
 from offload.contracts.subscriptions.events import SubscriptionPaused
-from offload.contracts.webhooks.github import RELEASES, PullRequestClosed
 from offload.contracts.webhooks.providers import (
     GITHUB,
     SHOPIFY,
@@ -26,8 +15,15 @@ from offload.contracts.webhooks.providers import (
     STANDARD_WEBHOOKS,
     STRIPE,
     SVIX,
-    WAREHOUSE,
 )
+from shop.contracts.github import RELEASES, PullRequestClosed
+from shop.contracts.jobs.customer_segments import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD
+from shop.contracts.jobs.exchange_rates import EXCHANGE_RATES
+from shop.contracts.jobs.order_import import ORDER_IMPORT
+from shop.contracts.jobs.sales_report import SALES_REPORT
+from shop.contracts.orders import OrderCancelled, OrderPlaced
+from shop.contracts.stock import StockLow
+from shop.contracts.warehouse import WAREHOUSE
 from stacks.change_log import ChangeLog
 from stacks.environment import Environment
 from stacks.environment_stack import EnvironmentStack
@@ -142,7 +138,7 @@ class Shop(EnvironmentStack):
         )
         for name, provider in _SENDERS.items():
             WebhookReceiver(self, name, provider=provider, bus=platform.bus)
-        webhooks_out = WebhookSender(self, "WebhooksOut", events=OUTWARD_TYPES, bus=platform.bus)
+        webhooks_out = WebhookSender(self, "WebhooksOut", events=platform.bus.catalogue.outward_types, bus=platform.bus)
         BackgroundJob(
             self,
             "DeliveryBatch",

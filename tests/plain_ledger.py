@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from offload.contracts.orders import Invoice, OrderCancelled
-from offload.shop.ledger import Figures, Ledger
-from offload.shop.orders import read_orders
+from shop.contracts.orders import Invoice, OrderCancelled
+from shop.ledger import Figures, Ledger
+from shop.orders import read_orders
 
 
 def ledger_of_file(file: Path) -> Ledger:

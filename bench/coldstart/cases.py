@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -25,16 +26,19 @@ import msgspec
 import uv
 
 from offload.contracts.calls import CallSettings, variable_of
+from offload.contracts.catalogue import CATALOGUE_VARIABLE
 from offload.contracts.egress import variables as egress_variables
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.events import JobWanted
-from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.policy import POLICY_VARIABLE, Policy
-from offload.contracts.webhooks.github import ReleasePublished
+from offload.contracts.webhooks.stored_secret import PROVIDERS_MODULE
 from offload.operate.embedded import PROJECT
-from offload.shop.orders import SHIPPED_DAY, read_orders
+from shop.catalogue import CATALOGUE
+from shop.contracts.github import ReleasePublished
+from shop.contracts.stock import StockLow
+from shop.orders import SHIPPED_DAY, read_orders
 from stacks.bundling import Bundler, Target
 from stacks.bundling.bytecode import compile_modules
+from stacks.templates import assembly
 
 PYTHON: Final = PROJECT / ".offload" / "embedded" / "bin" / "python"
 USUAL: Final[Mapping[str, tuple[str, ...]]] = {
@@ -88,9 +92,10 @@ def cases(folder: Path) -> list[Case]:
     common = _common()
     own = _own_variables(common["OFFLOAD_JOBS_BUCKET"])
     events = _events()
+    reaches = _reaches()
     found = []
     for name in names:
-        bundle = Bundler(PROJECT).bundle(name, Target.of("host", "host"))
+        bundle = Bundler(PROJECT).bundle(name, Target.of("host", "host"), reaches=reaches.get(name, ()))
         # A table of marks serves one consumer: their events are the same.
         variables = {**common, "OFFLOAD_MARKS_TABLE": _table("marks"), "OFFLOAD_CONSUMER": name, "OFFLOAD_JOB": name}
         variables |= own.get(name, {})
@@ -113,6 +118,21 @@ def cases(folder: Path) -> list[Case]:
         shutil.copytree(plain, compiled)
         compile_modules(compiled, [path.relative_to(compiled).as_posix() for path in compiled.rglob("*.py")])
         found.append(Case(name, plain, compiled, f"{name}.handler", usual, event, answer))
+    return found
+
+
+def _reaches() -> dict[str, list[str]]:
+    """By function, the modules of the app that its construct names to the bundler: those of its variables."""
+    found: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for stack in assembly("local", Path(folder), validated=False).stacks:
+            for resource in stack.template["Resources"].values():
+                if resource["Type"] == "AWS::Lambda::Function" and "Environment" in resource["Properties"]:
+                    variables = resource["Properties"]["Environment"]["Variables"]
+                    name = resource["Properties"]["Handler"].split(".")[1]
+                    found[name] = [
+                        variables[each] for each in (CATALOGUE_VARIABLE, PROVIDERS_MODULE) if each in variables
+                    ]
     return found
 
 
@@ -233,13 +253,15 @@ def _common() -> dict[str, str]:
     boto3.client("s3").create_bucket(Bucket=name)
     queue = boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"]
     place = json.dumps({"queues": {"normal": queue}})
-    for job_type in JOB_TYPES:
+    for job_type in CATALOGUE.job_types:
         boto3.client("ssm").put_parameter(Name=f"/{name}/{job_type}", Value=place, Type="String")
     manager = boto3.client("secretsmanager")
     secret = manager.create_secret(Name=name, SecretString=_SECRET)["ARN"]
     document = json.dumps({"providers": {"github": _SECRET}})
     document_arn = manager.create_secret(Name=f"{name}-webhooks", SecretString=document)["ARN"]
     return {
+        "OFFLOAD_CATALOGUE": "shop.catalogue",
+        "OFFLOAD_PROVIDERS_MODULE": "shop.providers",
         "OFFLOAD_QUEUE_URL": queue,
         "OFFLOAD_DEAD_LETTER_QUEUE_URL": queue,
         "OFFLOAD_CLAIMS_BUCKET": name,

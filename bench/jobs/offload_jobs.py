@@ -43,12 +43,22 @@ from offload.runtime.jobs.store import JobStore, StoreSettings
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-_COPIED: Final = ("app.py", "cdk.json", "environments", "stacks", "lambdas", "offload", "schemas")
+_COPIED: Final = (
+    "app.py",
+    "cdk.json",
+    "environments",
+    "stacks",
+    "lambdas",
+    "offload",
+    "shop",
+    "schemas",
+    "pyproject.toml",
+)
 _LINKED: Final = (".venv", "node_modules")
 _HANDLER: Final = '''\
 """Gives a number back."""
 
-from offload.contracts.jobs.nothing import NOTHING, Number
+from shop.contracts.nothing import NOTHING, Number
 from offload.runtime.jobs.run import Run, job
 
 
@@ -57,16 +67,19 @@ def handler(wanted: Number, run: Run) -> Number:
     """Does nothing."""
     return wanted
 '''
-_CATALOGUE: Final = """
-from offload.contracts.jobs.nothing import NOTHING
-
-JOB_TYPES[NOTHING.name] = NOTHING
-"""
-_CALL: Final = """\
-        from offload.contracts.jobs.nothing import NOTHING
-
-        BackgroundJob(self, "Nothing", source="nothing", job=NOTHING, service=platform.jobs)
-"""
+# What is added to the copy's files, after which of their texts.
+_ADDED: Final = {
+    "shop/catalogue.py": {
+        "from shop.providers import PROVIDERS\n": "from shop.contracts.nothing import NOTHING\n",
+        "    jobs=(": "NOTHING, ",
+    },
+    "stacks/shop.py": {
+        "from shop.contracts.stock import StockLow\n": "from shop.contracts.nothing import NOTHING\n",
+        '        ledger = Ledger(self, "Ledger")\n': (
+            '        BackgroundJob(self, "Nothing", source="nothing", job=NOTHING, service=platform.jobs)\n'
+        ),
+    },
+}
 _BULK: Final = 500
 _DONE_WITHIN: Final = 300.0
 _POLL: Final = 0.1
@@ -106,15 +119,14 @@ def _with_nothing(project: Path) -> Path:
     folder.mkdir()
     (folder / "__init__.py").write_text('"""Gives a number back."""\n', encoding="utf-8")
     (folder / "handler.py").write_text(_HANDLER, encoding="utf-8")
-    contracts = project / "offload" / "contracts" / "jobs"
-    shutil.copy(str(nothing.__file__), contracts / "nothing.py")
-    with (contracts / "catalogue.py").open("a", encoding="utf-8") as catalogue:
-        catalogue.write(_CATALOGUE)
-    shop = project / "stacks" / "shop.py"
-    text = shop.read_text(encoding="utf-8")
-    if not text.rsplit("\nclass ", maxsplit=1)[-1].startswith("Shop(Stack)"):
-        raise RuntimeError("stacks/shop.py: no place for another job: Shop.__init__ is not the end of the file")
-    shop.write_text(text + _CALL, encoding="utf-8")
+    shutil.copy(str(nothing.__file__), project / "shop" / "contracts" / "nothing.py")
+    for file, additions in _ADDED.items():
+        text = (project / file).read_text(encoding="utf-8")
+        for after, added in additions.items():
+            if text.count(after) != 1:
+                raise RuntimeError(f"{file}: no place for another job: it has not exactly one {after!r}")
+            text = text.replace(after, after + added)
+        (project / file).write_text(text, encoding="utf-8")
     return project
 
 

@@ -41,8 +41,8 @@ from bench.ledger.plain import plain_handler
 from offload.operate.aws import shell_settings
 from offload.operate.embedded.process import EmbeddedAws
 from offload.runtime import aws, sums
-from offload.shop.ledger import Ledger, read_ledger
-from offload.shop.orders import SHIPPED_DAY, read_orders
+from shop.ledger import Ledger, read_ledger
+from shop.orders import SHIPPED_DAY, read_orders
 from tests.month import MONTH
 
 CALLS_GOAL: Final = 1 / 10

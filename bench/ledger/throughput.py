@@ -25,12 +25,12 @@ from typing import Any, Final
 
 import msgspec
 
-from offload.contracts.orders import Invoice
 from offload.operate.aws import Aws
 from offload.operate.embedded.process import ACCOUNT, EmbeddedAws
 from offload.operate.embedded.up import bring_up
 from offload.operate.resources import Deployment
 from offload.runtime import sums
+from shop.contracts.orders import Invoice
 
 GOAL: Final = 0.8
 CONSUMER: Final = "SalesLedger"

@@ -34,7 +34,7 @@ import msgspec
 
 from offload.operate.aws import shell_settings
 from offload.operate.embedded.process import EmbeddedAws
-from offload.shop.orders import SHIPPED_DAY
+from shop.orders import SHIPPED_DAY
 from tests.month import MONTH
 
 GOAL_MIB: Final = 8
@@ -81,7 +81,7 @@ def import_one(bucket: str, key: str) -> dict[str, Any]:
     """Imports a file in this process; its peak, before and after, and what came of it."""
     importlib.import_module("offload.runtime.jobs.durable")
     from lambdas.order_import.importing import OrderImport, OrderImportSettings
-    from offload.contracts.jobs.shop import OrdersFile
+    from shop.contracts.jobs.order_import import OrdersFile
 
     before = peak_mib()
     run = Run(bucket)

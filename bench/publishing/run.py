@@ -32,9 +32,9 @@ from offload.client.publisher import Publisher
 from offload.client.relay import Relay
 from offload.contracts.entry import Entry
 from offload.contracts.event import Event
-from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.aws import shell_settings
 from offload.operate.embedded.process import EmbeddedAws
+from shop.contracts.orders import OrderLine, OrderPlaced
 
 EVENTS: Final = 2_000
 LINES: Final = 20

@@ -46,9 +46,9 @@ import uv
 from bench.webhooks import plain_sender
 from offload.client.publisher import Publisher
 from offload.contracts.event import Event
-from offload.contracts.stock import StockLow
 from offload.operate.embedded.process import ACCOUNT, EmbeddedAws, free_port
 from offload.operate.embedded.up import bring_up
+from shop.contracts.stock import StockLow
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers
 from tests.misbehaving_server import Answer, Hang, MisbehavingServer

@@ -37,13 +37,13 @@ import msgspec
 
 from bench.webhooks import plain_sender
 from offload.contracts.event import Event
-from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.policy import Policy
 from offload.contracts.subscriptions.subscription import Wish
 from offload.operate.aws import shell_settings
 from offload.operate.costs import prices
 from offload.operate.embedded.process import EmbeddedAws, free_port
 from offload.runtime import aws
+from shop.contracts.stock import StockLow
 from tests.unit.sending_bench import sending_table
 
 DELAYS: Final = (0.02, 0.1, 0.5)

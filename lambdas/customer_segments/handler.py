@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 
-from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD, Customers, CustomersShard, Segments
 from offload.runtime import aws
 from offload.runtime.jobs.run import Permanent, Run, job
 from offload.runtime.settings import Settings
-from offload.shop.customers import Segment, read_customers, score, write_segments
-from offload.shop.uploads import NoSuchUpload, check_upload
+from shop.contracts.jobs.customer_segments import (
+    CUSTOMER_SEGMENTS,
+    CUSTOMERS_SHARD,
+    Customers,
+    CustomersShard,
+    Segments,
+)
+from shop.customers import Segment, read_customers, score, write_segments
+from shop.uploads import NoSuchUpload, check_upload
 
 
 class CustomerSegmentsSettings(Settings, frozen=True, kw_only=True):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from offload.contracts.jobs.shop import CUSTOMERS_SHARD, CustomersShard, ShardTable
 from offload.runtime import aws
 from offload.runtime.jobs.run import Permanent, Run, job
 from offload.runtime.settings import Settings
-from offload.shop.customers import customers_of, write_customers
-from offload.shop.orders import BadRows, UnreadableOrders, read_rows
-from offload.shop.uploads import NoSuchUpload, open_upload
+from shop.contracts.jobs.customer_segments import CUSTOMERS_SHARD, CustomersShard, ShardTable
+from shop.customers import customers_of, write_customers
+from shop.orders import BadRows, UnreadableOrders, read_rows
+from shop.uploads import NoSuchUpload, open_upload
 
 
 class CustomersShardSettings(Settings, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from offload.contracts.jobs.deliveries import DELIVERY_BATCH, Recovered, Recovery, What
+from offload.runtime.catalogue import catalogue
 from offload.runtime.jobs.run import Permanent, Run, job
 from offload.runtime.sending.deployed import SendingSettings, utc_now
 from offload.runtime.sending.recoveries import Recoveries, concerns
@@ -28,6 +29,7 @@ settings = BatchSettings.from_environment()
 policy = settings.policy
 subscriptions, deliveries, tokens = settings.subscriptions, settings.deliveries, settings.tokens
 recoveries = Recoveries(settings.offload_subscriptions_table, utc_now)
+outward = catalogue().outward_examples
 
 
 @job(DELIVERY_BATCH)
@@ -56,5 +58,5 @@ def handler(wanted: Recovery, run: Run) -> Recovered:
             f"{(wanted.since + late).isoformat(timespec='seconds')}"
         )
     replay = Replay(f"{run.id}", settings.offload_archive, settings.offload_archived_bus, settings.offload_planner_rule)
-    missing = Missing(deliveries, recoveries, settings.offload_journal_table, replay)
+    missing = Missing(deliveries, recoveries, settings.offload_journal_table, replay, outward)
     return missing.recover(wanted, records, run, now, now - late)

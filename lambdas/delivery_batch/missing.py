@@ -17,14 +17,14 @@ lack that depends on it is counted apart.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
+from offload.contracts.event import EventData
 from offload.contracts.jobs.deliveries import Recovered, Recovery
-from offload.contracts.subscriptions.catalogue import OUTWARD
 from offload.contracts.subscriptions.filters import type_matches
 from offload.contracts.subscriptions.tenants import is_decided_by_data, may_be_told
 from offload.runtime import aws
@@ -54,11 +54,19 @@ class Lacking(NamedTuple):
 class Missing:
     """Has the planner make what is missing."""
 
-    def __init__(self, deliveries: Deliveries, recoveries: Recoveries, journal: str, replay: Replay) -> None:
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        recoveries: Recoveries,
+        journal: str,
+        replay: Replay,
+        outward: Mapping[str, EventData],
+    ) -> None:
         self._deliveries = deliveries
         self._recoveries = recoveries
         self._journal = journal
         self._replay = replay
+        self._outward = outward
 
     def recover(
         self, wanted: Recovery, records: Sequence[Record], run: Run, now: datetime, settled: datetime
@@ -126,7 +134,7 @@ class Missing:
             for mark in page:
                 source, _, event = mark["pk"]["S"].removeprefix("event#").partition("#")
                 event_type, taken_at = mark["type"]["S"], items.moment(mark["sent"]["N"])
-                example = OUTWARD.get(event_type)
+                example = self._outward.get(event_type)
                 if example is None or source != example.SOURCE or not wanted.since <= taken_at <= until:
                     continue
                 contract = type(example)

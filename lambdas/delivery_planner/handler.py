@@ -9,10 +9,10 @@ import msgspec
 from msgspec import UnsetType
 
 from offload.contracts.event import Event
-from offload.contracts.subscriptions.catalogue import OUTWARD_TYPES
 from offload.contracts.subscriptions.filters import matches, type_matches
 from offload.contracts.subscriptions.message import message_of
 from offload.contracts.subscriptions.tenants import is_told
+from offload.runtime.catalogue import catalogue
 from offload.runtime.consumer import Arrival, Effect, consumer_of_arrivals
 from offload.runtime.log import Logger
 from offload.runtime.sending.deliveries import Payload
@@ -30,7 +30,7 @@ class Unplanned(Exception):
     """Subscriptions that could not be asked whether they want an event; the others have it."""
 
 
-@consumer_of_arrivals(*OUTWARD_TYPES)
+@consumer_of_arrivals(*catalogue().outward_types)
 def handler(arrivals: Sequence[Arrival]) -> Effect:
     """Plans, which it may do again and again; so it also does for a replayed event what was not done at first."""
     records = subscriptions.all()

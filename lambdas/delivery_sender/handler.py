@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from offload.runtime.catalogue import catalogue
 from offload.runtime.http.guard import Guard
 from offload.runtime.lean_aws import services
 from offload.runtime.log import Logger
@@ -60,6 +61,7 @@ sender = Sender(
     tokens=settings.tokens,
     signals=BusSignals(settings.offload_bus),
     policy=policy,
+    outward=catalogue().outward_examples,
     now=utc_now,
     left=_left,
     log=log,

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from offload.contracts.jobs.shop import EXCHANGE_RATES, RatesKept, RatesWanted
 from offload.runtime import aws
 from offload.runtime.http.client import Client
 from offload.runtime.http.failures import CallFailed
 from offload.runtime.jobs.run import RetryAfter, Run, job
 from offload.runtime.log import Logger
 from offload.runtime.settings import Settings
-from offload.shop.ecb import BadRates, DayRates, days_behind, last_published, read_rates, today
-from offload.shop.rates import STALE_AFTER, RatesTable
+from shop.contracts.jobs.exchange_rates import EXCHANGE_RATES, RatesKept, RatesWanted
+from shop.ecb import BadRates, DayRates, days_behind, last_published, read_rates, today
+from shop.rates import STALE_AFTER, RatesTable
 
 from .plausible import Implausible, check, has_gap
 

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Final
 
-from offload.shop.ecb import DayRates, working_days
+from shop.ecb import DayRates, working_days
 
 # No currency of the bank's has halved or doubled within a month; a shifted decimal point is a factor of ten.
 _NEAR: Final = timedelta(days=31)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import UnsetType
 
 from offload.contracts.event import Event
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.events import JobWanted
 from offload.contracts.jobs.job import Submit
+from offload.runtime.catalogue import catalogue
 from offload.runtime.consumer import consumer
 from offload.runtime.jobs.refusals import Contended, JobRefused, NotDeployed
 from offload.runtime.jobs.store import JobStore
 from offload.runtime.reasons import Refused
 
-store = JobStore.from_environment()
+JOB_TYPES: Final = catalogue().job_types
+store = JobStore.from_environment(JOB_TYPES)
 
 
 @consumer(JobWanted)

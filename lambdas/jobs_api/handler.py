@@ -26,20 +26,21 @@ from offload.contracts.jobs.api import (
     Upload,
     UploadPlace,
 )
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job import Job, State, Submit
 from offload.contracts.jobs.job_type import JobType
 from offload.runtime import aws
+from offload.runtime.catalogue import catalogue
 from offload.runtime.http_api import Answer, HttpApi, Request, problem_of, trouble
 from offload.runtime.jobs import schedules
-from offload.runtime.jobs.refusals import BadInput, JobRefused, NoSchedule, NotEnded, UnknownType
+from offload.runtime.jobs.refusals import BadInput, JobRefused, NoSchedule, NotEnded
 from offload.runtime.jobs.store import JobStore
 from offload.runtime.log import Logger
 from offload.runtime.refusals import Unavailable
 
 _PRESIGNED_SECONDS: Final = 900
 
-store = JobStore.from_environment()
+JOB_TYPES: Final = catalogue().job_types
+store = JobStore.from_environment(JOB_TYPES)
 log = Logger(service="jobs_api")
 
 
@@ -72,7 +73,7 @@ def page(request: Request) -> Answer:
     """GET /jobs."""
     wanted: Filters = request.wanted
     found = store.page(
-        types=list(JOB_TYPES) if wanted.type is UNSET else [_type(wanted.type).name],
+        types=list(JOB_TYPES) if wanted.type is UNSET else [store.type_of(wanted.type).name],
         state=wanted.state or None,
         since=wanted.since or None,
         tag=wanted.tag or None,
@@ -97,14 +98,14 @@ def retry(request: Request, job_id: str) -> Answer:
     wanted: Retried = request.wanted
     content = None if isinstance(wanted.input, UnsetType) else bytes(wanted.input)
     old = store.get(job_id)
-    job = store.retry(_type(old.type), job_id, content, idempotency_key=request.idempotency_key)
+    job = store.retry(store.type_of(old.type), job_id, content, idempotency_key=request.idempotency_key)
     return Answer(201, job, {"location": f"/jobs/{job.id}"})
 
 
 def decide(request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/decide."""
     wanted: Decision = request.wanted
-    job_type = _type(store.get(job_id).type)
+    job_type = store.type_of(store.get(job_id).type)
     result = None
     if wanted.result is not UNSET:
         try:
@@ -200,18 +201,12 @@ def _with_key(wish: Submit, request: Request) -> Submit:
 
 
 def _submit(wish: Submit) -> tuple[Job, bool]:
-    done = store.submit(_type(wish.type), wish)
+    done = store.submit(store.type_of(wish.type), wish)
     return done.job, done.created
 
 
-def _type(name: str) -> JobType[Any, Any]:
-    if name not in JOB_TYPES:
-        raise UnknownType(f"type: '{name}' is not one of {', '.join(sorted(JOB_TYPES))}")
-    return JOB_TYPES[name]
-
-
 def _scheduled(name: str) -> JobType[Any, Any]:
-    job_type = _type(name)
+    job_type = store.type_of(name)
     if job_type.schedule is None:
         having = ", ".join(each.name for each in JOB_TYPES.values() if each.schedule)
         raise NoSchedule(f"job type '{name}' has no schedule; {having} has")

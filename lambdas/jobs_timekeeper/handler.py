@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job import State
 from offload.runtime import aws
+from offload.runtime.catalogue import catalogue
 from offload.runtime.jobs import schedules
 from offload.runtime.jobs.refusals import JobRefused, NotDeployed
 from offload.runtime.jobs.store import LOOK_AHEAD, Due, JobStore
@@ -31,7 +31,8 @@ _SPARE_MILLIS: Final = 10_000
 # While nothing is open, nothing changes the counters: 48 reads each minute would be a third of an idle month's bill.
 _COUNTS_EVERY: Final = 5  # minutes
 
-store = JobStore.from_environment()
+JOB_TYPES: Final = catalogue().job_types
+store = JobStore.from_environment(JOB_TYPES)
 log = Logger(service="jobs_timekeeper")
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from offload.contracts.claim import CLAIM_LIMIT
 from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract
-from offload.shop.orders import COLUMNS, BadRow, Row, columns_at, invoice_of, read_row
+from shop.orders import COLUMNS, BadRow, Row, columns_at, invoice_of, read_row
 
 from .bus import Bus
 from .objects import ObjectFile, ObjectWriter, blocks_of

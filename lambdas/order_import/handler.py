@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from offload.contracts.jobs.shop import ORDER_IMPORT, Imported, OrdersFile
 from offload.runtime.jobs.durable import LongRun, long_job
+from shop.contracts.jobs.order_import import ORDER_IMPORT, Imported, OrdersFile
 
 from .importing import OrderImport, OrderImportSettings
 

@@ -7,12 +7,12 @@ from typing import Final, Protocol, TypeVar
 
 from msgspec import Struct
 
-from offload.contracts.jobs.shop import Imported, OrdersFile
 from offload.runtime import aws
 from offload.runtime.jobs.run import Permanent
 from offload.runtime.settings import Settings
-from offload.shop.orders import UnreadableOrders
-from offload.shop.uploads import NoSuchUpload
+from shop.contracts.jobs.order_import import Imported, OrdersFile
+from shop.orders import UnreadableOrders
+from shop.uploads import NoSuchUpload
 
 from .bus import Bus
 from .chunks import Chunk, ChunkImport, ChunkSize, Place, join_rejects

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from offload.shop.orders import COLUMNS, ID_LENGTH, UnreadableOrders, columns_at
-from offload.shop.uploads import check_upload
+from shop.orders import COLUMNS, ID_LENGTH, UnreadableOrders, columns_at
+from shop.uploads import check_upload
 
 from .objects import BLOCK_BYTES, ObjectFile, ObjectWriter, blocks_of
 from .records import records

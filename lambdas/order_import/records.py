@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from offload.shop.orders import LONGEST_FIELD, UnreadableOrders
+from shop.orders import LONGEST_FIELD, UnreadableOrders
 
 # Ours: no order line comes near it, and what is longer would be held in memory whole.
 RECORD_BYTES: Final = 2**20

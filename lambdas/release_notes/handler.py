@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from offload.contracts.event import Event
-from offload.contracts.webhooks.github import RELEASES, PullRequestClosed
 from offload.contracts.webhooks.received import WebhookReceived
 from offload.runtime import aws
 from offload.runtime.consumer import consumer
 from offload.runtime.settings import Settings
+from shop.contracts.github import RELEASES, PullRequestClosed
 
 from .changes import change_of
 from .log import ChangeLog

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import msgspec
 from botocore.exceptions import ClientError
 
-from offload.shop.change_log import page_key
+from shop.change_log import page_key
 
 from .changes import Change, Entry
 from .page import page_of

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from offload.contracts.event import Event
-from offload.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 from offload.runtime.consumer import Effect, transactional_consumer
 from offload.runtime.settings import Settings
 from offload.runtime.sums import Posting
-from offload.shop.ledger import sums_of
+from shop.contracts.orders import Invoice, OrderCancelled, OrderPlaced
+from shop.ledger import sums_of
 
 
 class SalesLedgerSettings(Settings, frozen=True, kw_only=True):

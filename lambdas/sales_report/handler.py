@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from offload.contracts.jobs.shop import SALES_REPORT, Period, Report
 from offload.runtime import aws
 from offload.runtime.jobs.run import Permanent, Run, job
 from offload.runtime.settings import Settings
-from offload.shop.ledger import read_ledger
-from offload.shop.money import money
+from shop.contracts.jobs.sales_report import SALES_REPORT, Period, Report
+from shop.ledger import read_ledger
+from shop.money import money
 
 from .page import page_of
 from .table import table_of

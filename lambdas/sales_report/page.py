@@ -8,9 +8,9 @@ from decimal import Decimal
 from html import escape
 from typing import Final
 
-from offload.contracts.jobs.shop import Period
-from offload.shop.ledger import Figures, Ledger
-from offload.shop.money import money
+from shop.contracts.jobs.sales_report import Period
+from shop.ledger import Figures, Ledger
+from shop.money import money
 
 from .charts import MINUS, Bar, columns, strip
 from .style import STYLE

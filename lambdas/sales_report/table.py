@@ -6,8 +6,8 @@ import csv
 import io
 from typing import Final
 
-from offload.shop.ledger import Figures, Ledger
-from offload.shop.money import money
+from shop.ledger import Figures, Ledger
+from shop.money import money
 
 _COLUMNS: Final = ("by", "name", "revenue_gbp", "units", "orders", "cancellations")
 # A spreadsheet takes a cell that begins so for a formula and runs it (OWASP, CSV Injection, read 2026-11-24).

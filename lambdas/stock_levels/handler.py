@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from offload.contracts.event import Event
-from offload.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 from offload.runtime import aws
 from offload.runtime.consumer import Effect, transactional_consumer
 from offload.runtime.settings import Settings
+from shop.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 
 from .levels import apply, shelf_of
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from offload.contracts.event import Event
-from offload.contracts.orders import Invoice
-from offload.contracts.stock import StockLow
+from shop.contracts.orders import Invoice
+from shop.contracts.stock import StockLow
 
 # Products share items, so that the longest invoice still fits a transaction of 100 actions with its batch's marks.
 SHELVES: Final = 48

@@ -26,11 +26,11 @@ from offload.contracts.subscriptions.api import (
     Trial,
     Tried,
 )
-from offload.contracts.subscriptions.catalogue import OUTWARD, TEST_TYPE
 from offload.contracts.subscriptions.filters import type_matches
-from offload.contracts.subscriptions.message import Message, message_of
+from offload.contracts.subscriptions.message import TEST_TYPE, Message, message_of
 from offload.contracts.subscriptions.subscription import Delivery, SubscriptionState, Wish
 from offload.contracts.subscriptions.tenants import example_for, may_be_told
+from offload.runtime.catalogue import catalogue
 from offload.runtime.http.guard import Guard
 from offload.runtime.http_api import Answer, HttpApi, Request
 from offload.runtime.lean_aws import services
@@ -55,6 +55,7 @@ class ApiSettings(SendingSettings, frozen=True, kw_only=True):
 log = Logger(service="subscriptions_api")
 settings = ApiSettings.from_environment()
 policy = settings.policy
+OUTWARD: Final = catalogue().outward_examples
 guard = Guard.from_environment()
 store, owed, tokens = settings.subscriptions, settings.deliveries, settings.tokens
 subscribing = Subscribing(
@@ -63,6 +64,7 @@ subscribing = Subscribing(
     guard,
     policy,
     utc_now,
+    outward=OUTWARD,
     destinations=[each for each in settings.offload_sending_destinations.split(",") if each],
 )
 transport = Transport(guard, timeout=policy.timeout, connect=timedelta(seconds=policy.connect_seconds), now=utc_now)

@@ -11,8 +11,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from offload.contracts.event import Event, EventData
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.job import State
-from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.events import SubscriptionPaused
+from shop.contracts.stock import StockLow
 
 _DataT = TypeVar("_DataT", bound=EventData)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.json import encode
 
-from offload.contracts.webhooks.providers import PROVIDERS
+from offload.runtime.catalogue import providers
 from offload.runtime.lean_aws import services
 from offload.runtime.log import Logger
 from offload.runtime.settings import Settings
@@ -40,8 +40,9 @@ class ReceiverSettings(Settings, frozen=True, kw_only=True):
 log = Logger("webhook_receiver")
 settings = ReceiverSettings.from_environment()
 dynamodb, events, secrets_manager = services()
+known = providers()
 receiver = Receiver(
-    {name: PROVIDERS[name] for name in settings.offload_webhooks_providers.split(",")},
+    {name: known[name] for name in settings.offload_webhooks_providers.split(",")},
     secrets=SecretCache(settings.offload_webhooks_secret_arn, secrets_manager, time.time),
     deliveries=Deliveries(settings.offload_deliveries_table, dynamodb),
     bus=Bus(settings.offload_bus, events),

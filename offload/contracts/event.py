@@ -20,6 +20,8 @@ DataT_co = TypeVar("DataT_co", bound="EventData", covariant=True)
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 """A name of 1 to 256 characters. `check_name` bounds its bytes, which a type cannot say."""
+Count = Annotated[int, Meta(ge=0)]
+"""A number of things."""
 Moment = Annotated[datetime, Meta(tz=True)]
 """A point in time with its offset. `check_moment` bounds its year, which a type cannot say."""
 

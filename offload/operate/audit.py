@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from offload.contracts.event import split_event_key
+from offload.operate.catalogue import catalogue
 from offload.operate.dead_letters import DeadLetter, DeadLetters, Wanted, key_of
 from offload.operate.deliveries_audit import DeliveryAccount
 from offload.operate.deliveries_audit import draw_up as draw_up_deliveries
@@ -169,7 +170,7 @@ def _draw_up(deployment: Deployment) -> Account:
                 missing += [each for each, sent in found if sent >= queue.created][:_SHOWN]
         lines += own
     service = deployment.job_service_or_none()
-    jobs = draw_up_jobs(client, service.table) if service else None
+    jobs = draw_up_jobs(client, service.table, tuple(catalogue().job_types)) if service else None
     sender = deployment.subscription_service_or_none()
     deliveries = draw_up_deliveries(client, sender.table) if sender else None
     unread = queues[journal.name].waiting

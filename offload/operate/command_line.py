@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -15,14 +16,10 @@ from offload.operate.failure import Failure
 from offload.operate.preflight.commands import preflight
 
 SUB_COMMANDS: dict[str, str] = {
-    "orders": "offload.operate.orders_commands",
-    "ledger": "offload.operate.ledger_commands",
     "events": "offload.operate.events_commands",
     "dead-letters": "offload.operate.dead_letter_commands",
     "outbox": "offload.operate.outbox_commands",
     "jobs": "offload.operate.jobs_commands",
-    "change-log": "offload.operate.change_log_commands",
-    "rates": "offload.operate.rates_commands",
     "integrations": "offload.operate.integrations_commands",
     "webhooks": "offload.operate.webhooks_commands",
     "subscriptions": "offload.operate.subscriptions_commands",
@@ -32,17 +29,27 @@ SUB_COMMANDS: dict[str, str] = {
 
 
 class _Commands(TyperGroup):
-    """The commands below, and the groups of SUB_COMMANDS."""
+    """The commands below, the groups of SUB_COMMANDS, and those of the app's catalogue."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *SUB_COMMANDS]
+        return [*super().list_commands(ctx), *_of_the_app(), *SUB_COMMANDS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in SUB_COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        group = typer.main.get_group(importlib.import_module(SUB_COMMANDS[cmd_name]).app)
+        if (own := super().get_command(ctx, cmd_name)) is not None:
+            return own
+        # The catalogue is read for what the framework does not have alone.
+        module = SUB_COMMANDS.get(cmd_name) or _of_the_app().get(cmd_name)
+        if module is None:
+            return None
+        group = typer.main.get_group(importlib.import_module(module).app)
         group.name = cmd_name
         return group
+
+
+def _of_the_app() -> Mapping[str, str]:
+    from offload.operate.catalogue import catalogue
+
+    return catalogue().commands
 
 
 app = typer.Typer(
@@ -59,10 +66,10 @@ app = typer.Typer(
 @app.command()
 def up(
     *,
-    orders: Annotated[bool, typer.Option(help="Publish a day of real orders and show the ledger.")] = True,
+    demo: Annotated[bool, typer.Option(help="Run the app's demo afterwards.")] = True,
 ) -> None:
-    """Start the embedded AWS, deploy `local` to it, publish a day of real orders and show the ledger."""
-    from offload.operate import demo
+    """Start the embedded AWS, deploy `local` to it, and run the app's demo."""
+    from offload.operate.catalogue import catalogue
     from offload.operate.embedded import state_folder
     from offload.operate.embedded.process import EmbeddedAws
     from offload.operate.embedded.up import bring_up
@@ -70,8 +77,9 @@ def up(
 
     steps = Steps(terminal.console())
     deployment = bring_up(EmbeddedAws(state_folder()), steps=steps)
-    if orders:
-        demo.first_day(deployment, steps)
+    if demo and (named := catalogue().demo):
+        module, _, function = named.partition(":")
+        getattr(importlib.import_module(module), function)(deployment, steps)
 
 
 @app.command()

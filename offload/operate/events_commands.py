@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from offload.operate.catalogue import catalogue
 from offload.operate.failure import Failure
 from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
 
@@ -16,7 +17,6 @@ app = typer.Typer(help="Event types, and publishing one event by hand.")
 @app.command()
 def types(as_json: JsonOption = False) -> None:
     """List the event types that are published, with what they require."""
-    from offload.contracts.catalogue import EVENT_TYPES
     from offload.operate.schemas import schema_of
 
     rows = [
@@ -28,7 +28,7 @@ def types(as_json: JsonOption = False) -> None:
             "required": schema_of(contract)["required"],
             "description": schema_of(contract)["description"].splitlines()[0],
         }
-        for contract in sorted(EVENT_TYPES, key=lambda each: each.TYPE)
+        for contract in sorted(catalogue().event_types, key=lambda each: each.TYPE)
     ]
     if as_json:
         print_json(rows)
@@ -50,10 +50,9 @@ def publish(
     as_json: JsonOption = False,
 ) -> None:
     """Publish one event from its data, once it keeps its contract. The same data is the same event."""
-    from offload.contracts.catalogue import EVENT_TYPES
     from offload.contracts.event import BrokenContract, Envelope, by_type
 
-    contracts = by_type(EVENT_TYPES)
+    contracts = by_type(catalogue().event_types)
     if event_type not in contracts:
         raise Failure(f"there is no event type '{event_type}': {', '.join(sorted(contracts))}")
     name = getattr(data, "name", "<stdin>")
@@ -65,7 +64,7 @@ def publish(
         raise Failure(f"{name}: not the data of {event_type}: {error}; see schemas/{event_type}.json") from error
     from offload.client.publisher import EventTooLarge, NotPublished
     from offload.operate.journal import journal_of, published_with_other_data
-    from offload.operate.orders import publisher_of
+    from offload.operate.publishing import publisher_of
     from offload.operate.resources import Deployment
 
     deployment = Deployment.of(environment)

@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job_type import JobType
 
 FILE: Final = Path(__file__).parents[2] / "schemas" / "jobs" / "steps.json"
 
 
-def write(types: Iterable[JobType[Any, Any]] = tuple(JOB_TYPES.values()), file: Path = FILE) -> list[str]:
+def write(types: Iterable[JobType[Any, Any]], file: Path = FILE) -> list[str]:
     """Adds the versions that are not there yet to `file`; returns them as `type version N`."""
     released = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     added = []

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job import Job
 from offload.contracts.jobs.job_type import JobType
 from offload.operate.aws import LOCAL_ANSWER_WITHIN
+from offload.operate.catalogue import catalogue
 from offload.operate.failure import Failure
 from offload.operate.logs import duration
 from offload.operate.resources import Deployment
@@ -53,9 +53,10 @@ def jobs_of(deployment: Deployment) -> Jobs:
 
 def job_type_of(name: str) -> JobType[Any, Any]:
     """The type of this name; raises Failure with the names there are."""
-    if name not in JOB_TYPES:
-        raise Failure(f"there is no job type '{name}': {', '.join(sorted(JOB_TYPES))}")
-    return JOB_TYPES[name]
+    types = catalogue().job_types
+    if name not in types:
+        raise Failure(f"there is no job type '{name}': {', '.join(sorted(types))}")
+    return types[name]
 
 
 def typed(text: str, contract: type[Any], option: str) -> Any:

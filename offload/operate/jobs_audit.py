@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job import State
 from offload.runtime.jobs import items
 from offload.runtime.tables import batch_get
@@ -60,18 +59,18 @@ class JobAccount(NamedTuple):
         return not self.odd and not any(line.missing for line in self.lines)
 
 
-def draw_up(client: DynamoDBClient, table: str, *, now: datetime | None = None) -> JobAccount:
+def draw_up(client: DynamoDBClient, table: str, types: Collection[str], *, now: datetime | None = None) -> JobAccount:
     """The account as it stands; a job on its way from one state to the next may be missing until the next look."""
     moment = now or datetime.now(UTC)
     # In this order a job that ends while we read is counted twice rather than not at all.
-    accepted = {name: _tally(client, table, name, "accepted") for name in JOB_TYPES}
+    accepted = {name: _tally(client, table, name, "accepted") for name in types}
     found = list(_due(client, table))
-    ended = {name: _tally(client, table, name, "ended") for name in JOB_TYPES}
+    ended = {name: _tally(client, table, name, "ended") for name in types}
     states = Counter((item["type"]["S"], State(item["state"]["S"])) for item in found)
     known = {item["pk"]["S"] for item in found}
     lines: list[JobLine] = []
     odd = [_overdue(item, moment) for item in found if moment - items.moment(item["due_at"]) > OVERDUE]
-    for name in JOB_TYPES:
+    for name in types:
         waiting, queued, running, held = (states[name, state] for state in _OPEN)
         missing = max(0, accepted[name] - ended[name] - waiting - queued - running - held)
         lines.append(JobLine(name, accepted[name], ended[name], waiting, queued, running, held, missing))

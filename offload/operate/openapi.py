@@ -9,19 +9,21 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from offload.contracts.catalogue import Catalogue
+from offload.contracts.event import EventData
 from offload.contracts.http_api import IDEMPOTENCY_KEY, PROBLEM, Problem, Route
 from offload.contracts.jobs.api import ROUTES as JOB_ROUTES
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job import Submit
+from offload.contracts.jobs.job_type import JobType
 from offload.contracts.subscriptions.api import ROUTES as SUBSCRIPTION_ROUTES
-from offload.contracts.subscriptions.catalogue import OUTWARD
 from offload.contracts.subscriptions.message import Message
 from offload.operate.schemas import published
 from offload.runtime.jobs.refusals import REFUSALS as JOB_REFUSALS
@@ -48,7 +50,7 @@ class HttpApi:
     name: str
     title: str
     description: str
-    stack: str
+    server: str
     routes: Mapping[str, Route]
     refusals: Iterable[type[Refusal]]
     parameters: Mapping[str, str]
@@ -63,14 +65,14 @@ class HttpApi:
         return _SCHEMAS / self.name / "openapi.json"
 
 
-def _inputs_by_type(schemas: dict[str, Part]) -> None:
+def _inputs_by_type(types: Iterable[JobType[Any, Any]], schemas: dict[str, Part]) -> None:
     # What a submit's input is depends on its type.
     schemas[Submit.__name__]["anyOf"] = [
-        {"properties": {"type": {"const": each.name}, "input": _reference(each.input)}} for each in JOB_TYPES.values()
+        {"properties": {"type": {"const": each.name}, "input": _reference(each.input)}} for each in types
     ]
 
 
-def _webhooks() -> Part:
+def _webhooks(examples: Mapping[str, EventData]) -> Part:
     """What subscribers receive, by type: OpenAPI's own word for it is `webhooks`."""
     headers = {
         "webhook-id": "The delivery's id: the same at each attempt. Do nothing twice for it.",
@@ -82,7 +84,7 @@ def _webhooks() -> Part:
         for name, what in headers.items()
     ]
     found = {}
-    for name, example in OUTWARD.items():
+    for name, example in examples.items():
         schema = {
             "allOf": [
                 _reference(Message),
@@ -104,33 +106,43 @@ def _webhooks() -> Part:
     return found
 
 
-JOBS: Final = HttpApi(
-    name="jobs",
-    title="Offload: jobs",
-    description="Background jobs of a monolith. Every request is signed with AWS Signature Version 4, for the service "
-    "`execute-api`.",
-    stack="platform",
-    routes=JOB_ROUTES,
-    refusals=JOB_REFUSALS,
-    parameters={"id": "A job's id.", "type": "A job type's name."},
-    keyed="The same key and content is the same job, however often it is sent.",
-    more=tuple(part for each in JOB_TYPES.values() for part in (each.input, each.result)),
-    finish=_inputs_by_type,
-)
-SUBSCRIPTIONS: Final = HttpApi(
-    name="subscriptions",
-    title="Offload: subscriptions",
-    description="Third parties that are told of events, and the deliveries that are owed to them. Every request is "
-    "signed with AWS Signature Version 4, for the service `execute-api`. `webhooks` are what subscribers receive.",
-    stack="shop",
-    routes=SUBSCRIPTION_ROUTES,
-    refusals=SUBSCRIPTION_REFUSALS,
-    parameters={"id": "The id of a subscription, or of a delivery."},
-    keyed="The same key and content is the same subscription, however often it is sent.",
-    more=(Message, *(type(each) for each in OUTWARD.values())),
-    webhooks=_webhooks,
-)
-APIS: Final = (JOBS, SUBSCRIPTIONS)
+def jobs_api(types: Collection[JobType[Any, Any]]) -> HttpApi:
+    """The API of jobs, of these types."""
+    return HttpApi(
+        name="jobs",
+        title="Offload: jobs",
+        description="Background jobs of a monolith. Every request is signed with AWS Signature Version 4, for the "
+        "service `execute-api`.",
+        server="The output `Url` of the JobService, in the platform's stack.",
+        routes=JOB_ROUTES,
+        refusals=JOB_REFUSALS,
+        parameters={"id": "A job's id.", "type": "A job type's name."},
+        keyed="The same key and content is the same job, however often it is sent.",
+        more=tuple(part for each in types for part in (each.input, each.result)),
+        finish=partial(_inputs_by_type, types),
+    )
+
+
+def subscriptions_api(examples: Mapping[str, EventData]) -> HttpApi:
+    """The API of subscriptions and deliveries, to events such as these examples, by their types."""
+    return HttpApi(
+        name="subscriptions",
+        title="Offload: subscriptions",
+        description="Third parties that are told of events, and the deliveries that are owed to them. Every request is "
+        "signed with AWS Signature Version 4, for the service `execute-api`. `webhooks` are what subscribers receive.",
+        server="The output `Url` of the WebhookSender, in the stack that has it.",
+        routes=SUBSCRIPTION_ROUTES,
+        refusals=SUBSCRIPTION_REFUSALS,
+        parameters={"id": "The id of a subscription, or of a delivery."},
+        keyed="The same key and content is the same subscription, however often it is sent.",
+        more=(Message, *(type(each) for each in examples.values())),
+        webhooks=partial(_webhooks, examples),
+    )
+
+
+def apis(catalogue: Catalogue) -> tuple[HttpApi, HttpApi]:
+    """Both APIs, for what an app has."""
+    return jobs_api(tuple(catalogue.job_types.values())), subscriptions_api(catalogue.outward_examples)
 
 
 def document(api: HttpApi) -> Part:
@@ -143,7 +155,7 @@ def document(api: HttpApi) -> Part:
     return {
         "openapi": "3.1.1",
         "info": {"title": api.title, "version": "1", "description": api.description},
-        "servers": [{"url": "/", "description": f"The output `Url` of the {api.stack}'s stack."}],
+        "servers": [{"url": "/", "description": api.server}],
         "security": [{"iam": []}],
         "paths": paths,
         **({"webhooks": webhooks} if webhooks else {}),

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.stored_secret import PROVIDERS_VARIABLE, SECRET_VARIABLE
 from offload.operate.aws import LOCAL, Aws
 from offload.operate.failure import Failure
@@ -339,9 +338,7 @@ class Deployment:
             endpoint=self._endpoint(self._http_api(own)),
             table=self._named(own, "OFFLOAD_DELIVERIES_TABLE"),
             secret=self._named(own, SECRET_VARIABLE),
-            providers=tuple(
-                sorted(name for name in str(variables.get(PROVIDERS_VARIABLE, "")).split(",") if name in PROVIDERS)
-            ),
+            providers=tuple(sorted(filter(None, str(variables.get(PROVIDERS_VARIABLE, "")).split(",")))),
         )
 
     # -- reading

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import msgspec
 
-from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.event import Envelope, EventData
 from offload.operate import terminal
 
@@ -72,7 +71,7 @@ def envelope_schema() -> Schema:
     }
 
 
-def schemas_of(contracts: Iterable[type[EventData]] = EVENT_TYPES) -> dict[str, Schema]:
+def schemas_of(contracts: Iterable[type[EventData]]) -> dict[str, Schema]:
     """Every schema by its file's name."""
     return {ENVELOPE_FILE: envelope_schema()} | {f"{contract.TYPE}.json": schema_of(contract) for contract in contracts}
 
@@ -95,7 +94,7 @@ def breaking_changes(old: Schema, new: Schema) -> list[str]:
     return [f"{where or 'data'}: {what}" for where, what in _differences(old, new, "", _Definitions(old, new), set())]
 
 
-def write(folder: Path = FOLDER, contracts: Iterable[type[EventData]] = EVENT_TYPES) -> Written:
+def write(folder: Path, contracts: Iterable[type[EventData]]) -> Written:
     """Writes the schemas of `contracts` into `folder`: all of them, or none.
 
     Raises BreakingChange when one would break consumers of what stands in the folder.
@@ -131,9 +130,11 @@ def main() -> int:
     """Writes schemas/ and says what changed; 1 when a change would break consumers."""
     # Not above: openapi uses this module.
     from offload.operate import job_steps, openapi
+    from offload.operate.catalogue import catalogue
 
+    app = catalogue()
     try:
-        written = write()
+        written = write(FOLDER, app.event_types)
     except BreakingChange as error:
         for reason in error.reasons:
             terminal.line(f"schemas/{reason}", stderr=True)
@@ -144,10 +145,10 @@ def main() -> int:
     for word, names in (("new", written.new), ("changed", written.changed)):
         for name in names:
             terminal.line(f"schemas/{name}: {word}")
-    for api in openapi.APIS:
+    for api in openapi.apis(app):
         if openapi.write(api):
             terminal.line(f"schemas/{api.name}/{api.file.name}: written")
-    for version in job_steps.write():
+    for version in job_steps.write(app.job_types.values()):
         terminal.line(f"schemas/jobs/{job_steps.FILE.name}: new: {version}")
     terminal.line(f"schemas/: {len(written.unchanged)} unchanged")
     return 0

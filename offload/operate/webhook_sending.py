@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.scheme import BodyField, Header, Place, Provider, Scheme
 from offload.contracts.webhooks.stored_secret import SecretDocument
 from offload.operate.failure import Failure
@@ -210,7 +209,7 @@ def _key(deployment: Deployment, provider: Provider) -> tuple[Key, Scheme]:
     troubles = []
     for each in active:
         try:
-            [key] = keyring(PROVIDERS[provider.name], (Secret(each.key_id, each.value),))
+            [key] = keyring(provider, (Secret(each.key_id, each.value),))
         except BadSecret as error:
             troubles.append(str(error))
             continue

@@ -18,11 +18,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.received import PREFIX, id_key
 from offload.contracts.webhooks.scheme import Header, Provider
 from offload.contracts.webhooks.shards import SHARDS, listed_in, owed_in
 from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret
+from offload.operate.catalogue import catalogue
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment
 from offload.runtime.tables import batch_get
@@ -122,7 +122,12 @@ def provider_of(deployment: Deployment, name: str) -> Provider:
     if name not in known:
         names = ", ".join(known) or "none"
         raise Failure(f"environment {deployment.environment} has no webhook provider '{name}': {names}")
-    return PROVIDERS[name]
+    if name not in catalogue().providers:
+        raise Failure(
+            f"environment {deployment.environment} was deployed with the webhook provider '{name}', which the catalogue"
+            " of this checkout does not have: use the commit that was deployed"
+        )
+    return catalogue().providers[name]
 
 
 def overviews(deployment: Deployment, *, now: datetime | None = None) -> tuple[Overview, ...]:
@@ -132,9 +137,10 @@ def overviews(deployment: Deployment, *, now: datetime | None = None) -> tuple[O
     found = []
     text = deployment.aws.secrets_manager.get_secret_value(SecretId=entry.secret).get("SecretString", "")
     for name in entry.providers:
-        secrets, troubles = _secrets(PROVIDERS[name], text, moment)
+        provider = provider_of(deployment, name)
+        secrets, troubles = _secrets(provider, text, moment)
         day = _figures(deployment.aws.dynamodb, entry, name, moment - DAY)
-        found.append(Overview(PROVIDERS[name], entry.url(name), secrets, troubles, day, owing[name]))
+        found.append(Overview(provider, entry.url(name), secrets, troubles, day, owing[name]))
     return tuple(found)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import uv
 
+from offload.project import Project
 from stacks.bundling.bytecode import compile_modules, compiles_for
 from stacks.bundling.errors import BundlingError, one_line, why_no_answer
 from stacks.bundling.imports import FUNCTIONS, External, Trace, defines, imports_of, trace
@@ -100,6 +101,7 @@ class Bundler:
 
     def __init__(self, root: Path, *, cache: Path | None = None, max_bytes: int = MAX_UNZIPPED_BYTES) -> None:
         self.root = root.resolve()
+        self.packages = Project.at(self.root).packages
         self.cache = cache if cache is not None else self.root / ".offload" / "bundles"
         self.max_bytes = max_bytes
 
@@ -145,7 +147,7 @@ class Bundler:
         if not (folder / "handler.py").is_file():
             raise BundlingError(f"{shown}: has no handler.py: write one that defines `handler`")
         own = self._own_files(folder)
-        traced = trace(self.root, source, own, reaches, target.python)
+        traced = trace(self.root, source, own, reaches, target.python, self.packages)
         if not defines(folder / "handler.py", "handler", f"{shown}/handler.py"):
             raise BundlingError(
                 f"{shown}/handler.py: defines no `handler`: name the function that Lambda calls `handler`"
@@ -393,7 +395,7 @@ def _tests_imported_by(path: Path, relative: str) -> set[str]:
         found = imports_of(content, relative, strict=False)
     except BundlingError:
         return set()  # of another Python: importing it, if anybody does, says why
-    return _tests_in(External(each.module, each.names, relative, each.line, each.optional) for each in found)
+    return _tests_in(External(each.module, each.names, relative, each.line, each.optional, True) for each in found)
 
 
 def _tests_in(externals: Iterable[External]) -> set[str]:

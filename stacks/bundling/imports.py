@@ -14,7 +14,6 @@ from typing import Final
 from stacks.bundling.errors import BundlingError
 from stacks.bundling.sources import content_of, refuse_name, refuse_utf16
 
-LIBRARY = "offload"
 FUNCTIONS = "lambdas"
 
 # Standard modules that a later Python took away (PEP 594, PEP 632; docs.python.org/3/whatsnew, 2026-11-23): the Python
@@ -53,7 +52,8 @@ class Import:
 class External:
     """An import of something that is neither first-party nor of the standard library, and where it stands.
 
-    `module` and `names` as `Import` has them.
+    `module` and `names` as `Import` has them; `by_library` where a module of the library has it, rather than the
+    function's own folder.
     """
 
     module: str
@@ -61,6 +61,7 @@ class External:
     file: str
     line: int
     optional: bool
+    by_library: bool
 
     @property
     def top(self) -> str:
@@ -71,11 +72,6 @@ class External:
     def modules(self) -> tuple[str, ...]:
         """Every dotted name that may be a module: the one that is named, and below it what is taken from it."""
         return (self.module, *(f"{self.module}.{name}" for name in self.names if name != "*"))
-
-    @property
-    def by_library(self) -> bool:
-        """Whether a module of the library imports it, rather than the function's own folder."""
-        return self.file.startswith(f"{LIBRARY}/")
 
 
 @dataclass(frozen=True)
@@ -110,33 +106,44 @@ def defines(path: Path, name: str, where: str) -> bool:
     return False
 
 
-def trace(root: Path, source: str, own: Iterable[str], reaches: Iterable[str], python: str) -> Trace:
+def trace(
+    root: Path, source: str, own: Iterable[str], reaches: Iterable[str], python: str, library: Sequence[str]
+) -> Trace:
     """Follows the imports of a function's `own` files (relative to `root`) and of the library modules `reaches` names.
 
-    `own` is what goes into the bundle of the function's folder. Raises BundlingError for a syntax error, a first-party
+    `own` is what goes into the bundle of the function's folder; `library` names the packages that functions share.
+    Raises BundlingError for a syntax error, a first-party
     module that does not exist or that is not among `own`, a function that imports another function, a `reaches` that
     names no library module, and a library module that reads files beside it whose names cannot be seen.
     """
     own = frozenset(own)
-    tracer = _Tracer(root, source, standard_modules(python), own)
+    tracer = _Tracer(root, source, standard_modules(python), own, library)
     for relative in sorted(own):
         if relative.endswith(".py"):
             tracer.follow(relative)
     for module in reaches:
-        if not module.startswith(f"{LIBRARY}.") or not tracer.reach(module):
+        if not tracer.is_library(module) or not tracer.reach(module):
             raise BundlingError(
-                f'{FUNCTIONS}/{source}: reaches="{module}" names no module of {LIBRARY}/: correct it at the construct'
+                f'{FUNCTIONS}/{source}: reaches="{module}" names no module of {_folders(library)}: correct it at the '
+                "construct"
             )
     tracer.finish()
     return Trace(frozenset(tracer.library), tuple(tracer.externals))
 
 
+def _folders(packages: Sequence[str]) -> str:
+    return " or ".join(f"{package}/" for package in packages)
+
+
 class _Tracer:
     """The modules seen so far and those still to be read."""
 
-    def __init__(self, root: Path, source: str, standard: frozenset[str], own: Collection[str]) -> None:
+    def __init__(
+        self, root: Path, source: str, standard: frozenset[str], own: Collection[str], packages: Sequence[str]
+    ) -> None:
         self.root = root
         self.own = own
+        self.packages = packages
         self.own_package = f"{FUNCTIONS}.{source}"
         self.standard = standard
         self.library: set[str] = set()
@@ -156,6 +163,11 @@ class _Tracer:
                     " module, so that no bundle has it: import the module that is meant"
                 )
 
+    def is_library(self, module: str) -> bool:
+        """Whether the name is of a module below one of the library's packages."""
+        package, _, rest = module.partition(".")
+        return package in self.packages and rest != ""
+
     def reach(self, module: str) -> bool:
         """Takes in a library module and the packages above it; whether there is such a module or package."""
         parts = module.split(".")
@@ -171,15 +183,18 @@ class _Tracer:
     def follow(self, relative: str) -> None:
         """Reads one file's imports."""
         content = content_of(self.root / relative, relative)
-        if relative.startswith(f"{LIBRARY}/"):
+        by_library = relative.partition("/")[0] in self.packages
+        if by_library:
             self._take_data(content, relative)
         for found in imports_of(content, relative):
-            if found.top == LIBRARY:
+            if found.top in self.packages:
                 self._first_party(found, relative)
             elif found.top == FUNCTIONS:
                 self._own(found, relative)
             elif found.top not in self.standard:
-                self.externals.append(External(found.module, found.names, relative, found.line, found.optional))
+                self.externals.append(
+                    External(found.module, found.names, relative, found.line, found.optional, by_library)
+                )
 
     def _first_party(self, found: Import, relative: str) -> None:
         is_package = self.root.joinpath(*found.module.split(".")).is_dir()
@@ -219,7 +234,7 @@ class _Tracer:
             if module != self.own_package and not module.startswith(f"{self.own_package}."):
                 raise BundlingError(
                     f"{relative}:{found.line}: imports {module}: a function never imports another function;"
-                    f" move what they share into {LIBRARY}/"
+                    f" move what they share into {_folders(self.packages[-1:])}"
                 )
             if self._file_of(module) is None and not self.root.joinpath(*module.split(".")).is_dir():
                 raise BundlingError(
@@ -248,7 +263,7 @@ class _Tracer:
             return
         folders = [Path(relative).parent.as_posix()]
         for package in sorted(found.texts):
-            if package.startswith(f"{LIBRARY}.") and self.root.joinpath(*package.split(".")).is_dir():
+            if self.is_library(package) and self.root.joinpath(*package.split(".")).is_dir():
                 self.reach(package)
                 folders.append(package.replace(".", "/"))
         beside = sorted({file for folder in folders for file in self._data_in(folder)})

@@ -10,6 +10,7 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from offload.contracts.catalogue import CATALOGUE_VARIABLE, Catalogue
 from offload.contracts.event import EventData
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge, acknowledge_objects, allow_to_miss, as_cdk_nag_writes
@@ -51,10 +52,16 @@ def grant_put_events(grantee: iam.IGrantable, bus_arn: str, sources: Sequence[st
 
 
 class EventBus(Construct):
-    """EventBridge's classic custom bus, archived; events that are too large for it leave their data in `claims`."""
+    """EventBridge's classic custom bus, archived; events that are too large for it leave their data in `claims`.
 
-    def __init__(self, scope: Construct, construct_id: str) -> None:
+    `catalogue` is what the app has: the constructs on the bus hand it to those functions of the framework's own that go
+    by it.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, catalogue: Catalogue) -> None:
         super().__init__(scope, construct_id)
+        self.catalogue = catalogue
+        self.catalogue_variables = {CATALOGUE_VARIABLE: catalogue.module}
         environment = Environment.of(self)
         self.bus = events.EventBus(self, "Bus")
         self.archive = self.bus.archive(

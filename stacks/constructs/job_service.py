@@ -17,7 +17,6 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from offload.contracts.jobs.api import ROUTES
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.events import JobFinished
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge_objects, permit_unused
@@ -45,6 +44,7 @@ class JobService(Construct):
     def __init__(self, scope: Construct, construct_id: str, *, bus: EventBus) -> None:
         super().__init__(scope, construct_id)
         self.bus = bus
+        self.types = bus.catalogue.job_types
         self.path = f"/offload/{Environment.of(self).name}/jobs"
         self.table = self._table()
         self.bucket = self._bucket()
@@ -61,10 +61,14 @@ class JobService(Construct):
             # An HTTP API waits 30 s at the most.
             timeout=Duration.seconds(29),
             memory_mb=512,
-            environment=self.variables,
+            environment=self.variables | bus.catalogue_variables,
         )
         self.timekeeper = PythonFunction(
-            self, "Timekeeper", source="jobs_timekeeper", timeout=Duration.seconds(50), environment=self.variables
+            self,
+            "Timekeeper",
+            source="jobs_timekeeper",
+            timeout=Duration.seconds(50),
+            environment=self.variables | bus.catalogue_variables,
         )
         self.nudgers: dict[str, iam.Role] = {}
         """Who may tell a function to look at a job, by a name; each BackgroundJob lets them."""
@@ -148,7 +152,7 @@ class JobService(Construct):
         # A job's result is there as long as the job, and its upload, so that a retry still finds it.
         kept = max(
             max(each.retention.succeeded, each.retention.failed, each.retention.cancelled)
-            for each in JOB_TYPES.values()
+            for each in self.types.values()
         )
         days = Duration.days(math.ceil((kept + _LONGEST_WORK) / timedelta(days=1)))
         return PrivateBucket(

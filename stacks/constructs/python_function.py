@@ -11,6 +11,8 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from offload.contracts.catalogue import CATALOGUE_VARIABLE
+from offload.contracts.webhooks.stored_secret import PROVIDERS_MODULE
 from stacks.bundling import Bundler, Target
 from stacks.bundling.target import HOST
 from stacks.constructs.acknowledge import acknowledge
@@ -58,9 +60,9 @@ class PythonFunction(Construct):
     """`lambdas/SOURCE`, bundled, with a log group and a role of its own.
 
     `timeout` is 10 s unless given; `environment` are variables of the function; `reaches` names library modules that
-    import tracing cannot see. Runtime, architecture and log retention are the environment's. The role may write to the
-    function's own log group and nothing else: grants are added where constructs meet. A `durable` function is called by
-    its `current_version`; versions before it stay.
+    import tracing cannot see, beside the one that a variable for the app's catalogue names. Runtime, architecture and
+    log retention are the environment's. The role may write to the function's own log group and nothing else: grants are
+    added where constructs meet. A `durable` function is called by its `current_version`; versions before it stay.
 
     Raises BundlingError (one line with folder, file and mend) when the folder cannot be bundled.
     """
@@ -84,6 +86,8 @@ class PythonFunction(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         settings = Environment.of(self)
+        variables = dict(environment or {})
+        reaches = (*reaches, *(variables[each] for each in (CATALOGUE_VARIABLE, PROVIDERS_MODULE) if each in variables))
         self.log_group = logs.LogGroup(
             self,
             "LogGroup",
@@ -106,7 +110,7 @@ class PythonFunction(Construct):
             log_group=self.log_group,
             timeout=timeout or Duration.seconds(10),
             memory_size=memory_mb,
-            environment=dict(environment or {}),
+            environment=variables,
             description=description,
             durable_config=durable,
             current_version_options=lambda_.VersionOptions(removal_policy=RemovalPolicy.RETAIN) if durable else None,

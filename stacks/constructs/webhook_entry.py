@@ -16,7 +16,7 @@ from constructs import Construct
 
 from offload.contracts.webhooks.received import WebhookReceived
 from offload.contracts.webhooks.shards import MOST_A_SECOND, SHARDS
-from offload.contracts.webhooks.stored_secret import PROVIDERS_VARIABLE, SECRET_VARIABLE
+from offload.contracts.webhooks.stored_secret import PROVIDERS_MODULE, PROVIDERS_VARIABLE, SECRET_VARIABLE
 from stacks.constructs.acknowledge import acknowledge, declare_signature_check
 from stacks.constructs.each_minute import call_each_minute
 from stacks.constructs.encryption import encrypt
@@ -87,6 +87,7 @@ class WebhookEntry(Construct):
                 **publish_large.variables,
                 "OFFLOAD_REFUSED_PER_MINUTE": str(settings.refused_per_minute),
                 SECRET_VARIABLE: self.secret.secret_arn,
+                PROVIDERS_MODULE: bus.catalogue.providers.module,
             },
         )
         self.table.allow_exactly(self.receiver.role, "PutItem", "UpdateItem")

@@ -19,7 +19,6 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 from cronsim import CronSim, CronSimError
 
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job_type import JobType, Priority, Schedule, rate_of
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge, allow_to_miss, permit_unused
@@ -75,7 +74,7 @@ class BackgroundJob(Construct):
         starts: Sequence[BackgroundJob] = (),
     ) -> None:
         super().__init__(scope, construct_id)
-        if refusal := _refusal(job) or changed_steps(job):
+        if refusal := _refusal(job, service) or _other_starts(job, starts) or changed_steps(job):
             raise UnusableJobType(f"{self.node.path}: job type '{job.name}': {refusal}")
         self.job = job
         self.starts = tuple(starts)
@@ -215,7 +214,12 @@ class BackgroundJob(Construct):
             "Starter",
             source="job_starter",
             timeout=_STARTER_TIMEOUT,
-            environment={**service.variables, **takes, "OFFLOAD_FUNCTION": version.function_arn},
+            environment={
+                **service.variables,
+                **service.bus.catalogue_variables,
+                **takes,
+                "OFFLOAD_FUNCTION": version.function_arn,
+            },
         )
         service.allow_state(starter.role)
         self.dead_letter_queue.grant(starter.role, "sqs:SendMessage")
@@ -227,7 +231,7 @@ class BackgroundJob(Construct):
         return starter
 
 
-def _refusal(job: JobType[Any, Any]) -> str | None:
+def _refusal(job: JobType[Any, Any], service: JobService) -> str | None:
     """Why a type cannot run as it is, and the mend; None when it can."""
     minutes = job.timeout / timedelta(minutes=1)
     if job.timeout > LONGEST_RUN and not job.durable:
@@ -238,9 +242,20 @@ def _refusal(job: JobType[Any, Any]) -> str | None:
         return f"timeout of {job.timeout.total_seconds():g} s: Lambda runs for 1 s at the least"
     if not LEAST_MEMORY_MB <= job.memory_mb <= MOST_MEMORY_MB:
         return f"memory_mb of {job.memory_mb}: Lambda has {LEAST_MEMORY_MB} to {MOST_MEMORY_MB}"
-    if JOB_TYPES.get(job.name) is not job:
-        return "it is not in JOB_TYPES, so nobody could submit it: add it to offload/contracts/jobs/catalogue.py"
+    if service.types.get(job.name) is not job:
+        catalogue = service.bus.catalogue.module
+        return f"it is not in the catalogue, so nobody could submit it: add it to the jobs of {catalogue}"
     return _schedule_refusal(job.schedule) if job.schedule else None
+
+
+def _other_starts(job: JobType[Any, Any], starts: Sequence[BackgroundJob]) -> str | None:
+    """Which job the type starts by its contract and not by its construct, or the other way round, and the fix."""
+    declared, given = {each.name for each in job.starts}, {each.job.name for each in starts}
+    if missing := sorted(declared - given):
+        return f"it starts '{missing[0]}': give its BackgroundJob to `starts` of this one"
+    if more := sorted(given - declared):
+        return f"`starts` has '{more[0]}', which the type does not start: add it to `starts` of the type"
+    return None
 
 
 def changed_steps(job: JobType[Any, Any]) -> str | None:

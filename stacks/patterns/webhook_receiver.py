@@ -5,7 +5,6 @@ from __future__ import annotations
 from aws_cdk import Stack
 from constructs import Construct
 
-from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.scheme import Provider
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.webhook_entry import WebhookEntry
@@ -27,10 +26,11 @@ class WebhookReceiver(Construct):
     def __init__(self, scope: Construct, construct_id: str, *, provider: Provider, bus: EventBus) -> None:
         super().__init__(scope, construct_id)
         self.provider = provider
-        if PROVIDERS.get(provider.name) != provider:
+        known = bus.catalogue.providers
+        if known.get(provider.name) != provider:
             raise UnusableProvider(
-                f"{self.node.path}: provider '{provider.name}' is not in PROVIDERS as it is given here, and there the "
-                "receiver looks it up: put it into offload/contracts/webhooks/providers.py"
+                f"{self.node.path}: provider '{provider.name}' is not in the catalogue as it is given here, and there "
+                f"the receiver looks it up: add it to PROVIDERS of {known.module or bus.catalogue.module}"
             )
         self._refuse_second_receiver()
         self.entry = WebhookEntry.of(self, bus)

@@ -90,6 +90,7 @@ class WebhookSender(Construct):
             "OFFLOAD_SENDER_TROUBLE_QUEUE_URL": self.trouble.queue_url,
             POLICY_VARIABLE: msgspec.json.encode(environment.sending.policy).decode(),
         }
+        self._catalogue = bus.catalogue_variables
         publish = bus.publish(*SUBSCRIPTION_EVENTS)
         # What is sent on is of the types that subscriptions can name, and trials of the API.
         self._sources = sources_of((*events, *SUBSCRIPTION_EVENTS))
@@ -111,7 +112,7 @@ class WebhookSender(Construct):
             source="delivery_sender",
             timeout=_SENDER_TIMEOUT,
             memory_mb=512,
-            environment={**self.variables, **outside, **publish.variables},
+            environment={**self.variables, **outside, **publish.variables, **self._catalogue},
         )
         self.table.allow_exactly(
             self.sender.role, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"
@@ -134,6 +135,7 @@ class WebhookSender(Construct):
             environment={
                 **self.variables,
                 **outside,
+                **self._catalogue,
                 "OFFLOAD_SENDING_DESTINATIONS": ",".join(environment.sending.destinations),
             },
         )
@@ -174,7 +176,7 @@ class WebhookSender(Construct):
     @property
     def owe(self) -> Access:
         """May owe events to subscriptions, and wake their senders."""
-        return Access(self._grant_owing, self.variables)
+        return Access(self._grant_owing, self.variables | self._catalogue)
 
     def _grant_owing(self, grantee: iam.IGrantable) -> None:
         self.table.allow_exactly(grantee, "GetItem", "BatchGetItem", "Query", "PutItem")
@@ -183,7 +185,7 @@ class WebhookSender(Construct):
     @property
     def send_again(self) -> Access:
         """May look up deliveries, and send them again."""
-        return Access(self._grant_sending_again, self.variables)
+        return Access(self._grant_sending_again, self.variables | self._catalogue)
 
     def _grant_sending_again(self, grantee: iam.IGrantable) -> None:
         self.table.allow_exactly(grantee, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem")

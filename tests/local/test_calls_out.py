@@ -15,10 +15,11 @@ import pytest
 
 from offload.client.publisher import Publisher
 from offload.contracts.jobs.job import State
-from offload.contracts.jobs.shop import EXCHANGE_RATES, SALES_REPORT, Period, RatesKept, RatesWanted
-from offload.contracts.stock import StockLow
 from offload.operate.jobs import jobs_of
-from offload.shop.ecb import last_published
+from shop.contracts.jobs.exchange_rates import EXCHANGE_RATES, RatesKept, RatesWanted
+from shop.contracts.jobs.sales_report import SALES_REPORT, Period
+from shop.contracts.stock import StockLow
+from shop.ecb import last_published
 from tests.local.conftest import Copy
 from tests.odd_server import OddServer, answer, odd_server
 from tests.patience import PATIENCE, until

@@ -12,9 +12,9 @@ from typing import Any, Final, Literal
 import pytest
 
 from offload.client.publisher import Publisher
-from offload.contracts.stock import StockLow
 from offload.operate import logs
 from offload.operate.status import depths
+from shop.contracts.stock import StockLow
 from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers

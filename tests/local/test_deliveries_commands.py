@@ -9,11 +9,11 @@ from typing import Any
 from standardwebhooks import Webhook
 
 from offload.client.publisher import Publisher
-from offload.contracts.stock import StockLow
 from offload.operate.progress import SILENT
 from offload.operate.sealing_key import rotate_sealing_key
 from offload.operate.subscriptions import subscriptions_api
 from offload.runtime.sending.items import delivery_key
+from shop.contracts.stock import StockLow
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers
 from tests.misbehaving_server import Answer, MisbehavingServer

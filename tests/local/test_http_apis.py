@@ -18,13 +18,16 @@ from botocore.credentials import Credentials
 from requests.auth import AuthBase
 
 from offload.client.publisher import Publisher
-from offload.contracts.jobs.shop import SALES_REPORT, Period
 from offload.operate.jobs import jobs_of
-from offload.operate.openapi import JOBS, SUBSCRIPTIONS, HttpApi, document
+from offload.operate.openapi import HttpApi, apis, document
+from shop.catalogue import CATALOGUE
+from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from tests.local.conftest import Copy, a_copy
 from tests.local.subscribers import Subscribers
 from tests.local.test_deliveries import low
 from tests.patience import PATIENCE
+
+JOBS, SUBSCRIPTIONS = apis(CATALOGUE)
 
 # schemathesis is imported by the tests as they run: every process that collects them would take a second for it.
 if TYPE_CHECKING:

@@ -23,10 +23,13 @@ from offload.client.job_calls import JobRefused, Signer, Unreachable
 from offload.client.jobs import Handle, Jobs
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.job_type import JobType, Priority
-from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, ORDER_IMPORT, SALES_REPORT, Customers, OrdersFile, Period
 from offload.operate.jobs import jobs_of
 from offload.operate.jobs_audit import JobAccount, draw_up
-from offload.shop.orders import SHIPPED_DAY
+from shop.catalogue import CATALOGUE
+from shop.contracts.jobs.customer_segments import CUSTOMER_SEGMENTS, Customers
+from shop.contracts.jobs.order_import import ORDER_IMPORT, OrdersFile
+from shop.contracts.jobs.sales_report import SALES_REPORT, Period
+from shop.orders import SHIPPED_DAY
 from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy
 from tests.local.test_order_events import settled
@@ -67,7 +70,7 @@ def the_account_watched(copy: Copy) -> Iterator[list[JobAccount]]:
 
     def watch() -> None:
         while not stop.wait(2.0):
-            seen.append(draw_up(client, table))
+            seen.append(draw_up(client, table, CATALOGUE.job_types))
 
     thread = threading.Thread(target=watch)
     thread.start()

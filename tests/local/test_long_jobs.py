@@ -15,10 +15,10 @@ import pytest
 
 from offload.client.jobs import Handle
 from offload.contracts.jobs.job import Job, State
-from offload.contracts.jobs.shop import ORDER_IMPORT, Imported, OrdersFile
 from offload.operate.embedded.up import bring_up
 from offload.operate.jobs import jobs_of
-from offload.shop.orders import SHIPPED_DAY
+from shop.contracts.jobs.order_import import ORDER_IMPORT, Imported, OrdersFile
+from shop.orders import SHIPPED_DAY
 from tests.deployed_figures import done_by
 from tests.local.conftest import Copy
 from tests.local.test_order_events import settled

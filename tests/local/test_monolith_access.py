@@ -22,9 +22,9 @@ from offload.client.job_calls import JobRefused
 from offload.client.jobs import Jobs
 from offload.client.publisher import ClaimStore, NotPublished, Publisher
 from offload.contracts.jobs.job import State
-from offload.contracts.jobs.shop import SALES_REPORT, Period
-from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.embedded.process import REGION
+from shop.contracts.jobs.sales_report import SALES_REPORT, Period
+from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers
 from tests.patience import PATIENCE

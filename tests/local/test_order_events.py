@@ -15,13 +15,13 @@ from typing import Any, Final
 import pytest
 
 from offload.client.publisher import ClaimStore, Publisher
-from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.audit import Account, audit
-from offload.operate.ledger_commands import ledger_of
 from offload.operate.resources import Deployment
 from offload.operate.status import depth, depths
-from offload.shop.ledger import Figures
-from offload.shop.orders import SHIPPED_DAY, generate, read_orders, write_orders
+from shop.commands.ledger import ledger_of
+from shop.contracts.orders import OrderLine, OrderPlaced
+from shop.ledger import Figures
+from shop.orders import SHIPPED_DAY, generate, read_orders, write_orders
 from tests.deployed_figures import levels_of
 from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy, a_copy

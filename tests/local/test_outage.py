@@ -19,13 +19,14 @@ import pytest
 from aws_cdk import App, Duration, Stack
 
 from offload.client.publisher import Publisher
-from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.aws import LOCAL
 from offload.operate.embedded import PROJECT
 from offload.operate.embedded.process import EmbeddedAws, free_port
 from offload.operate.embedded.up import bring_up
 from offload.operate.resources import Deployment
 from offload.operate.status import depths
+from shop.catalogue import CATALOGUE
+from shop.contracts.orders import OrderLine, OrderPlaced
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.python_function import ROOT_CONTEXT
 from stacks.environment import Environment
@@ -47,7 +48,7 @@ HANDLER: Final = '''
 import os
 
 from offload.contracts.event import Event
-from offload.contracts.orders import OrderPlaced
+from shop.contracts.orders import OrderPlaced
 from offload.runtime.consumer import consumer
 from offload.runtime.http.client import Client
 
@@ -95,7 +96,7 @@ def assembly_of(root: Path, courier: Courier) -> Path:
         "Parcels",
         source="courier",
         events=(OrderPlaced,),
-        bus=EventBus(stack, "Events"),
+        bus=EventBus(stack, "Events", catalogue=CATALOGUE),
         grants=(third_party.call,),
         variables={"COURIER_URL": courier.server.url("")},
         timeout=Duration.seconds(60),

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from offload.client.publisher import Publisher
-from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.embedded import PROJECT
 from offload.operate.embedded.up import bring_up
-from offload.operate.ledger_commands import ledger_of
 from offload.operate.resources import Deployment
+from shop.commands.ledger import ledger_of
+from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.local.conftest import Copy
 from tests.patience import PATIENCE
 

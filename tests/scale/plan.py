@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from offload.contracts.event import Event
-from offload.contracts.orders import Invoice
-from offload.shop.orders import generate
+from shop.contracts.orders import Invoice
+from shop.orders import generate
 from tests.scale.poison import Poison, poison
 
 REPEATED: Final = 0.1

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from offload.contracts.claim import claim_key, claim_reference
-from offload.contracts.orders import Invoice, OrderPlaced
 from offload.runtime.reasons import Reason
+from shop.contracts.orders import Invoice, OrderPlaced
 
 READERS: Final = ("SalesLedger", "StockLevels", "WebhooksOut/Planner")
 """The consumers that read orders: each has each good event done, and each poison event dead."""

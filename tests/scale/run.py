@@ -24,19 +24,19 @@ from offload.client.publisher import Publisher
 from offload.client.signals import set_by_signals
 from offload.contracts.entry import Entry, answered, requests
 from offload.contracts.event import Event
-from offload.contracts.orders import OrderCancelled, OrderPlaced
 from offload.operate.audit import audit
 from offload.operate.aws import LOCAL, Aws
 from offload.operate.dead_letters import FUNCTION_DIED, DeadLetters, Wanted
 from offload.operate.embedded.process import EmbeddedAws, free_port
 from offload.operate.embedded.up import bring_up
 from offload.operate.failure import Failure
-from offload.operate.ledger_commands import ledger_of
-from offload.operate.orders import publisher_of
+from offload.operate.publishing import publisher_of
 from offload.operate.resources import Deployment
 from offload.operate.status import depth, depths
 from offload.runtime.reasons import Reason
-from offload.shop.ledger import Ledger
+from shop.commands.ledger import ledger_of
+from shop.contracts.orders import OrderCancelled, OrderPlaced
+from shop.ledger import Ledger
 from tests.deployed_figures import done_by, levels_of
 from tests.killed_workers import workers_killed_as_work_is_done
 from tests.plain_ledger import added_up

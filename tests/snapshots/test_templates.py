@@ -104,8 +104,9 @@ def test_no_snapshot_holds_a_hash_a_path_or_an_account_of_nobodys(templates: dic
 def test_changing_a_handlers_code_redeploys_it_and_changes_no_snapshot(
     tmp_path: Path, templates: dict[str, Templates]
 ) -> None:
-    for folder in ("lambdas", "offload"):
+    for folder in ("lambdas", "offload", "shop"):
         shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
     # The smaller stack alone: every function is bundled by the same code.
     bundled = {ROOT_CONTEXT: str(tmp_path), "aws:cdk:bundling-stacks": ["offload-dev-platform"]}
     before = synthesized("dev", tmp_path / "before", context=bundled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from offload.operate.embedded.process import Instance
     from offload.operate.resources import Deployment
     from tests.unit.sending_bench import SendingBench
+
+# Every stack's functions are told so; a test that imports a handler of the framework's need not repeat it.
+os.environ |= {"OFFLOAD_CATALOGUE": "shop.catalogue", "OFFLOAD_PROVIDERS_MODULE": "shop.providers"}
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import boto3
 import pytest
 
 from offload.contracts.event import Event
-from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.runtime import sums
+from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.conftest import new_table
 
 if TYPE_CHECKING:

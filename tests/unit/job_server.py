@@ -19,8 +19,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.job import Job, Progress, State, Submit, Transition
+from shop.catalogue import CATALOGUE
 
 CREDENTIALS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-west-1"
@@ -121,7 +121,7 @@ class JobServer:
                 self.end(job_id, end, error=asked["why"] or None, result=msgspec.json.encode(asked.get("result", {})))
                 return 200, self.jobs[job_id], {}
             case "GET", ["job-types"]:
-                return 200, {"job_types": [_described(each) for each in JOB_TYPES.values()]}, {}
+                return 200, {"job_types": [_described(each) for each in CATALOGUE.job_types.values()]}, {}
             case "GET", ["schedules"]:
                 return 200, {"schedules": [self._schedule()]}, {}
             case "POST", ["schedules", name, ("pause" | "resume") as what]:

@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, ins
 
 from offload.client.outbox import Outbox
 from offload.client.relay import connect
-from offload.contracts.orders import OrderLine, OrderPlaced
+from shop.contracts.orders import OrderLine, OrderPlaced
 
 METADATA = MetaData()
 ORDERS = Table(

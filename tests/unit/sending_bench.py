@@ -27,6 +27,7 @@ from offload.runtime.sending.subscriptions import Subscriptions
 from offload.runtime.sending.tokens import QueueTokens, subscription_of
 from offload.runtime.sending.transport import Transport
 from offload.runtime.sending.vault import Vault
+from shop.catalogue import CATALOGUE
 from tests.calls.plugin import tell
 
 LOOPBACK: Final = Guard.from_environment(
@@ -126,7 +127,13 @@ class SendingBench:
         self.tokens = QueueTokens(self.well, self.trouble)
         self.destinations: set[str] = set()
         self.subscribing = Subscribing(
-            self.subscriptions, self.vault, LOOPBACK, self.policy, self.clock, destinations=self.destinations
+            self.subscriptions,
+            self.vault,
+            LOOPBACK,
+            self.policy,
+            self.clock,
+            outward=CATALOGUE.outward_examples,
+            destinations=self.destinations,
         )
         self.transport = self.new_transport()
         self.sender = self.new_sender()
@@ -152,6 +159,7 @@ class SendingBench:
             tokens=self.tokens,
             signals=self.heard,
             policy=self.policy,
+            outward=CATALOGUE.outward_examples,
             now=self.clock,
             left=lambda: left,
             log=Logger("test"),

@@ -17,6 +17,7 @@ import pytest
 
 from offload.contracts.jobs.job import Job, State, Submit
 from offload.contracts.jobs.job_type import InputT, JobType, Priority, ResultT
+from shop.catalogue import CATALOGUE
 from tests.conftest import new_table
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class ShopJobs:
             self._handlers[function] = importlib.import_module(f"lambdas.{function}.handler").handler
         from offload.runtime.jobs.store import JobStore
 
-        self.store = JobStore.from_environment()
+        self.store = JobStore.from_environment(CATALOGUE.job_types)
 
     def run(self, job_type: JobType[InputT, ResultT], given: InputT) -> Job:
         """Submits a job and works the queues until it has ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from aws_cdk import App, Stack
 from msgspec import Struct
 from msgspec.structs import replace
 
-from offload.contracts.jobs.catalogue import JOB_TYPES
+from offload.contracts.catalogue import Catalogue
 from offload.contracts.jobs.job_type import JobType, Priority, Retention, Schedule
 from offload.operate import job_steps
 from stacks.access import Access
@@ -51,9 +51,7 @@ def mail(**settings: Any) -> JobType[Mail, Mail]:
 class Deployed:
     """A service in one stack and jobs in another, guarded as the app is."""
 
-    def __init__(
-        self, folder: Path, catalogue: Callable[[JobType[Any, Any]], None], *, queues: Queues = BOUNDED
-    ) -> None:
+    def __init__(self, folder: Path, *jobs: JobType[Any, Any], queues: Queues = BOUNDED) -> None:
         for name in FUNCTIONS:
             (folder / "lambdas" / name).mkdir(parents=True)
         self.app = App(
@@ -64,15 +62,18 @@ class Deployed:
         replace(with_address("dev"), queues=queues).attach(self.app)
         platform = Stack(self.app, "Platform")
         Operators(platform, "Operators")
-        self.service = JobService(platform, "Jobs", bus=EventBus(platform, "Events"))
-        self._catalogue = catalogue
+        self.service = JobService(
+            platform, "Jobs", bus=EventBus(platform, "Events", catalogue=Catalogue("app.catalogue", jobs=jobs))
+        )
+        # A test's types are known when it names them.
+        self.types = self.service.types = dict(self.service.types)
 
     @cached_property
     def shop(self) -> Stack:
         return Stack(self.app, "Shop")
 
     def job(self, job_type: JobType[Any, Any], name: str = "Mail", **settings: Any) -> BackgroundJob:
-        self._catalogue(job_type)
+        self.types[job_type.name] = job_type
         return BackgroundJob(
             self.shop, name, **{"source": name.lower(), "job": job_type, "service": self.service, **settings}
         )
@@ -85,8 +86,8 @@ class Deployed:
 
 
 @pytest.fixture
-def deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployed:
-    return Deployed(tmp_path, lambda job_type: monkeypatch.setitem(JOB_TYPES, job_type.name, job_type))
+def deployed(tmp_path: Path) -> Deployed:
+    return Deployed(tmp_path)
 
 
 def of_type(template: Template, kind: str) -> dict[str, dict[str, Any]]:
@@ -184,12 +185,8 @@ def test_the_parameter_of_a_type_says_where_its_lanes_are(deployed: Deployed) ->
     assert set(place["queues"].values()) == queue_ids(shop, "MailHigh", "MailNormal")
 
 
-def test_where_one_queue_is_for_all_lanes_each_lane_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = Deployed(
-        tmp_path,
-        lambda job_type: monkeypatch.setitem(JOB_TYPES, job_type.name, job_type),
-        queues=Queues(concurrency="any", lanes="one"),
-    )
+def test_where_one_queue_is_for_all_lanes_each_lane_is_there(tmp_path: Path) -> None:
+    one = Deployed(tmp_path, queues=Queues(concurrency="any", lanes="one"))
     one.job(mail(lanes=tuple(Priority), concurrency=7))
     _, shop = one.templates()
     [queue] = queue_ids(shop, "MailNormal", "MailHigh", "MailLow")
@@ -244,7 +241,7 @@ def test_only_a_job_that_writes_in_parts_may_give_up_its_own_results_parts(deplo
 
 def test_a_job_may_nudge_those_that_it_starts_and_they_their_parent(deployed: Deployed) -> None:
     letters = deployed.job(mail(name="letters"), "Letters")
-    deployed.job(mail(), starts=(letters,))
+    deployed.job(mail(starts=(letters.job,)), starts=(letters,))
     _, shop = deployed.templates()
     both = queue_ids(shop, "MailNormal", "LettersNormal")
     assert both <= named(allowed(shop, "sqs:SendMessage", role="MailFunctionRole"))
@@ -256,11 +253,23 @@ def test_a_job_may_nudge_those_that_it_starts_and_they_their_parent(deployed: De
 def test_a_job_may_nudge_the_children_of_its_children_that_it_cancels(deployed: Deployed) -> None:
     (Path(deployed.app.node.get_context(ROOT_CONTEXT)) / "lambdas" / "stamps").mkdir()
     stamps = deployed.job(mail(name="stamps"), "Stamps")
-    letters = deployed.job(mail(name="letters"), "Letters", starts=(stamps,))
-    deployed.job(mail(), starts=(letters,))
+    letters = deployed.job(mail(name="letters", starts=(stamps.job,)), "Letters", starts=(stamps,))
+    deployed.job(mail(starts=(letters.job,)), starts=(letters,))
     _, shop = deployed.templates()
     may = named(allowed(shop, "sqs:SendMessage", role="MailFunctionRole"))
     assert queue_ids(shop, "StampsNormal", "LettersNormal") <= may
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "says"),
+    [(True, False, "it starts 'letters'"), (False, True, "`starts` has 'letters'")],
+)
+def test_a_type_and_its_construct_start_the_same_jobs(
+    deployed: Deployed, declared: bool, given: bool, says: str
+) -> None:
+    letters = deployed.job(mail(name="letters"), "Letters")
+    with pytest.raises(UnusableJobType, match=f"Shop/Mail: job type 'mail': {says}"):
+        deployed.job(mail(starts=(letters.job,) if declared else ()), starts=(letters,) if given else ())
 
 
 def test_every_route_of_the_api_asks_for_a_signature(deployed: Deployed) -> None:
@@ -312,11 +321,9 @@ def test_a_timekeeper_that_does_not_run_fails_or_misses_jobs_sets_off_an_alarm(d
     assert alarms[transformation["MetricName"]]["Namespace"] == transformation["MetricNamespace"]
 
 
-def test_files_are_kept_as_long_as_the_longest_retention_of_a_type(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(JOB_TYPES, "archive", mail(name="archive", retention=Retention(failed=timedelta(days=400))))
-    platform, _ = Deployed(tmp_path, lambda _: None).templates()
+def test_files_are_kept_as_long_as_the_longest_retention_of_a_type(tmp_path: Path) -> None:
+    archive = mail(name="archive", retention=Retention(failed=timedelta(days=400)))
+    platform, _ = Deployed(tmp_path, archive).templates()
     [bucket] = [body for name, body in of_type(platform, "AWS::S3::Bucket").items() if name.startswith("JobsFiles")]
     rules = bucket["LifecycleConfiguration"]["Rules"]
     kept = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
@@ -362,7 +369,7 @@ def test_what_lambda_or_the_calendar_cannot_hold_is_refused_in_one_line_with_the
 
 def test_a_type_that_the_service_would_not_know_is_refused(deployed: Deployed) -> None:
     unknown = dataclasses.replace(mail(), name="postcards")
-    with pytest.raises(UnusableJobType, match=r"is not in JOB_TYPES.*offload/contracts/jobs/catalogue\.py"):
+    with pytest.raises(UnusableJobType, match=r"is not in the catalogue.*the jobs of app\.catalogue"):
         BackgroundJob(deployed.shop, "Mail", source="mail", job=unknown, service=deployed.service)
 
 

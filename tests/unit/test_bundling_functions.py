@@ -14,6 +14,8 @@ from aws_cdk import App, Stack
 from aws_cdk.assertions import Template
 
 from app import compose
+from offload.contracts.catalogue import CATALOGUE_VARIABLE
+from offload.contracts.webhooks.stored_secret import PROVIDERS_MODULE
 from stacks.bundling import Bundler, Target
 from stacks.bundling.lock import compile_lock
 from stacks.constructs.python_function import ROOT_CONTEXT, PythonFunction
@@ -138,11 +140,44 @@ def known(value: Any) -> str:
 def test_each_bundle_imports_its_handler_in_a_bare_interpreter_beside_the_runtimes_boto3(
     source: str, local_variables: dict[str, dict[str, str]], runtime_packages: Path
 ) -> None:
-    bundle = Bundler(PROJECT).bundle(source, Target.of("host", "host"))
+    variables = local_variables[source]
+    # As PythonFunction tells the bundler.
+    reaches = [variables[each] for each in (CATALOGUE_VARIABLE, PROVIDERS_MODULE) if each in variables]
+    bundle = Bundler(PROJECT).bundle(source, Target.of("host", "host"), reaches=reaches)
     module, _, name = bundle.handler.rpartition(".")
     code = f"import importlib\nassert callable(importlib.import_module({module!r}).{name})"
-    done = run_bare(code, bundle.path, runtime_packages, variables=local_variables.get(source))
+    done = run_bare(code, bundle.path, runtime_packages, variables=variables)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "types"),
+    [
+        ("sales_report", {"sales_report"}),
+        ("exchange_rates", {"exchange_rates"}),
+        ("order_import", {"order_import"}),
+        ("customer_segments", {"customer_segments"}),
+        ("customers_shard", {"customer_segments"}),
+    ],
+)
+def test_a_job_has_the_types_that_it_runs_and_starts_and_no_other_of_the_app(source: str, types: set[str]) -> None:
+    bundle = Bundler(PROJECT).bundle(source, ARM).path
+    held = {path.stem for path in (bundle / "shop/contracts/jobs").glob("*.py")} - {"__init__"}
+    assert held == types
+    assert not (bundle / "shop/catalogue.py").exists()
+
+
+def test_the_receiver_of_webhooks_has_the_providers_and_nothing_else_of_the_catalogue(
+    local_variables: dict[str, dict[str, str]],
+) -> None:
+    reaches = [local_variables["webhook_receiver"][PROVIDERS_MODULE]]
+    bundle = Bundler(PROJECT).bundle("webhook_receiver", ARM, reaches=reaches).path
+    assert {path.relative_to(bundle).as_posix() for path in (bundle / "shop").rglob("*.py")} == {
+        "shop/__init__.py",
+        "shop/contracts/__init__.py",
+        "shop/contracts/warehouse.py",
+        "shop/providers.py",
+    }
 
 
 @pytest.mark.parametrize("source", functions())

@@ -28,8 +28,8 @@ from offload.client.publisher import (
 from offload.contracts.claim import CLAIM_LIMIT
 from offload.contracts.entry import Entry
 from offload.contracts.event import Envelope, Event, by_type, read_envelope
-from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.runtime.claim_check import ForeignClaim, MissingClaim, fetch
+from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.unit.bus_server import serving
 
 if TYPE_CHECKING:

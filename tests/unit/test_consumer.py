@@ -13,8 +13,6 @@ import pytest
 
 from offload.contracts.claim import claim_key, claim_reference
 from offload.contracts.event import BrokenContract, Event
-from offload.contracts.orders import OrderPlaced
-from offload.contracts.stock import StockLow
 from offload.runtime import aws, invocation, sums
 from offload.runtime.consumer import (
     Arrival,
@@ -25,6 +23,8 @@ from offload.runtime.consumer import (
     transactional_consumer,
 )
 from offload.runtime.reasons import Refused
+from shop.contracts.orders import OrderPlaced
+from shop.contracts.stock import StockLow
 from tests.unit.consumer_bench import CONTEXT, Bench, message, order
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from offload.contracts.event import (
     event_key,
     split_event_key,
 )
-from offload.contracts.orders import OrderCancelled, OrderPlaced
-from offload.contracts.stock import StockLow
 from offload.runtime import sums
 from offload.runtime.consumer import CONFLICTS, Effect, consumer, transactional_consumer
+from shop.contracts.orders import OrderCancelled, OrderPlaced
+from shop.contracts.stock import StockLow
 from tests.unit.consumer_bench import CONTEXT, Bench, message, order
 
 if TYPE_CHECKING:

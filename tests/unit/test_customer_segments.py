@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offload.contracts.jobs.shop import CUSTOMER_SEGMENTS, Customers
-from offload.shop.customers import (
+from shop.contracts.jobs.customer_segments import CUSTOMER_SEGMENTS, Customers
+from shop.customers import (
     Customer,
     Segment,
     customers_of,
@@ -28,7 +28,7 @@ from offload.shop.customers import (
     write_customers,
     write_segments,
 )
-from offload.shop.orders import SHIPPED_DAY, BadRow, BadRows, Row, generate, read_rows, write_orders
+from shop.orders import SHIPPED_DAY, BadRow, BadRows, Row, generate, read_rows, write_orders
 from tests.unit.shop_jobs import ShopJobs, shop_jobs
 
 __all__ = ["shop_jobs"]

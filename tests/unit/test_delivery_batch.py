@@ -21,13 +21,13 @@ from offload.contracts.event import Event
 from offload.contracts.jobs.deliveries import DELIVERY_BATCH, Recovered, Recovery, What
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.job import Job, State
-from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.contracts.subscriptions.message import message_of
 from offload.contracts.subscriptions.subscription import DeliveryState, Why
 from offload.runtime.sending.bus import event_of
 from offload.runtime.sending.health import Signal
 from offload.runtime.sending.items import Record, delivery_id, delivery_key
 from offload.runtime.sending.recoveries import is_owed
+from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.conftest import new_table
 from tests.misbehaving_server import Answer, MisbehavingServer
 from tests.unit.job_bench import JobBench

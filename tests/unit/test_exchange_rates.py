@@ -19,10 +19,10 @@ from lambdas.exchange_rates.plausible import Implausible, check, has_gap
 from offload.contracts.calls import CallSettings, variable_of
 from offload.contracts.egress import variables
 from offload.contracts.jobs.job import Job, State
-from offload.contracts.jobs.shop import EXCHANGE_RATES, RatesKept, RatesWanted
 from offload.runtime.jobs.schedules import next_fires
-from offload.shop.ecb import DayRates, last_published, last_working_day, read_rates, today
-from offload.shop.rates import STALE_AFTER, RatesTable
+from shop.contracts.jobs.exchange_rates import EXCHANGE_RATES, RatesKept, RatesWanted
+from shop.ecb import DayRates, last_published, last_working_day, read_rates, today
+from shop.rates import STALE_AFTER, RatesTable
 from tests.conftest import new_table
 from tests.odd_server import Behaviour, OddServer, answer, flood, hang, odd_server, raw, reset
 from tests.rates_files import DAILY, daily_file, history_file

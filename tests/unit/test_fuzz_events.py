@@ -19,7 +19,7 @@ import pytest
 
 from offload.contracts.entry import REQUEST_BYTES
 from offload.runtime.reasons import Reason
-from offload.shop.ledger import read_ledger
+from shop.ledger import read_ledger
 from tests import extremes
 from tests.conftest import new_table
 from tests.fuzzing import Shard, shards

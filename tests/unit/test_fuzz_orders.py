@@ -16,8 +16,8 @@ import pytest
 
 from offload.contracts.entry import Entry
 from offload.contracts.event import by_type, event_key, read_envelope
-from offload.contracts.orders import OrderCancelled, OrderPlaced
-from offload.shop.orders import COLUMNS, BadRows, UnreadableOrders, read_orders
+from shop.contracts.orders import OrderCancelled, OrderPlaced
+from shop.orders import COLUMNS, BadRows, UnreadableOrders, read_orders
 from tests import extremes
 from tests.fuzzing import Shard, shards
 

@@ -24,13 +24,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from offload.contracts.event import read_envelope
-from offload.contracts.webhooks.providers import GITHUB, PROVIDERS, SLACK, STANDARD_WEBHOOKS, plain_hmac
+from offload.contracts.webhooks.providers import GITHUB, SLACK, STANDARD_WEBHOOKS, plain_hmac
 from offload.contracts.webhooks.received import WebhookReceived
 from offload.contracts.webhooks.scheme import Provider, Scheme
 from offload.runtime.webhooks.body import DEEPEST
 from offload.runtime.webhooks.secrets import Secret, keyring
 from offload.runtime.webhooks.sign import signed_headers
 from offload.runtime.webhooks.verify import content_to_sign
+from shop.providers import PROVIDERS
 from tests import extremes
 from tests.fuzzing import Shard, shards
 from tests.unit.receiver_in_memory import InMemory, receiver_in_memory

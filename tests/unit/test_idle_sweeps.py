@@ -17,10 +17,10 @@ import pytest
 from bench.ledger.meter import Meter
 from offload.contracts.calls import CallSettings, variable_of
 from offload.contracts.egress import variables
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.subscriptions.policy import Policy
 from offload.operate.costs.sweeps import COMMON_FIELDS, SWEEPS, Sweep
 from offload.runtime import aws
+from shop.catalogue import CATALOGUE
 from tests.conftest import new_table
 from tests.unit.job_bench import Invocation, JobBench
 from tests.unit.sending_bench import sending_table
@@ -63,7 +63,7 @@ def minutes(at: datetime) -> list[Callable[[], datetime]]:
 
 
 def test_the_sweep_of_jobs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    bench = JobBench(monkeypatch, *JOB_TYPES.values())
+    bench = JobBench(monkeypatch, *CATALOGUE.job_types.values())
     module = imported("jobs_timekeeper")
     monkeypatch.setattr(module, "store", bench.store)
     # The first one begins the schedules.

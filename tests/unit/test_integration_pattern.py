@@ -12,6 +12,7 @@ from aws_cdk import App, Duration, Stack
 from msgspec.structs import replace
 
 from offload.contracts.calls import CallSettings
+from shop.catalogue import CATALOGUE
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.operators import Operators
 from stacks.constructs.python_function import ROOT_CONTEXT
@@ -39,7 +40,7 @@ class Deployed:
         guard(self.app)
         replace(Environment.filled_in(environment), integrations=Integrations(unused)).attach(self.app)
         platform = Stack(self.app, "Platform")
-        self.bus = EventBus(platform, "Events")
+        self.bus = EventBus(platform, "Events", catalogue=CATALOGUE)
         Operators(platform, "Operators")
         self.shop = Stack(self.app, "Shop")
 

@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from offload.contracts.jobs.job import State
 from offload.contracts.jobs.job_type import JobType, Retry
-from offload.runtime.jobs import starter
 from offload.runtime.jobs.starter import Starter
 from tests.unit.job_bench import JobBench
 from tests.unit.lambda_api import answered_by, refusal
@@ -43,7 +42,6 @@ class Started:
         self.refuses = False
         monkeypatch.setenv("OFFLOAD_JOB", LONG.name)
         monkeypatch.setenv("OFFLOAD_FUNCTION", VERSION)
-        monkeypatch.setattr(starter, "JOB_TYPES", {LONG.name: LONG})
         answered_by(monkeypatch, {"Invoke": self._invoke})
         self.handler = Starter(self.bench.new_store())
 

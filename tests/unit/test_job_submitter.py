@@ -18,8 +18,9 @@ from offload.contracts.event import Event
 from offload.contracts.jobs.events import JobWanted
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.job_type import OnConflict, Unique
-from offload.contracts.jobs.shop import ORDER_IMPORT, SALES_REPORT, OrdersFile, Period
 from offload.runtime import aws
+from shop.contracts.jobs.order_import import ORDER_IMPORT, OrdersFile
+from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from tests.conftest import new_table
 from tests.unit.job_bench import JobBench
 

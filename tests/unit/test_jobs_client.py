@@ -26,7 +26,8 @@ from offload.client.publisher import Retries
 from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract
 from offload.contracts.jobs.job import Job, Progress, Question, State, Submit
-from offload.contracts.jobs.shop import CUSTOMERS_SHARD, SALES_REPORT, CustomersShard, Period, Report
+from shop.contracts.jobs.customer_segments import CUSTOMERS_SHARD, CustomersShard
+from shop.contracts.jobs.sales_report import SALES_REPORT, Period, Report
 from tests import misbehaving_server as misbehaving
 from tests.misbehaving_server import MisbehavingServer
 from tests.patience import PATIENCE

@@ -14,7 +14,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from offload.contracts.jobs.job import State
-from offload.contracts.jobs.shop import SALES_REPORT, Period
 from offload.operate import jobs_commands, resources
 from offload.operate.aws import Aws
 from offload.operate.command_line import app
@@ -23,6 +22,8 @@ from offload.operate.failure import Failure
 from offload.operate.jobs import files_of
 from offload.operate.jobs_audit import OVERDUE, draw_up
 from offload.operate.resources import DeployedStack, Deployment, JobService, Resource
+from shop.catalogue import CATALOGUE
+from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from tests.unit.job_bench import JobBench
 from tests.unit.job_server import CREDENTIALS, REGION, Fault, JobServer, at_work, serving_jobs
 
@@ -357,11 +358,12 @@ def test_accepted_is_ended_and_open_in_every_state(bench: JobBench, dynamodb: Dy
     waiting = bench.submit(SALES_REPORT, Period(), delay=3600)
     bench.submit(SALES_REPORT, Period())
     bench.store.cancel(bench.submit(SALES_REPORT, Period()))
-    account = draw_up(dynamodb, bench.name, now=bench.time)
+    account = draw_up(dynamodb, bench.name, CATALOGUE.job_types, now=bench.time)
     line = next(line for line in account.lines if line.type == "sales_report")
     assert (line.accepted, line.ended, line.waiting, line.queued, line.missing) == (3, 1, 1, 1, 0)
     assert account.adds_up
-    late = draw_up(dynamodb, bench.name, now=bench.time + timedelta(hours=1) + OVERDUE + timedelta(seconds=1))
+    later = bench.time + timedelta(hours=1) + OVERDUE + timedelta(seconds=1)
+    late = draw_up(dynamodb, bench.name, CATALOGUE.job_types, now=later)
     assert not late.adds_up
     assert waiting in {odd.job for odd in late.odd if odd.what == "overdue"}
 
@@ -370,7 +372,7 @@ def test_a_job_that_nobody_will_look_at_is_named(bench: JobBench, dynamodb: Dyna
     job_id = bench.submit(SALES_REPORT, Period(first=date(2010, 12, 1)))
     key: Any = {"pk": {"S": f"job#{job_id}"}, "sk": {"S": "job"}}
     dynamodb.update_item(TableName=bench.name, Key=key, UpdateExpression="REMOVE due_at")
-    account = draw_up(dynamodb, bench.name, now=bench.time)
+    account = draw_up(dynamodb, bench.name, CATALOGUE.job_types, now=bench.time)
     assert not account.adds_up
     assert [(odd.what, odd.job) for odd in account.odd] == [("forgotten", job_id)]
 
@@ -379,6 +381,6 @@ def test_a_job_that_was_deleted_by_hand_is_counted_as_missing(bench: JobBench, d
     job_id = bench.submit(SALES_REPORT, Period())
     key: Any = {"pk": {"S": f"job#{job_id}"}, "sk": {"S": "job"}}
     dynamodb.delete_item(TableName=bench.name, Key=key)
-    account = draw_up(dynamodb, bench.name, now=bench.time)
+    account = draw_up(dynamodb, bench.name, CATALOGUE.job_types, now=bench.time)
     assert not account.adds_up
     assert {line.type: line.missing for line in account.lines if line.missing} == {"sales_report": 1}

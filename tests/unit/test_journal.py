@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from offload.contracts.claim import claim_key, claim_reference
 from offload.contracts.entry import WHOLE_BYTES, Entry
 from offload.contracts.event import Event
-from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.journal import published_with_other_data
 from offload.runtime.consumer import Effect, transactional_consumer
+from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.unit.consumer_bench import CONTEXT, Bench, message, order
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offload.contracts.orders import OrderCancelled, OrderLine, OrderPlaced
 from offload.runtime import sums
-from offload.shop.ledger import Figures, read_ledger, sums_of
-from offload.shop.orders import SHIPPED_DAY, read_orders
+from shop.contracts.orders import OrderCancelled, OrderLine, OrderPlaced
+from shop.ledger import Figures, read_ledger, sums_of
+from shop.orders import SHIPPED_DAY, read_orders
 from tests.conftest import new_table
 
 if TYPE_CHECKING:

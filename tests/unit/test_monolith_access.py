@@ -13,8 +13,9 @@ from aws_cdk import App, Stack
 
 from app import compose
 from offload.contracts.jobs.api import ROUTES as JOB_ROUTES
-from offload.contracts.orders import OrderCancelled, OrderPlaced
 from offload.contracts.subscriptions.api import ROUTES as SUBSCRIPTION_ROUTES
+from shop.catalogue import CATALOGUE
+from shop.contracts.orders import OrderCancelled, OrderPlaced
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.job_service import JobService
 from stacks.environment import OWN_KEY, Environment, Monolith
@@ -36,7 +37,7 @@ def of_the_monolith(environment: Environment, monolith: Monolith) -> Environment
 def small(app: App, environment: Environment, **permitted: Any) -> MonolithAccess:
     environment.attach(app)
     scope = Stack(app, "S")
-    bus = EventBus(scope, "Bus")
+    bus = EventBus(scope, "Bus", catalogue=CATALOGUE)
     chosen: dict[str, dict[str, Any]] = {
         "bus": {"bus": bus},
         "publishes": {"bus": bus, "publishes": (OrderPlaced, OrderCancelled)},

@@ -27,12 +27,12 @@ from lambdas.order_import import chunks, importing, objects, opening
 from lambdas.order_import.importing import OrderImport, OrderImportSettings
 from lambdas.order_import.objects import ObjectFile, ObjectWriter, blocks_of
 from offload.contracts.claim import split_reference
-from offload.contracts.jobs.shop import Imported, OrdersFile
-from offload.contracts.orders import Invoice
 from offload.runtime import aws
 from offload.runtime.bus import NotPublished
 from offload.runtime.jobs.run import Permanent
-from offload.shop.orders import COLUMNS, SHIPPED_DAY, generate, read_orders, write_orders
+from shop.contracts.jobs.order_import import Imported, OrdersFile
+from shop.contracts.orders import Invoice
+from shop.orders import COLUMNS, SHIPPED_DAY, generate, read_orders, write_orders
 from tests.calls.plugin import tell
 from tests.unit.bus_server import Answer, Bus, serving
 

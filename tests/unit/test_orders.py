@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from offload.contracts.event import by_type, read_envelope
-from offload.contracts.orders import Invoice, OrderCancelled, OrderPlaced
-from offload.shop.orders import (
+from shop.contracts.orders import Invoice, OrderCancelled, OrderPlaced
+from shop.orders import (
     SHIPPED_DAY,
     BadRow,
     BadRows,

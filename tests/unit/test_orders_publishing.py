@@ -17,24 +17,24 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
-from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.event import BrokenContract, Event, by_type, data_digest, read_envelope
-from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate import resources
 from offload.operate.aws import Aws
 from offload.operate.command_line import app
 from offload.operate.embedded.process import Instance
 from offload.operate.failure import Failure
 from offload.operate.journal import JOURNAL
-from offload.operate.ledger_commands import By, document_of, table_of
-from offload.operate.orders import POISON_KINDS, Broken, Mix, mixed, publish
 from offload.operate.resources import Consumer, Deployment
 from offload.operate.terminal.screen import Screen
 from offload.runtime.consumer import mark_key
 from offload.runtime.reasons import Reason
-from offload.shop.ledger import Figures, Ledger
-from offload.shop.money import money
-from offload.shop.orders import SHIPPED_DAY, generate, read_orders
+from shop.catalogue import CATALOGUE
+from shop.commands.ledger import By, document_of, table_of
+from shop.commands.publishing import POISON_KINDS, Broken, Mix, mixed, publish
+from shop.contracts.orders import OrderLine, OrderPlaced
+from shop.ledger import Figures, Ledger
+from shop.money import money
+from shop.orders import SHIPPED_DAY, generate, read_orders
 from tests.conftest import new_table
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
@@ -142,7 +142,7 @@ def test_every_kind_of_poison_breaks_what_it_says_and_has_an_id_of_its_own() -> 
             assert dataref.startswith("s3://claims/claims/")
         else:
             with pytest.raises(BrokenContract):
-                read_envelope(detail).event(by_type(EVENT_TYPES))
+                read_envelope(detail).event(by_type(CATALOGUE.event_types))
 
 
 def test_everything_reaches_the_bus_and_the_outcome_counts_it(deployment: Deployment, published_queue: str) -> None:

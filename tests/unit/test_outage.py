@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from offload.contracts.event import Event
-from offload.contracts.orders import OrderPlaced
 from offload.runtime import aws
 from offload.runtime import consumer as consumer_module
 from offload.runtime.consumer import consumer
@@ -31,6 +30,7 @@ from offload.runtime.http.failures import (
     Unsuccessful,
 )
 from offload.runtime.reasons import passing
+from shop.contracts.orders import OrderPlaced
 from tests.unit.consumer_bench import CONTEXT, Bench, message, order
 
 if TYPE_CHECKING:

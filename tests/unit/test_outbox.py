@@ -29,11 +29,11 @@ from offload.client.outbox import Outbox, State
 from offload.client.publisher import Publisher, Retries
 from offload.client.relay import Patience, Relay, RelayStopped, connect
 from offload.contracts.event import BrokenContract, Event
-from offload.contracts.orders import OrderLine, OrderPlaced
 from offload.operate.aws import Aws
 from offload.operate.embedded.process import Instance
 from offload.operate.outbox_commands import app
 from offload.operate.resources import Deployment
+from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.patience import PATIENCE
 from tests.unit.bus_server import Answer, Bus, serving
 from tests.unit.databases import database_url, postgresql, postgresql_server, sqlite

@@ -22,7 +22,7 @@ OWN, FOREIGN = "111122223333", "999988887777"
 REGION = "eu-west-1"
 OWNED = f'[aws]\naccount = "{OWN}"\nregion = "{REGION}"\n'
 
-ORDERS = Path(__file__).resolve().parents[2] / "offload" / "shop" / "data" / "2010-12-01.csv.gz"
+ORDERS = Path(__file__).resolve().parents[2] / "shop" / "data" / "2010-12-01.csv.gz"
 STOCK = '{"product": "1", "units": 7, "low_below": 9, "cause": "order.placed:1", "caused_at": "2010-12-01T08:26:00Z"}'
 
 ARGUMENTS: dict[tuple[str, ...], list[str]] = {

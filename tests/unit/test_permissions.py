@@ -438,7 +438,7 @@ def test_what_a_test_s_own_handlers_publish_is_not_a_pattern_s(tmp_path: Path) -
     lines = [
         ["@job", "events:PutEvents", "OFFLOAD_BUS from offload.jobs", "t"],
         ["@job", "events:PutEvents", "OFFLOAD_BUS from made.up", "t"],
-        ["@consumer", "events:PutEvents", "OFFLOAD_BUS from offload.shop", "t"],
+        ["@consumer", "events:PutEvents", "OFFLOAD_BUS from shop", "t"],
         ["stock_levels", "events:PutEvents", "OFFLOAD_BUS from made.up", "t"],
     ]
     (tmp_path / "1.jsonl").write_text("\n".join(json.dumps(line) for line in lines))

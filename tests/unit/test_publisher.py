@@ -26,7 +26,7 @@ from offload.client.publisher import (
 )
 from offload.contracts.entry import Entry
 from offload.contracts.event import BrokenContract, Event
-from offload.contracts.orders import OrderLine, OrderPlaced
+from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.unit.bus_server import Answer, Bus, serving
 
 MOMENT = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)

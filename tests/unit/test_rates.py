@@ -14,14 +14,14 @@ import pytest
 from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 
-from offload.contracts.orders import Invoice, OrderLine, OrderPlaced
-from offload.operate import rates_commands
 from offload.operate.failure import Failure
-from offload.operate.ledger_commands import By, document_of, table_of
-from offload.operate.ledger_currency import Conversion, of_sections
 from offload.operate.resources import Deployment
 from offload.operate.terminal.screen import Screen
-from offload.shop.ecb import (
+from shop.commands import rates as rates_commands
+from shop.commands.ledger import By, document_of, table_of
+from shop.commands.ledger_currency import Conversion, of_sections
+from shop.contracts.orders import Invoice, OrderLine, OrderPlaced
+from shop.ecb import (
     BadRates,
     DayRates,
     days_behind,
@@ -31,8 +31,8 @@ from offload.shop.ecb import (
     read_rates,
     today,
 )
-from offload.shop.ledger import ledger_of, sums_of
-from offload.shop.rates import RatesTable, rates_of, rounded
+from shop.ledger import ledger_of, sums_of
+from shop.rates import RatesTable, rates_of, rounded
 from tests.conftest import new_table
 from tests.rates_files import DAILY, daily_file, history_file
 
@@ -394,7 +394,7 @@ def test_with_newer_rates_only_it_says_which_was_taken_and_that_it_is_not_of_the
 
 
 def test_the_shipped_day_in_yen_and_euros(table: RatesTable) -> None:
-    from offload.shop.orders import SHIPPED_DAY, read_orders
+    from shop.orders import SHIPPED_DAY, read_orders
 
     day = date(2010, 12, 1)
     table.keep([rates(day, GBP="0.84", JPY="110")], source="test", at=NOON)

@@ -29,14 +29,14 @@ from msgspec import Raw
 from lambdas.release_notes.changes import Entry, change_of
 from lambdas.release_notes.log import ChangeLog, Contended
 from lambdas.release_notes.page import link, page_of, plain
-from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.event import BrokenContract, Event, by_type, read_envelope
 from offload.contracts.webhooks.received import WebhookReceived, received_type
-from offload.operate.change_log_commands import page_in, pages_in
 from offload.operate.failure import Failure
 from offload.operate.schemas import schema_of
 from offload.runtime import aws
-from offload.shop.change_log import page_key
+from shop.catalogue import CATALOGUE
+from shop.change_log import page_key
+from shop.commands.change_log import page_in, pages_in
 from tests.calls.plugin import tell
 from tests.conftest import new_table
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 EXAMPLES = Path(__file__).parents[2] / "node_modules/@octokit/webhooks-examples/api.github.com/index.json"
-CONTRACTS = by_type(EVENT_TYPES)
+CONTRACTS = by_type(CATALOGUE.event_types)
 CAME = datetime(2026, 11, 27, 9, tzinfo=UTC)
 
 Payload = dict[str, Any]

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from lambdas.sales_report.charts import Bar, columns, scale_of, short, strip
 from lambdas.sales_report.page import page_of
 from lambdas.sales_report.table import table_of
-from offload.contracts.jobs.shop import SALES_REPORT, Period
-from offload.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
 from offload.runtime import sums
-from offload.shop.ledger import Figures, Ledger, ledger_of, sums_of
-from offload.shop.orders import generate, read_orders
+from shop.contracts.jobs.sales_report import SALES_REPORT, Period
+from shop.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
+from shop.ledger import Figures, Ledger, ledger_of, sums_of
+from shop.orders import generate, read_orders
 from tests.unit.shop_jobs import ShopJobs, shop_jobs
 
 if TYPE_CHECKING:

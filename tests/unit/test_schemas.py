@@ -14,13 +14,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from msgspec import Meta, Struct, defstruct
 
-from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.event import EventData
 from offload.contracts.jobs.api import ROUTES
-from offload.contracts.orders import OrderPlaced
-from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.api import ROUTES as SUBSCRIPTION_ROUTES
-from offload.contracts.subscriptions.catalogue import OUTWARD
 from offload.contracts.subscriptions.message import message_of
 from offload.operate import openapi
 from offload.operate.schemas import (
@@ -33,7 +29,12 @@ from offload.operate.schemas import (
     text_of,
     write,
 )
-from offload.shop.orders import SHIPPED_DAY, generate, read_orders
+from shop.catalogue import CATALOGUE
+from shop.contracts.orders import OrderPlaced
+from shop.contracts.stock import StockLow
+from shop.orders import SHIPPED_DAY, generate, read_orders
+
+JOBS, SUBSCRIPTIONS = openapi.apis(CATALOGUE)
 
 
 class Colour(StrEnum):
@@ -82,28 +83,30 @@ def contract(changes: Mapping[str, Field | None] | None = None, version: int = 1
 
 def test_the_schemas_in_the_repository_are_up_to_date() -> None:
     found = {file.name: file.read_text("utf-8") for file in FOLDER.glob("*.json")}
-    assert found == {name: text_of(schema) for name, schema in schemas_of().items()}, "run `make schemas`"
+    assert found == {name: text_of(schema) for name, schema in schemas_of(CATALOGUE.event_types).items()}, (
+        "run `make schemas`"
+    )
 
 
 def test_the_job_service_s_document_is_up_to_date_and_says_of_every_refusal_what_it_is() -> None:
-    api = openapi.document(openapi.JOBS)
-    assert openapi.JOBS.file.read_text("utf-8") == openapi.text_of(api), "run `make schemas`"
+    api = openapi.document(JOBS)
+    assert JOBS.file.read_text("utf-8") == openapi.text_of(api), "run `make schemas`"
     refused = api["paths"]["/jobs/{id}/retry"]["post"]["responses"]["409"]
     assert "urn:offload:problem:not-ended" in json.dumps(refused["content"]["application/problem+json"])
     assert set(api["paths"]) == {route.path for route in ROUTES.values()}
 
 
 def test_the_document_of_subscriptions_is_up_to_date_and_has_what_subscribers_receive() -> None:
-    api = openapi.document(openapi.SUBSCRIPTIONS)
-    assert openapi.SUBSCRIPTIONS.file.read_text("utf-8") == openapi.text_of(api), "run `make schemas`"
+    api = openapi.document(SUBSCRIPTIONS)
+    assert SUBSCRIPTIONS.file.read_text("utf-8") == openapi.text_of(api), "run `make schemas`"
     assert set(api["paths"]) == {route.path for route in SUBSCRIPTION_ROUTES.values()}
     bodies = {**api["components"], "$schema": "https://json-schema.org/draft/2020-12/schema"}
-    for name, example in OUTWARD.items():
+    for name, example in CATALOGUE.outward_examples.items():
         schema = api["webhooks"][name]["post"]["requestBody"]["content"]["application/json"]["schema"]
         Draft202012Validator({**schema, "components": bodies}).validate(json.loads(message_of(example.event())))
 
 
-@pytest.mark.parametrize("event_type", EVENT_TYPES)
+@pytest.mark.parametrize("event_type", CATALOGUE.event_types)
 def test_a_schema_is_valid_and_named_as_its_events_say(event_type: type[EventData]) -> None:
     schema = schema_of(event_type)
     Draft202012Validator.check_schema(schema)
@@ -114,7 +117,7 @@ def test_a_schema_is_valid_and_named_as_its_events_say(event_type: type[EventDat
 
 def test_real_and_generated_events_are_valid_by_their_schemas() -> None:
     envelope = Draft202012Validator(envelope_schema())
-    data = {event_type.TYPE: Draft202012Validator(schema_of(event_type)) for event_type in EVENT_TYPES}
+    data = {event_type.TYPE: Draft202012Validator(schema_of(event_type)) for event_type in CATALOGUE.event_types}
     # Every third: the validator takes a millisecond a line.
     invoices = [*read_orders(SHIPPED_DAY).invoices[::3], *generate(2, 60)]
     low = StockLow(

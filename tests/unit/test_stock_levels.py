@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from lambdas.stock_levels.levels import SHELVES, apply, shelf_of
 from offload.contracts.event import Event
-from offload.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
+from shop.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
 
 
 def invoice(number: str, **quantities: int) -> Event[Invoice]:

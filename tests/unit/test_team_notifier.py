@@ -38,12 +38,10 @@ from lambdas.team_notifier.message import (
 from lambdas.team_notifier.outcomes import outcome_of
 from lambdas.team_notifier.topics import TOPICS, lines_of
 from offload.contracts.calls import CallSettings, variable_of
-from offload.contracts.catalogue import EVENT_TYPES
 from offload.contracts.egress import variables
 from offload.contracts.event import Event
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.job import State
-from offload.contracts.stock import StockLow
 from offload.runtime.http.client import Answer
 from offload.runtime.http.failures import (
     CallFailed,
@@ -55,6 +53,8 @@ from offload.runtime.http.failures import (
     Unsuccessful,
 )
 from offload.runtime.http.guard import AddressRefused
+from shop.catalogue import CATALOGUE
+from shop.contracts.stock import StockLow
 from tests.calls.plugin import tell
 from tests.conftest import new_table
 from tests.odd_server import Behaviour, OddServer, answer, flood, hang, odd_server, raw, reset
@@ -97,7 +97,7 @@ def test_each_event_is_one_line_or_no_news(event: Event[Any], lines: dict[str, l
 
 
 def test_every_topic_is_an_event_type_that_is_published_and_the_stack_listens_to_it() -> None:
-    published = {contract.TYPE for contract in EVENT_TYPES}
+    published = {contract.TYPE for contract in CATALOGUE.event_types}
     assert TOPICS.keys() <= published
     template = json.loads(SHOP.read_bytes())["Resources"]
     (rule,) = [

@@ -9,7 +9,6 @@ import pytest
 
 from offload.contracts.audience import Audience, tenant_in
 from offload.contracts.event import EventData
-from offload.contracts.subscriptions.catalogue import OUTWARD
 from offload.contracts.subscriptions.message import message_of
 from offload.contracts.subscriptions.tenants import (
     NO_TENANT,
@@ -19,6 +18,7 @@ from offload.contracts.subscriptions.tenants import (
     is_told_by,
     may_be_told,
 )
+from shop.catalogue import CATALOGUE
 
 
 class Shipped(EventData, frozen=True, kw_only=True, rename="camel"):
@@ -82,7 +82,7 @@ def test_of_a_type_it_is_known_whether_the_data_decide() -> None:
     assert (may_be_told(NO_TENANT, Undeclared), is_decided_by_data(NO_TENANT, Shipped)) == (True, False)
 
 
-@pytest.mark.parametrize("example", OUTWARD.values(), ids=OUTWARD)
+@pytest.mark.parametrize("example", CATALOGUE.outward_examples.values(), ids=CATALOGUE.outward_examples)
 def test_every_type_that_goes_out_declares_whose_it_is_and_its_example_can_be_any_tenant_s(example: EventData) -> None:
     assert example.AUDIENCE is not None
     assert is_told(NO_TENANT, example)

@@ -33,18 +33,13 @@ from offload.contracts.jobs.job import Job, State
 from offload.contracts.visible import visible, visible_block, visible_json
 from offload.operate import (
     audit,
-    change_log_commands,
     command_line,
     dead_letter_commands,
     deliveries_commands,
     integrations,
     jobs_commands,
-    ledger_commands,
     logs,
-    orders,
-    orders_commands,
     outbox_commands,
-    rates_commands,
     receiver_commands,
     resources,
     status,
@@ -61,8 +56,15 @@ from offload.operate.preflight.item import Item
 from offload.operate.receiver import Delivery
 from offload.operate.subscriptions import SubscriptionsApi
 from offload.operate.terminal.screen import Screen
-from offload.shop.ledger import Ledger
-from offload.shop.orders import BadRow
+from shop import commands
+from shop.catalogue import CATALOGUE
+from shop.commands import change_log as change_log_commands
+from shop.commands import ledger as ledger_commands
+from shop.commands import orders as orders_commands
+from shop.commands import publishing as orders
+from shop.commands import rates as rates_commands
+from shop.ledger import Ledger
+from shop.orders import BadRow
 
 STEERS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # A clipboard write, a hidden link, a C1 control, overrides, a zero width, a tag, line ends, and a line of its own.
@@ -72,6 +74,7 @@ HOSTILE = (
 )
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 OPERATE = Path(terminal.__file__).parents[1]
+APP_COMMANDS = Path(str(commands.__file__)).parent
 
 
 def steering(text: str) -> set[str]:
@@ -307,10 +310,11 @@ def ran(command: str, *more: str) -> Result:
 
 def test_every_command_is_known_to_show_what_others_wrote_or_not() -> None:
     group: Any = typer.main.get_command(app)
+    groups = SUB_COMMANDS.keys() | CATALOGUE.commands.keys()
     names = {
-        f"{name} {each}" if name in SUB_COMMANDS else name
+        f"{name} {each}" if name in groups else name
         for name in group.list_commands(None)
-        for each in (group.get_command(None, name).commands if name in SUB_COMMANDS else [""])
+        for each in (group.get_command(None, name).commands if name in groups else [""])
     }
     assert names == SHOWN.keys() | OWN_WORDS
 
@@ -539,14 +543,14 @@ FORBIDDEN = {
 }  # fmt: skip
 
 # What runs as processes of their own, in other environments, whose output is a file.
-APART = {"embedded/durable_runner.py", "embedded/emulator.py", "embedded/fork_server.py"}
+APART = {OPERATE / "embedded" / f"{name}.py" for name in ("durable_runner", "emulator", "fork_server")}
 
 
 def test_nothing_of_the_command_line_prints_past_the_terminal() -> None:
     found = [
-        f"{file.relative_to(OPERATE).as_posix()}:{place}"
-        for file in sorted(OPERATE.rglob("*.py"))
-        if file.parent.name != "terminal" and file.relative_to(OPERATE).as_posix() not in APART
+        f"{file}:{place}"
+        for file in sorted([*OPERATE.rglob("*.py"), *APP_COMMANDS.rglob("*.py")])
+        if file.parent.name != "terminal" and file not in APART
         for place in around(ast.parse(file.read_text("utf-8")))
     ]
     assert found == []

@@ -11,8 +11,8 @@ import boto3
 import pytest
 from botocore.exceptions import BotoCoreError
 
-from offload.shop.orders import SHIPPED_DAY, read_rows
-from offload.shop.uploads import open_upload
+from shop.orders import SHIPPED_DAY, read_rows
+from shop.uploads import open_upload
 
 PACKED = SHIPPED_DAY.read_bytes()
 PLAIN = gzip.decompress(PACKED)

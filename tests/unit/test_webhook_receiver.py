@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from offload.contracts.event import by_type, read_envelope
-from offload.contracts.webhooks.providers import GITHUB, PROVIDERS, SHOPIFY, SLACK, STANDARD_WEBHOOKS, STRIPE, WAREHOUSE
+from offload.contracts.webhooks.providers import GITHUB, SHOPIFY, SLACK, STANDARD_WEBHOOKS, STRIPE
 from offload.contracts.webhooks.received import (
     LONGEST_TYPE,
     MOST_VARIANTS,
@@ -29,6 +29,8 @@ from offload.contracts.webhooks.scheme import Provider
 from offload.contracts.webhooks.shards import SHARDS, listed_in
 from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret
 from offload.runtime.lean_aws import AwsRefused, AwsUnreachable
+from shop.contracts.warehouse import WAREHOUSE
+from shop.providers import PROVIDERS
 from tests.unit.webhook_bench import SECRETS, Bench, Context, a_receiver, client, gateway_event, sign
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")

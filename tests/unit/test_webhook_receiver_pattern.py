@@ -16,6 +16,7 @@ from offload.contracts.webhooks.providers import GITHUB, SLACK, STANDARD_WEBHOOK
 from offload.contracts.webhooks.scheme import Provider
 from offload.contracts.webhooks.shards import MOST_A_SECOND, SHARDS
 from offload.contracts.webhooks.stored_secret import SecretDocument
+from shop.catalogue import CATALOGUE
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.operators import Operators
 from stacks.constructs.python_function import ROOT_CONTEXT
@@ -44,7 +45,7 @@ class Deployed:
         with_address("dev").attach(self.app)
         self.stack = Stack(self.app, "Shop")
         Operators(self.stack, "Operators")
-        self.bus = EventBus(self.stack, "Events")
+        self.bus = EventBus(self.stack, "Events", catalogue=CATALOGUE)
 
     def receive(self, name: str, provider: Provider) -> WebhookReceiver:
         return WebhookReceiver(self.stack, name, provider=provider, bus=self.bus)
@@ -257,7 +258,9 @@ def test_the_access_log_is_where_services_may_write_by_one_entry_and_no_earlier_
 
 
 def test_a_provider_that_the_function_would_not_find_is_refused(deployed: Deployed) -> None:
-    with pytest.raises(UnusableProvider, match=r"Shop/Acme: provider 'acme' is not in PROVIDERS.*providers\.py"):
+    with pytest.raises(
+        UnusableProvider, match=r"Shop/Acme: provider 'acme' is not in the catalogue.*PROVIDERS of shop\.providers"
+    ):
         deployed.receive("Acme", STANDARD_WEBHOOKS.named("acme"))
 
 
@@ -274,12 +277,12 @@ def test_a_provider_in_a_construct_of_the_same_stack_has_one_receiver_too(deploy
 
 
 def test_a_provider_that_was_changed_after_the_table_is_refused(deployed: Deployed) -> None:
-    with pytest.raises(UnusableProvider, match="provider 'github' is not in PROVIDERS as it is given here"):
+    with pytest.raises(UnusableProvider, match="provider 'github' is not in the catalogue as it is given here"):
         deployed.receive("GitHub", GITHUB.named("github", title="Another"))
 
 
 def test_the_receivers_of_a_stack_have_one_bus(deployed: Deployed) -> None:
     deployed.receive("GitHub", GITHUB)
-    other = EventBus(deployed.stack, "Other")
+    other = EventBus(deployed.stack, "Other", catalogue=CATALOGUE)
     with pytest.raises(UnusableProvider, match=r"Shop/Slack: .*one bus, Shop/Events, and not also to Shop/Other"):
         WebhookReceiver(deployed.stack, "Slack", provider=SLACK, bus=other)

@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from offload.contracts.audience import tenant_in
 from offload.contracts.event import EventData
-from offload.contracts.stock import StockLow
 from offload.contracts.subscriptions.api import ROUTES
-from offload.contracts.subscriptions.catalogue import OUTWARD_TYPES
 from offload.contracts.subscriptions.policy import Policy
+from shop.catalogue import CATALOGUE
+from shop.contracts.stock import StockLow
 from stacks.constructs.event_bus import EventBus
 from stacks.constructs.operators import Operators
 from stacks.constructs.python_function import ROOT_CONTEXT
@@ -46,7 +46,7 @@ def template_of(
     replace(environment, queues=queues, sending=replace(environment.sending, **sending)).attach(app)
     stack = Stack(app, "Shop")
     Operators(stack, "Operators")
-    WebhookSender(stack, "Out", events=events, bus=EventBus(stack, "Events"))
+    WebhookSender(stack, "Out", events=events, bus=EventBus(stack, "Events", catalogue=CATALOGUE))
     found: dict[str, Any] = app.synth().get_stack_by_name("Shop").template["Resources"]
     return found
 
@@ -94,7 +94,7 @@ def test_a_type_that_does_not_say_whose_it_is_may_not_go_out(
 
 
 def test_a_type_may_name_its_tenant_in_a_text_that_can_be_left_out(tmp_path: Path) -> None:
-    assert template_of(tmp_path, events=(*OUTWARD_TYPES, ByText))
+    assert template_of(tmp_path, events=(*CATALOGUE.outward_types, ByText))
 
 
 def of_type(template: dict[str, Any], kind: str, part: str = "") -> dict[str, Any]:

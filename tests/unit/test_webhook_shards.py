@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.ledger.meter import item_size
-from offload.contracts.webhooks.providers import GITHUB, PROVIDERS, SHOPIFY, STRIPE
+from offload.contracts.webhooks.providers import GITHUB, SHOPIFY, STRIPE
 from offload.contracts.webhooks.received import MOST_VARIANTS, variant_of
 from offload.contracts.webhooks.shards import (
     MOST_A_SECOND,
@@ -26,6 +26,7 @@ from offload.operate.aws import Aws
 from offload.operate.embedded.process import Instance
 from offload.operate.resources import Deployment, WebhookEntry
 from offload.runtime.webhooks.deliveries import Deliveries, Delivery
+from shop.providers import PROVIDERS
 from stacks.constructs.webhook_entry import _SHOWN
 from stacks.environment import Environment
 from tests.unit.webhook_bench import Bench, a_receiver, client

@@ -26,13 +26,11 @@ from slack_sdk.signature import Clock, SignatureVerifier
 
 from offload.contracts.webhooks.providers import (
     GITHUB,
-    PROVIDERS,
     SHOPIFY,
     SLACK,
     STANDARD_WEBHOOKS,
     STRIPE,
     SVIX,
-    WAREHOUSE,
     plain_hmac,
 )
 from offload.contracts.webhooks.scheme import (
@@ -69,6 +67,8 @@ from offload.runtime.webhooks.refusals import (
 from offload.runtime.webhooks.secrets import BadSecret, Secret, keyring
 from offload.runtime.webhooks.sign import signed_headers
 from offload.runtime.webhooks.verify import LONGEST_SIGNATURES, verify
+from shop.contracts.warehouse import WAREHOUSE
+from shop.providers import PROVIDERS
 from tests.patience import PATIENCE
 from tests.webhook_mutations import MUTATIONS, ODD, Case
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from offload.contracts.webhooks.providers import GITHUB, PROVIDERS, SHOPIFY, STANDARD_WEBHOOKS, STRIPE, WAREHOUSE
+from offload.contracts.webhooks.providers import GITHUB, SHOPIFY, STANDARD_WEBHOOKS, STRIPE
 from offload.contracts.webhooks.scheme import Provider
 from offload.contracts.webhooks.stored_secret import LONGEST_DOCUMENT, MOST_SECRETS, StoredSecret, StoredSecrets
 from offload.operate import audit, resources, webhook_secrets, webhooks
@@ -27,6 +27,8 @@ from offload.operate.embedded.process import Instance
 from offload.operate.failure import Failure
 from offload.operate.resources import Deployment, WebhookEntry
 from offload.runtime.webhooks.secrets import Secret, keyring
+from shop.contracts.warehouse import WAREHOUSE
+from shop.providers import PROVIDERS
 from tests.unit.webhook_bench import SECRETS, Bench, Context, a_receiver, client, gateway_event
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")

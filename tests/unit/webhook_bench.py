@@ -18,11 +18,11 @@ from typing import Any, Final
 import boto3
 import pytest
 
-from offload.contracts.webhooks.providers import PROVIDERS
 from offload.contracts.webhooks.scheme import Provider
 from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret, StoredSecrets
 from offload.runtime.webhooks.secrets import Secret, keyring
 from offload.runtime.webhooks.sign import signed_headers
+from shop.providers import PROVIDERS
 
 SECRETS: Final[Mapping[str, str]] = {
     name: "whsec_" + base64.b64encode(name.encode().ljust(32, b"-")).decode()

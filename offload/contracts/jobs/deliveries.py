@@ -8,11 +8,9 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from offload.contracts.event import Id, Moment
+from offload.contracts.event import Count, Id, Moment
 from offload.contracts.jobs.job_type import JobType, Retry
 from offload.contracts.subscriptions.subscription import Tenant
-
-Count = Annotated[int, Meta(ge=0)]
 
 
 class What(StrEnum):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -126,6 +126,7 @@ class JobType(Generic[InputT, ResultT]):
       outcome is held for a person.
     - `durable`: a Lambda durable function; it may take longer than 15 minutes, and resumes at its last step.
       `steps` are its steps' names in their order, `*` for what counts them; a change of them is a new `version`.
+    - `starts` are the types of the jobs that it fans out to (`run.gather`).
 
     Raises ValueError, naming the type and the field, for what cannot be.
     """
@@ -149,6 +150,7 @@ class JobType(Generic[InputT, ResultT]):
     durable: bool = False
     steps: Sequence[str] = ()
     schedule: Schedule[InputT] | None = None
+    starts: Sequence[JobType[Any, Any]] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -171,6 +173,14 @@ class JobType(Generic[InputT, ResultT]):
             raise ValueError(f"job type '{self.name}': retry.attempts is at least 1")
         if Priority.NORMAL not in self.lanes:
             raise ValueError(f"job type '{self.name}': `lanes` has at least `normal`, which a submit gets by default")
+
+    @property
+    def family(self) -> Mapping[str, JobType[Any, Any]]:
+        """What a run of the type deals with, by name: the type, those that it starts, and those that they start."""
+        found: dict[str, JobType[Any, Any]] = {self.name: self}
+        for each in self.starts:
+            found |= each.family
+        return found
 
     @property
     def limit_per_key(self) -> int | None:

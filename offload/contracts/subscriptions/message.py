@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from offload.contracts.event import Event
+
+TEST_TYPE: Final = "webhook.test"
+"""The type of the event that a test sends when it is not asked for another."""
 
 
 class Message(Struct, frozen=True, kw_only=True):

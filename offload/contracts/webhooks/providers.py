@@ -1,12 +1,10 @@
-"""The table of providers: who signs how. A seventh scheme is one more entry, and its vectors in the tests.
+"""Providers that the framework knows: who signs how. An app names those of them that it hears in its `Providers`.
 
 Read on 2026-11-23, unless an entry says otherwise. "Recalled" marks what no page was found for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 from offload.contracts.webhooks.scheme import (
@@ -249,31 +247,3 @@ def plain_hmac(
         sender=sender or Sender(answer_within=10, retries_for=3 * _DAY, remember_for=30 * _DAY),
         key_shown_at=key_shown_at,
     )
-
-
-# The shop's own parcel house, which keeps no standard: how any such sender is set up.
-WAREHOUSE: Final = plain_hmac(
-    "warehouse",
-    title="Warehouse",
-    header="X-Warehouse-Signature",
-    prefix="sha256=",
-    signed="{timestamp}.{body}",
-    timestamp=Timestamp(header="X-Warehouse-Timestamp"),
-    delivery_id=((Header("X-Warehouse-Delivery"),),),
-    event_type=((BodyField(("type",)),),),
-)
-
-PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType(
-    {
-        provider.name: provider
-        for provider in (
-            GITHUB,
-            STRIPE,
-            SLACK,
-            SHOPIFY,
-            STANDARD_WEBHOOKS,
-            SVIX,
-            WAREHOUSE,
-        )
-    }
-)

@@ -8,6 +8,7 @@ SHA-1.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -249,3 +250,28 @@ class Provider(Struct, frozen=True, kw_only=True):
     def named(self, name: str, title: str = "") -> Provider:
         """The same under another name: for a sender that keeps a standard, and for a second account at one sender."""
         return msgspec.structs.replace(self, name=name, title=title or self.title)
+
+
+class Providers(Mapping[str, Provider]):
+    """The providers of an app, by their names.
+
+    `module` is the module whose `PROVIDERS` they are, `__name__`: the function that receives webhooks imports it, and
+    nothing else of the app. Raises ValueError for two of one name.
+    """
+
+    def __init__(self, module: str = "", *providers: Provider) -> None:
+        self.module: Final = module
+        self._by_name = {each.name: each for each in providers}
+        if len(self._by_name) < len(providers):
+            names = [each.name for each in providers]
+            twice = min(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{module}: two providers are named '{twice}': give one another name, PROVIDER.named('…')")
+
+    def __getitem__(self, name: str) -> Provider:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)

@@ -26,6 +26,8 @@ SECRET_VARIABLE: Final = "OFFLOAD_WEBHOOKS_SECRET_ARN"  # noqa: S105 -- the way 
 """The receiver's variable with the ARN of the document."""
 PROVIDERS_VARIABLE: Final = "OFFLOAD_WEBHOOKS_PROVIDERS"
 """The receiver's variable with the names of its providers, with commas between."""
+PROVIDERS_MODULE: Final = "OFFLOAD_PROVIDERS_MODULE"
+"""The receiver's variable with the module that describes the app's providers."""
 
 
 class StoredSecret(Struct, frozen=True, kw_only=True):

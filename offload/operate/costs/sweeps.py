@@ -11,8 +11,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.webhooks.shards import SHARDS
+from offload.operate.catalogue import catalogue
 from offload.runtime.jobs.items import DUE_SHARDS, TALLY_SHARDS
 from offload.runtime.sending.items import WAKE_SHARDS
 
@@ -64,8 +64,9 @@ def _seconds(calls: float) -> float:
 
 def _jobs() -> Sweep:
     """A look at each schedule and its note of the time, one at what is due, and now and then one at the counters."""
-    schedules = sum(1 for each in JOB_TYPES.values() if each.schedule)
-    counters = len(JOB_TYPES) * TALLY_SHARDS
+    types = catalogue().job_types
+    schedules = sum(1 for each in types.values() if each.schedule)
+    counters = len(types) * TALLY_SHARDS
     reads = (schedules + counters / LOOKS_AT_COUNTS_EVERY) * _READ
     reads += DUE_SHARDS * (1 + 1 / LOOKS_AT_COUNTS_EVERY) * _EVENTUAL_READ
     calls = 2 * schedules + DUE_SHARDS + (counters + DUE_SHARDS) / LOOKS_AT_COUNTS_EVERY

@@ -396,7 +396,7 @@ def long_job(
         raise ValueError(f"job type '{job_type.name}' is not durable: @long_job runs durable jobs only")
 
     def decorate(work: Callable[[InputT, LongRun], ResultT]) -> Callable[[Any, Any], Any]:
-        return durable_execution(LongJobHandler(job_type, work, JobStore.from_environment()).__call__)
+        return durable_execution(LongJobHandler(job_type, work, JobStore.from_environment(job_type.family)).__call__)
 
     return decorate
 

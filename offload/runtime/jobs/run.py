@@ -174,6 +174,10 @@ class Run:
         """
         if len(inputs) > BULK_LIMIT:
             raise ValueError(f"gather: {len(inputs)} children, the limit is {BULK_LIMIT}: give each more to do")
+        if not self._store.deals_with(child_type):
+            raise Permanent(
+                f"gather: the job's type does not say that it starts '{child_type.name}': add it to `starts`"
+            )
         number, self._gathers = self._gathers, self._gathers + 1
         known = {child.id: child for child in self._store.children(self.id)} if self.attempt > 1 else {}
         before = sum(name.startswith(f"{self.id}-{number}-") for name in known)
@@ -266,7 +270,7 @@ def job(
         raise ValueError(f"job type '{job_type.name}' is durable: @job runs short jobs only")
 
     def decorate(work: Callable[[InputT, Run], ResultT]) -> JobHandler[InputT, ResultT]:
-        return JobHandler(job_type, work, JobStore.from_environment())
+        return JobHandler(job_type, work, JobStore.from_environment(job_type.family))
 
     return decorate
 

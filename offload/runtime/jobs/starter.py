@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.runtime.jobs import executions
 from offload.runtime.jobs.run import AttemptHandler, JobSettings, Outcome
 from offload.runtime.settings import Settings
@@ -30,7 +29,7 @@ class Starter(AttemptHandler[Any, Any]):
     """The Lambda handler for a durable type's queues: limits, order and expiry hold here, as for every job."""
 
     def __init__(self, store: JobStore) -> None:
-        super().__init__(JOB_TYPES[JobSettings.from_environment().offload_job], store)
+        super().__init__(store.type_of(JobSettings.from_environment().offload_job), store)
         self._function = StarterSettings.from_environment().offload_function
 
     def lease_time(self, remaining: timedelta) -> timedelta:

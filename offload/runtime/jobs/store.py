@@ -24,7 +24,6 @@ from botocore.exceptions import ClientError
 
 from offload.contracts.entry import Entry
 from offload.contracts.event import FIRST_MOMENT, LAST_MOMENT
-from offload.contracts.jobs.catalogue import JOB_TYPES
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.job import (
     LONGEST_DELAY_SECONDS,
@@ -165,7 +164,7 @@ class JobStore:
         bucket: str,
         bus: str,
         registry: Registry,
-        types: Mapping[str, JobType[Any, Any]] = JOB_TYPES,
+        types: Mapping[str, JobType[Any, Any]],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], None] = time.sleep,
@@ -180,14 +179,15 @@ class JobStore:
         self._sleep = sleep
 
     @classmethod
-    def from_environment(cls) -> JobStore:
-        """The store that the function's variables name; raises MissingSetting."""
+    def from_environment(cls, types: Mapping[str, JobType[Any, Any]]) -> JobStore:
+        """The store that the function's variables name, for jobs of these `types`; raises MissingSetting."""
         settings = StoreSettings.from_environment()
         return cls(
             table=settings.offload_jobs_table,
             bucket=settings.offload_jobs_bucket,
             bus=settings.offload_bus,
             registry=Registry(settings.offload_jobs_path),
+            types=types,
         )
 
     # Asking for a job
@@ -295,7 +295,7 @@ class JobStore:
                 raise AlreadyEnded(f"job {job_id} has ended: {state}")
             self._cancel_children(item)
             if state is not State.RUNNING:
-                if self._end(self._type(item), item, State.CANCELLED, why=why):
+                if self._end(self.type_of(text(item, "type") or ""), item, State.CANCELLED, why=why):
                     return self.get(job_id)
                 continue
             change = "SET cancel = :yes"
@@ -1044,10 +1044,14 @@ class JobStore:
         if after["state"]["S"] == State.WAITING and "open_children" not in after:
             self._nudge_item(after)
 
-    def _type(self, item: Item) -> JobType[Any, Any]:
-        name = item["type"]["S"]
+    def deals_with(self, job_type: JobType[Any, Any]) -> bool:
+        """Whether this store can end jobs of the type, too."""
+        return job_type.name in self._types
+
+    def type_of(self, name: str) -> JobType[Any, Any]:
+        """The type of this name; raises UnknownType for one that this store does not deal with."""
         if name not in self._types:
-            raise UnknownType(f"{item['pk']['S']} is of the type '{name}', which is not in the catalogue")
+            raise UnknownType(f"type: '{name}' is not one of {', '.join(sorted(self._types))}")
         return self._types[name]
 
     def _free(self, job_type: JobType[Any, Any], item: Item) -> list[Any]:

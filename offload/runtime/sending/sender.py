@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from offload.contracts.subscriptions.catalogue import OUTWARD
+from offload.contracts.event import EventData
 from offload.contracts.subscriptions.policy import Policy
 from offload.contracts.subscriptions.subscription import Attempt, SubscriptionState, Why
 from offload.contracts.subscriptions.tenants import is_told_by
@@ -79,6 +79,7 @@ class Sender:
         tokens: Tokens,
         signals: Signals,
         policy: Policy,
+        outward: Mapping[str, EventData],
         now: Callable[[], datetime],
         left: Callable[[], timedelta],
         log: Logger,
@@ -90,6 +91,7 @@ class Sender:
         self._tokens = tokens
         self._signals = signals
         self._policy = policy
+        self._outward = outward
         self._now = now
         self._left = left
         self._log = log
@@ -149,7 +151,9 @@ class Sender:
             if not entries:
                 return
             bodies = await asyncio.to_thread(self._deliveries.bodies, [entry.body_key for entry in entries])
-            hopeless = [outcome for entry in entries if (outcome := _hopeless(record, entry, bodies, now))]
+            hopeless = [
+                outcome for entry in entries if (outcome := _hopeless(record, entry, bodies, now, self._outward))
+            ]
             if hopeless:
                 await self._record(lease, hopeless, sent)
                 given_up = {outcome.entry.delivery for outcome in hopeless}
@@ -371,12 +375,14 @@ class Sender:
             self._log.info("subscription recovered", **about)
 
 
-def _hopeless(record: Record, entry: Entry, bodies: Mapping[str, bytes], now: datetime) -> Outcome | None:
+def _hopeless(
+    record: Record, entry: Entry, bodies: Mapping[str, bytes], now: datetime, outward: Mapping[str, EventData]
+) -> Outcome | None:
     if entry.expires_at <= now:
         return Outcome(entry=entry, attempt=None, next=Next(given_up=Why.EXPIRED))
     if entry.body_key not in bodies:
         return Outcome(entry=entry, attempt=None, next=Next(given_up=Why.PAYLOAD_ERASED))
-    example = OUTWARD.get(entry.type)
+    example = outward.get(entry.type)
     # What was planned before its type declared whose it is, and what is sent again of that.
     if example is not None and not is_told_by(record.tenant, type(example), bodies[entry.body_key]):
         return Outcome(entry=entry, attempt=None, next=Next(given_up=Why.ANOTHER_TENANTS))

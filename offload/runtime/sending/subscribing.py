@@ -12,9 +12,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from offload.contracts.event import EventData
 from offload.contracts.fields import is_field_name, is_field_value
 from offload.contracts.subscriptions import filters
-from offload.contracts.subscriptions.catalogue import OUTWARD, TEST_TYPE
+from offload.contracts.subscriptions.message import TEST_TYPE
 from offload.contracts.subscriptions.policy import Policy
 from offload.contracts.subscriptions.subscription import (
     MOST_SECRETS,
@@ -63,6 +64,7 @@ class Subscribing:
         policy: Policy,
         now: Callable[[], datetime],
         *,
+        outward: Mapping[str, EventData],
         destinations: Collection[str],
         resolve: Resolve = addresses_of,
     ) -> None:
@@ -71,6 +73,7 @@ class Subscribing:
         self._guard = guard
         self._policy = policy
         self._now = now
+        self._outward = outward
         self._destinations = destinations
         self._resolve = resolve
 
@@ -81,7 +84,7 @@ class Subscribing:
         """
         self._check(wish.url, wish.types, wish.filter, wish.headers)
         _check_spelling(wish.headers)
-        _check_audience(wish.tenant, wish.types)
+        self._check_audience(wish.tenant, wish.types)
         now = self._now()
         try:
             secret = vaults.brought(wish.secret) if wish.secret else vaults.new_secret()
@@ -131,7 +134,7 @@ class Subscribing:
         if not isinstance(wanted.headers, UnsetType):
             _check_spelling(wanted.headers)
         if not isinstance(wanted.types, UnsetType):
-            _check_audience(record.tenant, wanted.types)
+            self._check_audience(record.tenant, wanted.types)
 
         def changed(before: Record) -> Record:
             fields: dict[str, Any] = {
@@ -252,14 +255,24 @@ class Subscribing:
         for pattern in types:
             if not filters.is_pattern(pattern):
                 raise BadTypes(f"types: '{pattern}' is no event type, no prefix as order.*, and not *")
-            if not any(filters.type_matches((pattern,), name) for name in (*OUTWARD, TEST_TYPE)):
-                raise BadTypes(f"types: '{pattern}' is none of {', '.join(sorted(OUTWARD))}")
+            if not any(filters.type_matches((pattern,), name) for name in (*self._outward, TEST_TYPE)):
+                raise BadTypes(f"types: '{pattern}' is none of {', '.join(sorted(self._outward))}")
         if wanted is not None:
             try:
                 filters.check(wanted)
             except filters.BadFilter as error:
                 raise BadFilter(str(error)) from error
         _check_headers(url, headers)
+
+    def _check_audience(self, tenant: str, types: Sequence[str]) -> None:
+        """Raises BadTypes for a pattern of which the tenant may be told nothing."""
+        for pattern in types:
+            examples = [each for name, each in self._outward.items() if filters.type_matches((pattern,), name)]
+            if examples and not any(may_be_told(tenant, type(each)) for each in examples):
+                raise BadTypes(
+                    f"types: '{pattern}' is for operators alone, and this subscription is of tenant '{tenant}': leave "
+                    "it out, or make a subscription without a tenant"
+                )
 
     def _check_url(self, url: str) -> None:
         if url.startswith("arn:"):
@@ -309,17 +322,6 @@ def _check_spelling(headers: Mapping[str, str]) -> None:
             )
         if (other := seen.setdefault(name.lower(), name)) != name:
             raise BadHeader(f"headers: '{other}' and '{name}' are one header (RFC 9110 section 5.1): write it once")
-
-
-def _check_audience(tenant: str, types: Sequence[str]) -> None:
-    """Raises BadTypes for a pattern of which the tenant may be told nothing."""
-    for pattern in types:
-        names = [name for name in OUTWARD if filters.type_matches((pattern,), name)]
-        if names and not any(may_be_told(tenant, type(OUTWARD[name])) for name in names):
-            raise BadTypes(
-                f"types: '{pattern}' is for operators alone, and this subscription is of tenant '{tenant}': leave it "
-                "out, or make a subscription without a tenant"
-            )
 
 
 def _check_headers(url: str, headers: Mapping[str, str]) -> None:

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from offload.contracts.event import Event
-from offload.contracts.orders import Invoice, OrderCancelled
 from offload.runtime import sums
+from shop.contracts.orders import Invoice, OrderCancelled
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

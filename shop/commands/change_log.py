@@ -57,7 +57,7 @@ def show(
 
 def pages_in(bucket: str, s3: S3Client) -> list[dict[str, Any]]:
     """The months that have a page, in their order."""
-    from offload.shop.change_log import PREFIX, month_of
+    from shop.change_log import PREFIX, month_of
 
     found = []
     for answer in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=PREFIX):
@@ -71,7 +71,7 @@ def pages_in(bucket: str, s3: S3Client) -> list[dict[str, Any]]:
 def page_in(bucket: str, month: str, s3: S3Client) -> dict[str, Any]:
     """A month's page; raises Failure with the months there are."""
     from offload.operate.failure import Failure
-    from offload.shop.change_log import page_key
+    from shop.change_log import page_key
 
     try:
         answer = s3.get_object(Bucket=bucket, Key=page_key(month))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from offload.shop.ecb import DayRates, working_days
+from shop.ecb import DayRates, working_days
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from offload.client.publisher import ClaimStore, NotPublished, Publisher
+from offload.client.publisher import NotPublished
 from offload.contracts.claim import CLAIM_LIMIT, claim_key, claim_reference
 from offload.contracts.entry import REQUEST_ENTRIES, Entry, answered
 from offload.contracts.event import BrokenContract, Event
-from offload.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 from offload.operate.failure import Failure
 from offload.operate.journal import journal_of, published_with_other_data
+from offload.operate.publishing import publisher_of
 from offload.runtime.reasons import Reason
+from shop.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -165,12 +166,6 @@ def _check(invoices: Iterable[Invoice]) -> None:
                 f"invoice {invoice.invoice}: its event has {len(entry.detail):,} bytes, the limit is {CLAIM_LIMIT:,}:"
                 " make several of it. Nothing was published"
             )
-
-
-def publisher_of(deployment: Deployment) -> Publisher:
-    """A publisher on the deployment's bus, with its claims bucket."""
-    claims = ClaimStore(deployment.bucket("Claims"), s3=deployment.aws.s3)
-    return Publisher(deployment.bus, events=deployment.aws.events, claims=claims)
 
 
 def _portions(publications: Sequence[Publication], size: int) -> Iterator[Sequence[Publication]]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from offload.operate.resources import Deployment
-    from offload.shop.ecb import DayRates
-    from offload.shop.rates import RatesTable, Stored
+    from shop.ecb import DayRates
+    from shop.rates import RatesTable, Stored
 
 app = typer.Typer(help="Exchange rates: the European Central Bank's reference rates, by day.")
 
@@ -101,7 +101,7 @@ def import_(
 
 def rates_table(deployment: Deployment) -> RatesTable:
     """The deployment's rates."""
-    from offload.shop.rates import RatesTable
+    from shop.rates import RatesTable
 
     return RatesTable(deployment.table(RATES), deployment.aws.dynamodb)
 
@@ -109,7 +109,7 @@ def rates_table(deployment: Deployment) -> RatesTable:
 def days_in(content: bytes, name: str, first: date | None, last: date | None, now: datetime) -> list[DayRates]:
     """The days of a file in a period; raises Failure for a file that is none of the bank's, or has no such day."""
     from offload.operate.failure import Failure
-    from offload.shop.ecb import BadRates, read_rates, today
+    from shop.ecb import BadRates, read_rates, today
 
     try:
         found = read_rates(content, longest=_LONGEST_FILE)
@@ -125,8 +125,8 @@ def days_in(content: bytes, name: str, first: date | None, last: date | None, no
 
 def document_of(table: RatesTable, found: DayRates, wanted: date | None, now: datetime) -> dict[str, Any]:
     """A day's rates as JSON. `stale`: far behind the day that was asked for, else behind what should be there now."""
-    from offload.shop.ecb import days_behind, working_days
-    from offload.shop.rates import STALE_AFTER
+    from shop.ecb import days_behind, working_days
+    from shop.rates import STALE_AFTER
 
     behind = days_behind(found.day, now) if wanted is None else len(list(working_days(found.day, wanted)))
     oldest, newest = table.oldest(), table.newest()

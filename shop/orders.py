@@ -22,7 +22,7 @@ from random import Random
 from typing import BinaryIO, Final, TextIO, cast
 
 from offload.contracts.event import LONGEST_NAME_BYTES, check_moment
-from offload.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
+from shop.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
 
 COLUMNS: Final = (
     "InvoiceNo",

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
-from offload.shop.money import money
+from shop.money import money
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rich.table import Table
 
-    from offload.operate.ledger_currency import Conversion
     from offload.operate.resources import Deployment
     from offload.runtime.sums import Sections
-    from offload.shop.ledger import Figures, Ledger
+    from shop.commands.ledger_currency import Conversion
+    from shop.ledger import Figures, Ledger
 
 app = typer.Typer(help="The sales ledger: revenue, units, orders and cancellations.")
 
@@ -56,8 +56,8 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the ledger: days in their order, countries and products by revenue. JSON has every breakdown, whole."""
-    from offload.operate.ledger_currency import conversion
     from offload.operate.resources import Deployment
+    from shop.commands.ledger_currency import conversion
 
     deployment = Deployment.of(environment)
     sections = _sections_of(deployment)
@@ -127,7 +127,7 @@ def _sections_of(deployment: Deployment) -> Sections:
 
 
 def _ledger_of(sections: Sections) -> Ledger:
-    from offload.shop import ledger
+    from shop import ledger
 
     return ledger.ledger_of(sections)
 

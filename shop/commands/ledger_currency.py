@@ -10,13 +10,13 @@ from itertools import groupby
 from typing import Any, Final
 
 from offload.operate.failure import Failure
-from offload.operate.ledger_commands import CURRENCY
-from offload.operate.rates_commands import rates_table
 from offload.operate.resources import Deployment
 from offload.runtime.sums import Sections
-from offload.shop.ecb import BASE
-from offload.shop.ledger import converted
-from offload.shop.rates import STALE_AFTER, Rate, RatesTable, rounded
+from shop.commands.ledger import CURRENCY
+from shop.commands.rates import rates_table
+from shop.ecb import BASE
+from shop.ledger import converted
+from shop.rates import STALE_AFTER, Rate, RatesTable, rounded
 
 ROUNDING: Final = "each figure once, from the exact one, halves away from zero; so rows need not add up to the total"
 _DIGITS: Final = Decimal("0.000001")

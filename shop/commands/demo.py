@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from offload.operate.failure import Failure
-from offload.operate.ledger_commands import By, ledger_of, table_of
 from offload.operate.progress import Steps
+from shop.commands.ledger import By, ledger_of, table_of
 
 if TYPE_CHECKING:
     from offload.operate.receiver import Delivery
     from offload.operate.resources import Deployment
-    from offload.shop.ledger import Ledger
+    from shop.ledger import Ledger
 
 DAY: Final = "2010-12-01"
 """The day that is shipped."""
@@ -47,8 +47,8 @@ def first_day(deployment: Deployment, steps: Steps, *, within: float = WITHIN) -
     A day that the ledger has already is not published again. Raises Failure when the ledger does not have it after
     `within` seconds.
     """
-    from offload.operate.orders import publish
-    from offload.shop.orders import SHIPPED_DAY, read_orders
+    from shop.commands.publishing import publish
+    from shop.orders import SHIPPED_DAY, read_orders
 
     invoices = read_orders(SHIPPED_DAY).invoices
     ledger = ledger_of(deployment)

@@ -14,8 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from offload.shop.money import money
-from offload.shop.orders import CANCELLED, BadRow, BadRows, Row
+from shop.money import money
+from shop.orders import CANCELLED, BadRow, BadRows, Row
 
 SCORES: Final = 5
 _COLUMNS: Final = ("customer", "recency_days", "frequency", "monetary_gbp")

@@ -12,8 +12,8 @@ from offload.operate.failure import Failure
 from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
 
 if TYPE_CHECKING:
-    from offload.operate.orders import Outcome
-    from offload.shop.orders import Orders
+    from shop.commands.publishing import Outcome
+    from shop.orders import Orders
 
 app = typer.Typer(help="Orders files (CSV of the UCI Online Retail set): publish them as events, or make them.")
 
@@ -40,8 +40,8 @@ def publish(
     chosen = secrets.randbits(_SEED_BITS) if seed is None else seed
     from rich.progress import Progress
 
-    from offload.operate.orders import Mix, publish
     from offload.operate.resources import Deployment
+    from shop.commands.publishing import Mix, publish
 
     deployment = Deployment.of(environment)
     mix = Mix(duplicate, shuffle, poison, chosen)
@@ -66,7 +66,7 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Make an orders file that looks like a real one: several countries, cancellations, long invoices now and then."""
-    from offload.shop import orders
+    from shop import orders
 
     try:
         rows = orders.write_orders(out, orders.generate(seed, count))
@@ -79,7 +79,7 @@ def generate(
 
 
 def _read(file: Path, *, skip_bad: bool) -> Orders:
-    from offload.shop.orders import BadRows, UnreadableOrders, read_orders
+    from shop.orders import BadRows, UnreadableOrders, read_orders
 
     try:
         return read_orders(file, skip_bad=skip_bad)

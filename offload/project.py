@@ -1,0 +1,64 @@
+"""The project that the framework works for, as `[tool.offload]` of its pyproject.toml describes it."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from offload.contracts.catalogue import Catalogue
+
+FRAMEWORK: Final = "offload"
+"""The framework's own package."""
+
+_FILE: Final = "pyproject.toml"
+
+
+class UnusableProject(Exception):
+    """The project's settings are wrong; the message is one line for people."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[tool.offload]`: `catalogue` is the module whose `CATALOGUE` says what the app has (`offload.contracts`)."""
+
+    catalogue: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")] | None = None
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project's folder and its settings."""
+
+    root: Path
+    settings: Settings
+
+    @classmethod
+    def at(cls, root: Path) -> Project:
+        """The project in the folder `root`; one without a pyproject.toml has no catalogue. Raises UnusableProject."""
+        file = root / _FILE
+        try:
+            document = tomllib.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            document = {}
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UnusableProject(f"{file}: {error}") from error
+        try:
+            return cls(root, msgspec.convert(document.get("tool", {}).get("offload", {}), Settings))
+        except msgspec.ValidationError as error:
+            raise UnusableProject(f"{file}: [tool.offload]: {error}") from error
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages whose modules are bundled with the functions that import them: the framework's, and the app's.
+
+        The app's is the one that its catalogue is in.
+        """
+        named = self.settings.catalogue
+        return (FRAMEWORK, *([named.partition(".")[0]] if named else []))
+
+    def catalogue(self) -> Catalogue:
+        """What the app has: nothing where no catalogue is named. Raises UnusableCatalogue."""
+        named = self.settings.catalogue
+        return Catalogue.load(named) if named else Catalogue("")

@@ -1,0 +1,1 @@
+"""The shop's own commands: groups of `offload`, named by the catalogue."""

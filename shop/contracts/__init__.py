@@ -1,0 +1,1 @@
+"""The events, jobs and webhooks of the shop, as types."""
