@@ -15,6 +15,7 @@ FRAMEWORK: Final = "offload"
 """The framework's own package."""
 
 _FILE: Final = "pyproject.toml"
+_INSTALLED: Final = Path(__file__).resolve().parents[1]
 
 
 class UnusableProject(Exception):
@@ -48,6 +49,16 @@ class Project:
             return cls(root, msgspec.convert(document.get("tool", {}).get("offload", {}), Settings))
         except msgspec.ValidationError as error:
             raise UnusableProject(f"{file}: [tool.offload]: {error}") from error
+
+    def home(self, package: str) -> Path:
+        """The folder that a package of `packages` is in: the project's own, or where the framework is installed."""
+        if package == FRAMEWORK and not (self.root / FRAMEWORK).is_dir():
+            return _INSTALLED
+        return self.root
+
+    def path_of(self, relative: str) -> Path:
+        """The file or folder whose name in a bundle is `relative`: the first part is the package's."""
+        return self.home(relative.partition("/")[0]) / relative
 
     @property
     def packages(self) -> tuple[str, ...]:

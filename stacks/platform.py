@@ -5,6 +5,7 @@ from __future__ import annotations
 from constructs import Construct
 
 from offload.contracts.catalogue import Catalogue
+from offload.contracts.functions import own
 from offload.contracts.jobs.events import JobWanted
 from stacks.access import Access
 from stacks.constructs.encryption import Encryption
@@ -23,12 +24,12 @@ class Platform(EnvironmentStack):
         # Before all that it encrypts: its key is here.
         Encryption.of(self)
         self.bus = EventBus(self, "Events", catalogue=catalogue)
-        self.journal = EventConsumer(self, "EventJournal", source="event_journal", events=(), bus=self.bus)
+        self.journal = EventConsumer(self, "EventJournal", source=own("event_journal"), events=(), bus=self.bus)
         self.jobs = JobService(self, "Jobs", bus=self.bus)
         submitter = EventConsumer(
             self,
             "JobSubmitter",
-            source="job_submitter",
+            source=own("job_submitter"),
             events=(JobWanted,),
             bus=self.bus,
             grants=(self.jobs.submit,),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aws_cdk import Duration
 from constructs import Construct
 
+from offload.contracts.functions import own
 from offload.contracts.jobs.deliveries import DELIVERY_BATCH
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.subscriptions.events import SubscriptionPaused
@@ -142,7 +143,7 @@ class Shop(EnvironmentStack):
         BackgroundJob(
             self,
             "DeliveryBatch",
-            source="delivery_batch",
+            source=own("delivery_batch"),
             job=DELIVERY_BATCH,
             service=platform.jobs,
             grants=(webhooks_out.send_again, platform.bus.replay, platform.read_journal),

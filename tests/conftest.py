@@ -16,6 +16,7 @@ import botocore.loaders
 import botocore.session
 import pytest
 from botocore.config import Config
+from hypothesis import HealthCheck, settings
 
 from offload.operate.aws import shell_settings
 from offload.operate.embedded.process import EmbeddedAws, Instance, free_port
@@ -35,6 +36,10 @@ __all__ = ["pytest_configure", "pytest_sessionfinish", "pytest_terminal_summary"
 
 _EMBEDDED: Final = ("tests/local/", "tests/conformance/")
 """The folders of the tests that drive an embedded AWS."""
+
+# Both are measures of the machine.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # A new session reads botocore's data again, for most of its 0.2 s; during a run that does not change.
 botocore.session.create_loader = cache(botocore.loaders.create_loader)

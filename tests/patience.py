@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 PATIENCE: Final = 900.0
 """Seconds. Reached only by what never comes: no test takes it for a measure of anything."""
+
+OUT_OF_SIGHT: Final[Mapping[Any, str]] = {"VisibilityTimeout": "43200"}
+"""A queue's attributes by which a message comes once; by default it comes again after 30 s, however slow the test."""
 
 
 def until(condition: Callable[[], bool], what: str, *, shortest: float = 0.1, longest: float = 1.0) -> None:

@@ -28,6 +28,7 @@ import uv
 from offload.contracts.calls import CallSettings, variable_of
 from offload.contracts.catalogue import CATALOGUE_VARIABLE
 from offload.contracts.egress import variables as egress_variables
+from offload.contracts.functions import APP_FUNCTIONS, OWN_FUNCTIONS, own, source_of
 from offload.contracts.jobs.events import JobWanted
 from offload.contracts.subscriptions.policy import POLICY_VARIABLE, Policy
 from offload.contracts.webhooks.stored_secret import PROVIDERS_MODULE
@@ -82,23 +83,27 @@ class Case:
 
 
 def functions() -> list[str]:
-    """Every function of the app."""
-    return sorted(handler.parent.name for handler in (PROJECT / "lambdas").glob("*/handler.py"))
+    """The source of every function, the app's and the framework's."""
+    of_app, of_framework = (
+        [handler.parent.name for handler in (PROJECT / folder).glob("*/handler.py")]
+        for folder in (APP_FUNCTIONS, OWN_FUNCTIONS)
+    )
+    return sorted([*of_app, *map(own, of_framework)])
 
 
 def cases(folder: Path) -> list[Case]:
     """The app's functions and the usual style, with what they need in the embedded AWS that boto3 finds."""
-    names = functions()
     common = _common()
-    own = _own_variables(common["OFFLOAD_JOBS_BUCKET"])
+    special = _own_variables(common["OFFLOAD_JOBS_BUCKET"])
     events = _events()
     reaches = _reaches()
     found = []
-    for name in names:
-        bundle = Bundler(PROJECT).bundle(name, Target.of("host", "host"), reaches=reaches.get(name, ()))
+    for source in functions():
+        name = source.rpartition("/")[2]
+        bundle = Bundler(PROJECT).bundle(source, Target.of("host", "host"), reaches=reaches.get(source, ()))
         # A table of marks serves one consumer: their events are the same.
         variables = {**common, "OFFLOAD_MARKS_TABLE": _table("marks"), "OFFLOAD_CONSUMER": name, "OFFLOAD_JOB": name}
-        variables |= own.get(name, {})
+        variables |= special.get(name, {})
         event, answer = events.get(name, (None, None))
         peer = PEERS.get(name, "usual_handler")
         plain = folder / "plain" / name
@@ -127,12 +132,11 @@ def _reaches() -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         for stack in assembly("local", Path(folder), validated=False).stacks:
             for resource in stack.template["Resources"].values():
-                if resource["Type"] == "AWS::Lambda::Function" and "Environment" in resource["Properties"]:
-                    variables = resource["Properties"]["Environment"]["Variables"]
-                    name = resource["Properties"]["Handler"].split(".")[1]
-                    found[name] = [
-                        variables[each] for each in (CATALOGUE_VARIABLE, PROVIDERS_MODULE) if each in variables
-                    ]
+                source = source_of(str(resource.get("Properties", {}).get("Handler", "")))
+                if source is not None:
+                    variables = resource["Properties"].get("Environment", {}).get("Variables", {})
+                    named = [each for each in (CATALOGUE_VARIABLE, PROVIDERS_MODULE) if each in variables]
+                    found[source] = [variables[each] for each in named]
     return found
 
 
@@ -236,10 +240,10 @@ def _events() -> dict[str, tuple[Callable[[], dict[str, Any]] | None, Mapping[st
         "team_notifier": (a_low_stock, _ALL_DONE),
         "delivery_planner": (a_low_stock, _ALL_DONE),
         "delivery_sender": (a_token, _ALL_DONE),
-        "delivery_timekeeper": (dict, None),
+        "delivery_sweeper": (dict, None),
         "subscriptions_api": (a_page, {"statusCode": 200}),
         "jobs_api": (a_listing, {"statusCode": 200}),
-        "jobs_timekeeper": (dict, {}),
+        "job_sweeper": (dict, {}),
         "webhook_receiver": (a_delivery, {"statusCode": 200}),
         "webhook_relay": (dict, None),
         # order_import: its event is one of the durable engine's, which is not here.
@@ -320,7 +324,7 @@ def _own_variables(bucket: str) -> dict[str, dict[str, str]]:
         "webhook_receiver": webhooks,
         "webhook_relay": webhooks,
         **dict.fromkeys(
-            ("delivery_planner", "delivery_sender", "delivery_timekeeper", "delivery_batch", "subscriptions_api"),
+            ("delivery_planner", "delivery_sender", "delivery_sweeper", "delivery_batch", "subscriptions_api"),
             sending,
         ),
     }

@@ -214,9 +214,9 @@ class Bench:
                 "OFFLOAD_ATTEMPTS": "5",
             }
         )
-        self.planner = importlib.import_module("lambdas.delivery_planner.handler")
-        self.sender = importlib.import_module("lambdas.delivery_sender.handler")
-        self.api = importlib.import_module("lambdas.subscriptions_api.handler")
+        self.planner = importlib.import_module("offload.functions.delivery_planner.handler")
+        self.sender = importlib.import_module("offload.functions.delivery_sender.handler")
+        self.api = importlib.import_module("offload.functions.subscriptions_api.handler")
 
     def subscribe(self, url: str, count: int) -> list[dict[str, str]]:
         """Subscribers at the endpoint, and no others; each with its secret."""

@@ -137,7 +137,7 @@ def _draw_up(deployment: Deployment) -> Account:
     consumers = deployment.consumers()
     journal = journal_of(deployment)
     if journal is None:
-        raise Failure(f"environment {deployment.environment} has no journal (a consumer of lambdas/{JOURNAL})")
+        raise Failure(f"environment {deployment.environment} has no journal (none of its stacks is a Platform)")
     client = deployment.aws.dynamodb
     # In this order an event that moves on while we read is counted twice rather than not at all.
     published, _ = _tallies(client, journal)
@@ -148,7 +148,7 @@ def _draw_up(deployment: Deployment) -> Account:
     unidentified: list[DeadLetter] = []
     conflicts: list[Conflict] = []
     for consumer in consumers:
-        if consumer.folder == JOURNAL:
+        if consumer.source == JOURNAL:
             continue
         letters = [letter for letter in listing.letters if letter.consumer == consumer.name]
         dead, gone = _dead(client, consumer, letters)

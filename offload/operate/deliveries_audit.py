@@ -123,7 +123,7 @@ class _Books:
             late = now - place.due_at
             if late > OVERDUE:
                 minutes = late // timedelta(minutes=1)
-                why = f"due for {minutes} minutes, and nobody comes: offload logs delivery_timekeeper"
+                why = f"due for {minutes} minutes, and nobody comes: offload logs delivery_sweeper"
                 yield OddDelivery(self._subscription, place.delivery, "overdue", why)
 
     def _will_be_looked_at(self, now: datetime) -> bool:

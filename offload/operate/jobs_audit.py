@@ -100,7 +100,7 @@ def _due(client: DynamoDBClient, table: str) -> Iterator[Mapping[str, Any]]:
 
 def _overdue(item: Mapping[str, Any], now: datetime) -> OddJob:
     late = int((now - items.moment(item["due_at"])).total_seconds() // 60)
-    why = f"{item['state']['S']}, and nobody has looked at it for {late} minutes: offload logs jobs_timekeeper"
+    why = f"{item['state']['S']}, and nobody has looked at it for {late} minutes: offload logs job_sweeper"
     return OddJob(item["type"]["S"], item["pk"]["S"].removeprefix("job#"), "overdue", why)
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from offload.contracts.claim import claim_key
 from offload.contracts.entry import WHOLE_BYTES, Entry
 from offload.contracts.event import Event, data_digest, read_envelope
+from offload.contracts.functions import own
 from offload.runtime.consumer import mark_key
 from offload.runtime.tables import batch_get
 
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 
     from offload.operate.resources import Consumer, Deployment
 
-JOURNAL: Final = "event_journal"
+JOURNAL: Final = own("event_journal")
 """The folder of the consumer that takes every event."""
 
 
 def journal_of(deployment: Deployment) -> Consumer | None:
     """The environment's journal; None where it has none."""
-    return next((consumer for consumer in deployment.consumers() if consumer.folder == JOURNAL), None)
+    return next((consumer for consumer in deployment.consumers() if consumer.source == JOURNAL), None)
 
 
 def published_with_other_data(table: str, events: Iterable[Event[Any]], client: DynamoDBClient) -> list[Event[Any]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+from offload.contracts.functions import folder_of, own, source_of
 from offload.contracts.webhooks.stored_secret import PROVIDERS_VARIABLE, SECRET_VARIABLE
 from offload.operate.aws import LOCAL, Aws
 from offload.operate.failure import Failure
@@ -27,12 +28,12 @@ _HTTP_API = "AWS::ApiGatewayV2::Api"
 # aws-attribute-deletionpolicy.html, read 2026-11-29; RetainExceptOnCreate deletes only when a creation is rolled back.
 _RETAINING = ("Retain", "RetainExceptOnCreate")
 
-JOBS_API = "jobs_api"
-"""The folder of the function behind the job service's API."""
-SUBSCRIPTIONS_API = "subscriptions_api"
-"""The folder of the function behind the API of subscriptions and deliveries."""
-WEBHOOK_RECEIVER = "webhook_receiver"
-"""The folder of the function behind the door for webhooks."""
+JOBS_API = own("jobs_api")
+"""The source of the function behind the job service's API."""
+SUBSCRIPTIONS_API = own("subscriptions_api")
+"""The source of the function behind the API of subscriptions and deliveries."""
+WEBHOOK_RECEIVER = own("webhook_receiver")
+"""The source of the function behind the ingress of webhooks."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,18 @@ class Resource:
 
 @dataclass(frozen=True)
 class Function:
-    """One deployed function: its construct's name, its folder below `lambdas/`, its physical names."""
+    """One deployed function: its construct's name, its source as PythonFunction takes it, its physical names."""
 
     name: str
-    folder: str
+    source: str
     function_name: str
     log_group: str
     path: str
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that its code is in."""
+        return self.source.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Consumer:
     """One deployed consumer. `event_types` are those that its rules pass on, sorted."""
 
     name: str
-    folder: str
+    source: str
     event_types: tuple[str, ...]
     queue_url: str
     dead_letter_queue_url: str
@@ -80,6 +86,11 @@ class Consumer:
     function_name: str
     log_group: str
     marks_table: str | None
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that its function's code is in."""
+        return self.source.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -220,25 +231,26 @@ class Deployment:
         return self.one(name, _QUEUE).physical_id
 
     def functions(self) -> tuple[Function, ...]:
-        """The app's functions (those whose code is in `lambdas/`), sorted by name."""
+        """The functions that PythonFunction made, sorted by name."""
         found = []
         for resource in self.every(_FUNCTION):
-            parts = str(resource.properties.get("Handler", "")).replace("/", ".").split(".")
-            if parts[0] == "lambdas" and len(parts) > 1:
+            source = source_of(str(resource.properties.get("Handler", "")))
+            if source is not None:
                 # In `SalesLedger/Function/Function` the name ends before the first role.
                 name = resource.path.partition("/Function")[0]
-                found.append(
-                    Function(name, parts[1], resource.physical_id, self._log_group(resource), path=resource.path)
-                )
+                found.append(Function(name, source, resource.physical_id, self._log_group(resource), resource.path))
         return tuple(sorted(found, key=lambda function: function.name))
 
     def function(self, name: str) -> Function:
         """The function with this construct name or folder; raises Failure with the names there are."""
         functions = self.functions()
         for function in functions:
-            if name in {function.name, function.folder, function.function_name}:
+            if name in {function.name, function.source, function.function_name}:
                 return function
-        known = ", ".join(f"{function.name} (lambdas/{function.folder})" for function in functions) or "none"
+        for function in functions:
+            if name == function.folder:
+                return function
+        known = ", ".join(f"{function.name} ({folder_of(function.source)})" for function in functions) or "none"
         raise Failure(f"environment {self.environment} has no function '{name}': {known}")
 
     def consumers(self) -> tuple[Consumer, ...]:
@@ -257,7 +269,7 @@ class Deployment:
             found.append(
                 Consumer(
                     name=name,
-                    folder=function.folder,
+                    source=function.source,
                     event_types=self._event_types(queue.stack, name),
                     queue_url=queue.physical_id,
                     dead_letter_queue_url=dead.physical_id,
@@ -283,18 +295,18 @@ class Deployment:
         """The job service; raises Failure when there is none."""
         service = self.job_service_or_none()
         if service is None:
-            raise Failure(f"environment {self.environment} has no job service (a function of lambdas/{JOBS_API})")
+            raise Failure(f"environment {self.environment} has no job service (none of its stacks has a JobService)")
         return service
 
     def job_service_or_none(self) -> JobService | None:
         """The job service, None in an environment without one."""
-        own = self._own(JOBS_API)
-        if own is None:
+        function = self._own(JOBS_API)
+        if function is None:
             return None
         return JobService(
-            endpoint=self._endpoint(self._http_api(own)),
-            table=self._named(own, "OFFLOAD_JOBS_TABLE"),
-            bucket=self._named(own, "OFFLOAD_JOBS_BUCKET"),
+            endpoint=self._endpoint(self._http_api(function)),
+            table=self._named(function, "OFFLOAD_JOBS_TABLE"),
+            bucket=self._named(function, "OFFLOAD_JOBS_BUCKET"),
         )
 
     @cached_property
@@ -302,20 +314,18 @@ class Deployment:
         """The sender of webhooks; raises Failure when there is none."""
         service = self.subscription_service_or_none()
         if service is None:
-            raise Failure(
-                f"environment {self.environment} sends no webhooks (no function of lambdas/{SUBSCRIPTIONS_API})"
-            )
+            raise Failure(f"environment {self.environment} sends no webhooks (none of its stacks has a WebhookSender)")
         return service
 
     def subscription_service_or_none(self) -> SubscriptionService | None:
         """The sender of webhooks, None in an environment without one."""
-        own = self._own(SUBSCRIPTIONS_API)
-        if own is None:
+        function = self._own(SUBSCRIPTIONS_API)
+        if function is None:
             return None
         return SubscriptionService(
-            endpoint=self._endpoint(self._http_api(own)),
-            table=self._named(own, "OFFLOAD_SUBSCRIPTIONS_TABLE"),
-            sealing_secret=self._named(own, "OFFLOAD_SEALING_SECRET"),
+            endpoint=self._endpoint(self._http_api(function)),
+            table=self._named(function, "OFFLOAD_SUBSCRIPTIONS_TABLE"),
+            sealing_secret=self._named(function, "OFFLOAD_SEALING_SECRET"),
         )
 
     @cached_property
@@ -324,28 +334,28 @@ class Deployment:
         entry = self.webhook_entry_or_none()
         if entry is None:
             raise Failure(
-                f"environment {self.environment} receives no webhooks (no function of lambdas/{WEBHOOK_RECEIVER})"
+                f"environment {self.environment} receives no webhooks (none of its stacks has a WebhookReceiver)"
             )
         return entry
 
     def webhook_entry_or_none(self) -> WebhookEntry | None:
         """The door for webhooks, None in an environment without one."""
-        own = self._own(WEBHOOK_RECEIVER)
-        if own is None:
+        function = self._own(WEBHOOK_RECEIVER)
+        if function is None:
             return None
-        variables: Mapping[str, Any] = own.properties.get("Environment", {}).get("Variables", {})
+        variables: Mapping[str, Any] = function.properties.get("Environment", {}).get("Variables", {})
         return WebhookEntry(
-            endpoint=self._endpoint(self._http_api(own)),
-            table=self._named(own, "OFFLOAD_DELIVERIES_TABLE"),
-            secret=self._named(own, SECRET_VARIABLE),
+            endpoint=self._endpoint(self._http_api(function)),
+            table=self._named(function, "OFFLOAD_DELIVERIES_TABLE"),
+            secret=self._named(function, SECRET_VARIABLE),
             providers=tuple(sorted(filter(None, str(variables.get(PROVIDERS_VARIABLE, "")).split(",")))),
         )
 
     # -- reading
 
-    def _own(self, folder: str) -> Resource | None:
-        """The function whose code is in a folder, as a resource."""
-        path = next((each.path for each in self.functions() if each.folder == folder), None)
+    def _own(self, source: str) -> Resource | None:
+        """The function with this source, as a resource."""
+        path = next((each.path for each in self.functions() if each.source == source), None)
         return next((each for each in self.every(_FUNCTION) if each.path == path), None)
 
     def _http_api(self, function: Resource) -> Resource:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from offload.contracts.functions import folder_of
 from offload.operate.aws import Aws
 from offload.operate.embedded import state_folder
 from offload.operate.embedded.process import EmbeddedAws
@@ -95,7 +96,7 @@ def status(deployment: Deployment) -> dict[str, Any]:
         else {"address": told.address, "subscription": told.subscribed.value, "remedy": told.remedy},
         "stacks": [{"name": stack.name, "status": stack.status} for stack in deployment.stacks],
         "functions": [
-            {"name": each.name, "folder": f"lambdas/{each.folder}", "function_name": each.function_name}
+            {"name": each.name, "folder": folder_of(each.source), "function_name": each.function_name}
             for each in deployment.functions()
         ],
         "consumers": [

@@ -17,15 +17,17 @@ from pathlib import Path
 
 import uv
 
+from offload.contracts.functions import folder_of, handler_of
 from offload.project import Project
 from stacks.bundling.bytecode import compile_modules, compiles_for
 from stacks.bundling.errors import BundlingError, one_line, why_no_answer
-from stacks.bundling.imports import FUNCTIONS, External, Trace, defines, imports_of, trace
+from stacks.bundling.imports import External, Trace, defines, imports_of, trace
 from stacks.bundling.requirements import (
     IN_THE_RUNTIME,
     LOCK,
     OWN_INPUT,
     SHARED_INPUT,
+    SHARED_INPUTS,
     Lock,
     installed_providers,
     known_provider,
@@ -101,17 +103,12 @@ class Bundler:
 
     def __init__(self, root: Path, *, cache: Path | None = None, max_bytes: int = MAX_UNZIPPED_BYTES) -> None:
         self.root = root.resolve()
-        self.packages = Project.at(self.root).packages
+        self.project = Project.at(self.root)
         self.cache = cache if cache is not None else self.root / ".offload" / "bundles"
         self.max_bytes = max_bytes
 
-    @staticmethod
-    def handler(source: str) -> str:
-        """Lambda's handler string: the folder stays a package, so that a handler's relative imports work."""
-        return f"{FUNCTIONS}.{source}.handler.handler"
-
     def bundle(self, source: str, target: Target, *, reaches: Sequence[str] = ()) -> Bundle:
-        """The bundle of `lambdas/SOURCE` for `target`, made unless it is there.
+        """The bundle of a function for `target`, made unless it is there; `source` as PythonFunction takes it.
 
         `reaches` names library modules that import tracing cannot see. Raises BundlingError, one line with the folder,
         the file and the mend, when it cannot be made.
@@ -126,7 +123,7 @@ class Bundler:
             packages = self._packages(plan)
             self._refuse_unprovided(plan, packages)
             self._made(path, lambda partial: self._assemble(plan, packages, partial))
-        return Bundle(path, plan.hash, self.handler(source))
+        return Bundle(path, plan.hash, handler_of(source))
 
     def placeholder(self) -> Path:
         """A folder that stands for a bundle where bundling is switched off."""
@@ -136,9 +133,9 @@ class Bundler:
         return path
 
     def _plan(self, source: str, target: Target, reaches: Sequence[str]) -> _Plan:
-        shown = f"{FUNCTIONS}/{source}"
-        folder = self.root / FUNCTIONS / source
-        if not _SOURCE_NAME.match(source):
+        shown = folder_of(source)
+        folder = self.project.path_of(shown)
+        if not _SOURCE_NAME.match(folder.name) or folder.name not in (source, source.rpartition("/")[2]):
             raise BundlingError(f"{shown}: a function's folder is named like a Python module (lower case, digits, _)")
         if not folder.is_dir():
             raise BundlingError(f"{shown}: there is no such folder: make it, with a handler.py")
@@ -146,56 +143,61 @@ class Bundler:
             refuse_unreadable(folder / "handler.py", f"{shown}/handler.py")
         if not (folder / "handler.py").is_file():
             raise BundlingError(f"{shown}: has no handler.py: write one that defines `handler`")
-        own = self._own_files(folder)
-        traced = trace(self.root, source, own, reaches, target.python, self.packages)
+        own = self._own_files(shown)
+        traced = trace(self.project, source, own, reaches, target.python)
         if not defines(folder / "handler.py", "handler", f"{shown}/handler.py"):
             raise BundlingError(
                 f"{shown}/handler.py: defines no `handler`: name the function that Lambda calls `handler`"
             )
-        lock = Lock.read(self.root / FUNCTIONS / LOCK)
+        lock = Lock.read(self.root / LOCK)
         own_names, shared_names = self._required(source, traced, lock)
-        above = [f"{FUNCTIONS}/__init__.py"] if (self.root / FUNCTIONS / "__init__.py").is_file() else []
-        files = tuple((name, content_of(self.root / name, name)) for name in sorted({*own, *above, *traced.library}))
+        above = [f"{each.as_posix()}/__init__.py" for each in Path(shown).parents[:-1]]
+        names = {*own, *traced.library, *(each for each in above if self.project.path_of(each).is_file())}
+        files = tuple((name, content_of(self.project.path_of(name), name)) for name in sorted(names))
         pins, tests = lock.pinned(own_names | shared_names), tuple(sorted(_tests_in(traced.externals)))
         return _Plan(source, own_names, files, pins, frozenset(lock.pins), tests, traced, target)
 
-    def _own_files(self, folder: Path) -> list[str]:
-        """The folder's files that go into the bundle, relative to the project's root."""
+    def _own_files(self, shown: str) -> list[str]:
+        """The folder's files that go into the bundle, by their names in it."""
+        folder = self.project.path_of(shown)
         found = []
         for directory, folders, names in os.walk(folder):
             here = Path(directory)
+            inside = f"{shown}/{here.relative_to(folder).as_posix()}/".replace("/./", "/")
             for name in [*folders]:
                 if (here / name).is_symlink():
-                    shown = (here / name).relative_to(self.root).as_posix()
-                    raise BundlingError(f"{shown}: is a link to a folder, which a bundle cannot hold: copy the folder")
-                refuse_name((here / name).relative_to(self.root).as_posix())
+                    raise BundlingError(
+                        f"{inside}{name}: is a link to a folder, which a bundle cannot hold: copy the folder"
+                    )
+                refuse_name(f"{inside}{name}")
             folders[:] = [n for n in folders if n not in _TEST_FOLDERS and n != "__pycache__" and not n.startswith(".")]
             found += [
-                (here / name).relative_to(self.root).as_posix()
+                f"{inside}{name}"
                 for name in names
                 if not (_TESTS.match(name) or name.startswith(".") or name.endswith((".pyc", ".pyi", "~")))
                 and not (here == folder and _NOTES.match(name))
             ]
         for relative in found:
             refuse_name(relative)
-            refuse_unreadable(self.root / relative, relative)
+            refuse_unreadable(self.project.path_of(relative), relative)
         return sorted(found)
 
     def _required(self, source: str, traced: Trace, lock: Lock) -> tuple[frozenset[str], frozenset[str]]:
         """The distributions that go in: those the function lists, and those the library modules it reaches import."""
-        folder = self.root / FUNCTIONS
-        own_file = f"{source}/{OWN_INPUT}"
-        own = read_requirements(folder / own_file, f"{FUNCTIONS}/{own_file}")
-        shared = read_requirements(folder / SHARED_INPUT, f"{FUNCTIONS}/{SHARED_INPUT}")
-        listed = {requirement.name for requirement in shared} - IN_THE_RUNTIME
+        own_file = f"{folder_of(source)}/{OWN_INPUT}"
+        own = read_requirements(self.project.path_of(own_file), own_file)
+        shared = {file: read_requirements(self.project.path_of(file), file) for file in SHARED_INPUTS}
+        listed = {each.name for requirements in shared.values() for each in requirements} - IN_THE_RUNTIME
         at_hand = listed | {requirement.name for requirement in own}
         by_library = [external for external in traced.externals if external.by_library]
         imported: set[str] = set()
         for module in {module for external in by_library for module in external.modules}:
             # Another name than the module's is looked up only where none is listed: that reads all of .venv.
             imported |= at_hand & possible_providers(module) or installed_providers(module)
-        needed = [requirement for requirement in shared if requirement.name in imported]
-        return lock.closure(own, own_file), lock.closure(needed, SHARED_INPUT)
+        brought: set[str] = set()
+        for file, requirements in shared.items():
+            brought |= lock.closure([each for each in requirements if each.name in imported], file)
+        return lock.closure(own, own_file), frozenset(brought)
 
     def _refuse_unprovided(self, plan: _Plan, packages: Path | None) -> None:
         for external in plan.trace.externals:
@@ -204,13 +206,13 @@ class Bundler:
             module = _unprovided(external, packages)
             if module is None:
                 continue
-            file = SHARED_INPUT if external.by_library else f"{plan.source}/{OWN_INPUT}"
+            file = SHARED_INPUT if external.by_library else f"{folder_of(plan.source)}/{OWN_INPUT}"
             name = known_provider(module, plan.locked)
             # A guess by the module's name may be a stranger's package.
             add = name or f"the distribution that has it (not known here, and {external.top} may be a stranger's name)"
             raise BundlingError(
-                f"{external.file}:{external.line}: {FUNCTIONS}/{plan.source} imports {module}, which nothing"
-                f" provides: add {add} to {FUNCTIONS}/{file} and run make lock"
+                f"{external.file}:{external.line}: {folder_of(plan.source)} imports {module}, which nothing"
+                f" provides: add {add} to {file} and run make lock"
             )
 
     def _packages(self, plan: _Plan) -> Path | None:
@@ -232,7 +234,7 @@ class Bundler:
         command += ["--requirement", str(pins)]
         if plan.target.uv_platform is not None:
             command += ["--python-platform", plan.target.uv_platform, "--python-version", plan.target.python]
-        shown = f"{FUNCTIONS}/{plan.source}"
+        shown = f"{folder_of(plan.source)}"
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
@@ -265,7 +267,7 @@ class Bundler:
             largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
             said = ", ".join(f"{name} {sizes[name] / 2**20:.1f} MB" for name in largest)
             raise BundlingError(
-                f"{FUNCTIONS}/{plan.source}: {total / 2**20:.1f} MB unzipped, and Lambda takes"
+                f"{folder_of(plan.source)}: {total / 2**20:.1f} MB unzipped, and Lambda takes"
                 f" {self.max_bytes / 2**20:.0f} MB (largest: {said}): take requirements out of {OWN_INPUT}, or split it"
             )
 
@@ -307,13 +309,13 @@ def _why_not_installed(plan: _Plan, output: str) -> str:
     if no_wheel:
         own = normalised(no_wheel[1]) in plan.own_names
         return (
-            f"{FUNCTIONS}/{f'{plan.source}/{OWN_INPUT}' if own else SHARED_INPUT}: {FUNCTIONS}/{plan.source} needs"
+            f"{f'{folder_of(plan.source)}/{OWN_INPUT}' if own else SHARED_INPUT}: {folder_of(plan.source)} needs"
             f" {no_wheel[1]} {no_wheel[2]}, which has no wheel for {plan.target.label}:"
             " require a version that has one and run make lock, or do without it"
         )
     if (remedy := why_no_answer(said)) is not None:
-        return f"{FUNCTIONS}/{plan.source}: {remedy}. uv says: {said}"
-    return f"{FUNCTIONS}/{plan.source}: uv cannot install what {FUNCTIONS}/{LOCK} pins: {said}"
+        return f"{folder_of(plan.source)}: {remedy}. uv says: {said}"
+    return f"{folder_of(plan.source)}: uv cannot install what {LOCK} pins: {said}"
 
 
 def _strip(tree: Path, tests: Sequence[str]) -> None:

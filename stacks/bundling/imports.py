@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from offload.contracts.functions import APP_FUNCTIONS, OWN_FUNCTIONS, folder_of
+from offload.project import Project
 from stacks.bundling.errors import BundlingError
 from stacks.bundling.sources import content_of, refuse_name, refuse_utf16
-
-FUNCTIONS = "lambdas"
 
 # Standard modules that a later Python took away (PEP 594, PEP 632; docs.python.org/3/whatsnew, 2026-11-23): the Python
 # that synthesizes may still have them where the function's own does not.
@@ -106,29 +106,29 @@ def defines(path: Path, name: str, where: str) -> bool:
     return False
 
 
-def trace(
-    root: Path, source: str, own: Iterable[str], reaches: Iterable[str], python: str, library: Sequence[str]
-) -> Trace:
-    """Follows the imports of a function's `own` files (relative to `root`) and of the library modules `reaches` names.
+def trace(project: Project, source: str, own: Iterable[str], reaches: Iterable[str], python: str) -> Trace:
+    """Follows the imports of a function's `own` files and of the library modules that `reaches` names.
 
-    `own` is what goes into the bundle of the function's folder; `library` names the packages that functions share.
-    Raises BundlingError for a syntax error, a first-party
+    `own` is what goes into the bundle of the function's folder. Raises BundlingError for a syntax error, a first-party
     module that does not exist or that is not among `own`, a function that imports another function, a `reaches` that
     names no library module, and a library module that reads files beside it whose names cannot be seen.
     """
     own = frozenset(own)
-    tracer = _Tracer(root, source, standard_modules(python), own, library)
+    tracer = _Tracer(project, source, standard_modules(python), own)
     for relative in sorted(own):
         if relative.endswith(".py"):
             tracer.follow(relative)
     for module in reaches:
         if not tracer.is_library(module) or not tracer.reach(module):
             raise BundlingError(
-                f'{FUNCTIONS}/{source}: reaches="{module}" names no module of {_folders(library)}: correct it at the '
-                "construct"
+                f'{folder_of(source)}: reaches="{module}" names no module of {_folders(project.packages)}: correct it '
+                "at the construct"
             )
     tracer.finish()
     return Trace(frozenset(tracer.library), tuple(tracer.externals))
+
+
+_FUNCTIONS: Final = (APP_FUNCTIONS, OWN_FUNCTIONS.replace("/", "."))
 
 
 def _folders(packages: Sequence[str]) -> str:
@@ -138,13 +138,11 @@ def _folders(packages: Sequence[str]) -> str:
 class _Tracer:
     """The modules seen so far and those still to be read."""
 
-    def __init__(
-        self, root: Path, source: str, standard: frozenset[str], own: Collection[str], packages: Sequence[str]
-    ) -> None:
-        self.root = root
+    def __init__(self, project: Project, source: str, standard: frozenset[str], own: Collection[str]) -> None:
+        self.project = project
         self.own = own
-        self.packages = packages
-        self.own_package = f"{FUNCTIONS}.{source}"
+        self.packages = project.packages
+        self.own_package = folder_of(source).replace("/", ".")
         self.standard = standard
         self.library: set[str] = set()
         self.externals: list[External] = []
@@ -172,7 +170,7 @@ class _Tracer:
         """Takes in a library module and the packages above it; whether there is such a module or package."""
         parts = module.split(".")
         found = self._file_of(module)
-        if found is None and not self.root.joinpath(*parts).is_dir():
+        if found is None and not self._is_folder(module):
             return False
         for depth in range(1, len(parts)):
             self._take("/".join([*parts[:depth], "__init__.py"]))
@@ -182,22 +180,22 @@ class _Tracer:
 
     def follow(self, relative: str) -> None:
         """Reads one file's imports."""
-        content = content_of(self.root / relative, relative)
+        content = content_of(self.project.path_of(relative), relative)
         by_library = relative.partition("/")[0] in self.packages
         if by_library:
             self._take_data(content, relative)
         for found in imports_of(content, relative):
-            if found.top in self.packages:
-                self._first_party(found, relative)
-            elif found.top == FUNCTIONS:
+            if any(f"{found.module}.".startswith(f"{package}.") for package in _FUNCTIONS):
                 self._own(found, relative)
+            elif found.top in self.packages:
+                self._first_party(found, relative)
             elif found.top not in self.standard:
                 self.externals.append(
                     External(found.module, found.names, relative, found.line, found.optional, by_library)
                 )
 
     def _first_party(self, found: Import, relative: str) -> None:
-        is_package = self.root.joinpath(*found.module.split(".")).is_dir()
+        is_package = self._is_folder(found.module)
         if not self.reach(found.module):
             if not found.optional:
                 raise BundlingError(
@@ -227,8 +225,8 @@ class _Tracer:
     def _own(self, found: Import, relative: str) -> None:
         """Imports of the function's own modules are files of its folder anyway; another function's are refused."""
         full = [found.module]
-        is_folder = self._file_of(found.module) is None and self.root.joinpath(*found.module.split(".")).is_dir()
-        if found.names and (is_folder or found.module == FUNCTIONS):
+        is_folder = self._file_of(found.module) is None and self._is_folder(found.module)
+        if found.names and (is_folder or found.module in _FUNCTIONS):
             full = [f"{found.module}.{name}" for name in found.names if name != "*"]
         for module in full:
             if module != self.own_package and not module.startswith(f"{self.own_package}."):
@@ -236,7 +234,7 @@ class _Tracer:
                     f"{relative}:{found.line}: imports {module}: a function never imports another function;"
                     f" move what they share into {_folders(self.packages[-1:])}"
                 )
-            if self._file_of(module) is None and not self.root.joinpath(*module.split(".")).is_dir():
+            if self._file_of(module) is None and not self._is_folder(module):
                 raise BundlingError(
                     f"{relative}:{found.line}: imports {module}, and there is no such module: correct the name"
                 )
@@ -249,7 +247,7 @@ class _Tracer:
             return
         file = self._file_of(module)
         folder = f"{module.replace('.', '/')}/"
-        if file is None and (self.root / folder).is_dir() and not any(each.startswith(folder) for each in self.own):
+        if file is None and self._is_folder(module) and not any(each.startswith(folder) for each in self.own):
             file = folder
         if file is not None and file not in self.own:
             raise BundlingError(
@@ -263,7 +261,7 @@ class _Tracer:
             return
         folders = [Path(relative).parent.as_posix()]
         for package in sorted(found.texts):
-            if self.is_library(package) and self.root.joinpath(*package.split(".")).is_dir():
+            if self.is_library(package) and self._is_folder(package):
                 self.reach(package)
                 folders.append(package.replace(".", "/"))
         beside = sorted({file for folder in folders for file in self._data_in(folder)})
@@ -283,7 +281,7 @@ class _Tracer:
 
     def _data_in(self, folder: str) -> Iterator[str]:
         """The files of a library folder, and of the folders in it that are no packages, that are no modules."""
-        for directory, folders, names in os.walk(self.root / folder):
+        for directory, folders, names in os.walk(self.project.path_of(folder)):
             here = Path(directory)
             folders[:] = [
                 name for name in folders
@@ -291,17 +289,20 @@ class _Tracer:
             ]  # fmt: skip
             for name in names:
                 if not name.startswith(".") and not name.endswith((".py", ".pyc", ".pyi", "~")) and name != "py.typed":
-                    yield (here / name).relative_to(self.root).as_posix()
+                    yield (here / name).relative_to(self.project.home(folder.partition("/")[0])).as_posix()
 
     def _take(self, relative: str) -> None:
-        if relative not in self.library and (self.root / relative).is_file():
+        if relative not in self.library and self.project.path_of(relative).is_file():
             self.library.add(relative)
             self._waiting.append(relative)
+
+    def _is_folder(self, module: str) -> bool:
+        return self.project.path_of(module.replace(".", "/")).is_dir()
 
     def _file_of(self, module: str) -> str | None:
         base = module.replace(".", "/")
         for candidate in (f"{base}/__init__.py", f"{base}.py"):
-            if (self.root / candidate).is_file():
+            if self.project.path_of(candidate).is_file():
                 return candidate
         return None
 

@@ -1,8 +1,8 @@
 """Compiles `lambdas/constraints.txt`: `python -m stacks.bundling.lock`, which is `make lock`.
 
-One resolution over `lambdas/requirements.in` and every `lambdas/*/requirements.txt`, for all systems and Pythons, pins
-each package once. Above the pins stands what every single requirement brings with it, so that a bundle installs exactly
-that and its hash sees no other pin.
+One resolution over the `requirements.in` and every `*/requirements.txt` of the framework's functions and of the app's,
+for all systems and Pythons, pins each package once. Above the pins stands what every single requirement brings with it,
+so that a bundle installs exactly that and its hash sees no other pin.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from pathlib import Path
 
 import uv
 
+from offload.contracts.functions import APP_FUNCTIONS, OWN_FUNCTIONS
+from offload.project import Project
 from stacks.bundling.errors import BundlingError, one_line, why_no_answer
-from stacks.bundling.imports import FUNCTIONS
 from stacks.bundling.requirements import (
     LOCK,
     OWN_INPUT,
-    SHARED_INPUT,
+    SHARED_INPUTS,
     Requirement,
     normalised,
     reached_through,
@@ -38,12 +39,14 @@ _HEADER = (
 
 
 def inputs(root: Path) -> Iterator[tuple[str, list[Requirement]]]:
-    """The files that the lock is made from, by their name inside `lambdas/`, each with its requirements."""
-    folder = root / FUNCTIONS
-    for path in [folder / SHARED_INPUT, *sorted(folder.glob(f"*/{OWN_INPUT}"))]:
-        if path.is_file() or path.is_symlink():
-            relative = path.relative_to(folder).as_posix()
-            yield relative, read_requirements(path, f"{FUNCTIONS}/{relative}")
+    """The files that the lock is made from, each with its requirements: the framework's, then the app's."""
+    project = Project.at(root)
+    for shared, folder in zip(SHARED_INPUTS, (OWN_FUNCTIONS, APP_FUNCTIONS), strict=True):
+        found = [path.parent.name for path in sorted(project.path_of(folder).glob(f"*/{OWN_INPUT}"))]
+        for name in (shared, *(f"{folder}/{each}/{OWN_INPUT}" for each in found)):
+            path = project.path_of(name)
+            if path.is_file() or path.is_symlink():
+                yield name, read_requirements(path, name)
 
 
 def compile_lock(root: Path) -> str:
@@ -51,49 +54,52 @@ def compile_lock(root: Path) -> str:
 
     Raises BundlingError when a file is malformed or the requirements do not resolve.
     """
-    files = list(inputs(root))
-    # uv sees relative names alone, so that its messages and the lock are the same on every machine.
-    names = [f"{FUNCTIONS}/{file}" for file, requirements in files if requirements]
-    if not names:
+    files = [(name, requirements) for name, requirements in inputs(root) if requirements]
+    if not files:
         return _HEADER
     with tempfile.TemporaryDirectory() as scratch:
-        compiled = Path(scratch, LOCK)
+        # uv sees the same names on every machine, wherever the framework is installed: so are its messages the same.
+        for name, requirements in files:
+            copy = Path(scratch, name)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text("".join(f"{each.text}\n" for each in requirements), encoding="utf-8")
+        names = [name for name, _ in files]
+        compiled = Path(scratch, "compiled.txt")
         # uv keeps the pins that it finds in its output file where they still fit.
-        if (root / FUNCTIONS / LOCK).is_file():
-            shutil.copyfile(root / FUNCTIONS / LOCK, compiled)
+        if (root / LOCK).is_file():
+            shutil.copyfile(root / LOCK, compiled)
         try:
-            _uv_compile(root, ["--generate-hashes", "--no-annotate", "--output-file", str(compiled), *names])
+            _uv_compile(scratch, ["--generate-hashes", "--no-annotate", "--output-file", compiled.name, *names])
         except _NoAnswer:
             raise
         except BundlingError as error:
             named = [r for _, requirements in files for r in requirements if re.search(rf"\b{r.name}\b", str(error))]
             where = ", ".join(requirement.where for requirement in named) or ", ".join(names)
             raise BundlingError(f"{where}: does not resolve: {error} Correct the versions.") from error
-        pins = compiled.read_text(encoding="utf-8")
         lines = [_HEADER]
         brought: dict[str, str] = {}
         for file, requirements in files:
             for requirement in requirements:
                 if requirement.text not in brought:
-                    arguments = ["--annotation-style", "line", "--constraint", str(compiled), "-"]
-                    edges = _edges(_uv_compile(root, arguments, requirement.text))
+                    arguments = ["--annotation-style", "line", "--constraint", compiled.name, "-"]
+                    edges = _edges(_uv_compile(scratch, arguments, requirement.text))
                     brought[requirement.text] = " ".join(sorted(reached_through(edges, requirement.name)))
                 lines.append(f"# {file}: {requirement.text}\n#   {brought[requirement.text]}\n")
-        return "".join([*lines, pins])
+        return "".join([*lines, compiled.read_text(encoding="utf-8")])
 
 
 class _NoAnswer(BundlingError):
     """The package index, and no version, is what is wrong."""
 
 
-def _uv_compile(root: Path, arguments: list[str], standard_input: str | None = None) -> str:
+def _uv_compile(folder: str, arguments: list[str], standard_input: str | None = None) -> str:
     """What `uv pip compile` prints; BundlingError with its reason, and no place, when it fails."""
     command = [uv.find_uv_bin(), "pip", "compile", "--quiet", "--universal", "--no-header", "--color", "never"]
     command += ["--python", sys.executable, "--python-version", OLDEST_PYTHON, *arguments]
     try:
         done = subprocess.run(
             command,
-            cwd=root,
+            cwd=folder,
             input=standard_input,
             capture_output=True,
             text=True,
@@ -127,7 +133,7 @@ def main() -> None:
         text = compile_lock(root)
     except BundlingError as error:
         sys.exit(f"make lock: {error}")
-    file = root / FUNCTIONS / LOCK
+    file = root / LOCK
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         file.write_text(text, encoding="utf-8")
 

@@ -13,6 +13,7 @@ from packaging.requirements import InvalidRequirement
 from packaging.requirements import Requirement as Pep508
 from packaging.utils import canonicalize_name
 
+from offload.contracts.functions import APP_FUNCTIONS, OWN_FUNCTIONS
 from stacks.bundling.errors import BundlingError
 from stacks.bundling.sources import text_of
 
@@ -37,9 +38,12 @@ IN_THE_RUNTIME = frozenset({"boto3", "botocore"})
 # Left out of bundles when something only depends on them; cffi parses with pycparser only where a library is built.
 _LEFT_OUT = IN_THE_RUNTIME | {"s3transfer", "pycparser"}
 
-SHARED_INPUT = "requirements.in"
+SHARED_INPUT = f"{APP_FUNCTIONS}/requirements.in"
+"""What the app's modules that functions share import."""
+SHARED_INPUTS = (f"{OWN_FUNCTIONS}/requirements.in", SHARED_INPUT)
+"""Both lists of what modules that functions share import: the framework's, and the app's."""
 OWN_INPUT = "requirements.txt"
-LOCK = "constraints.txt"
+LOCK = f"{APP_FUNCTIONS}/constraints.txt"
 
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==\S+")
 
@@ -151,7 +155,7 @@ class Lock:
             return Lock()
         root: tuple[str, str] | None = None
         block: list[str] = []
-        for line in text_of(path, f"lambdas/{LOCK}").splitlines():
+        for line in text_of(path, LOCK).splitlines():
             if line.startswith("#   ") and root is not None:
                 brings[root] = frozenset(line[1:].split())
             elif line.startswith("# ") and ": " in line:
@@ -175,7 +179,7 @@ class Lock:
             brought = self.brings.get((file, requirement.text))
             if brought is None:
                 raise BundlingError(
-                    f"{requirement.where}: '{requirement.text}' is not in lambdas/{LOCK} as written: run make lock"
+                    f"{requirement.where}: '{requirement.text}' is not in {LOCK} as written: run make lock"
                 )
             names |= brought
         return frozenset(names)

@@ -19,7 +19,7 @@ from stacks.constructs.private_bucket import PrivateBucket
 from stacks.constructs.work_queue import DEAD_LETTER_RETENTION
 from stacks.environment import Environment
 
-# lambdas/delivery_batch/replay.py names them so.
+# offload/functions/delivery_batch/replay.py names them so.
 _REPLAYS = "missing-*"
 _CLAIM_KEY = "A claim's key is the hash of its data: known at run time."
 

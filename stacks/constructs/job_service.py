@@ -16,6 +16,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from offload.contracts.functions import own
 from offload.contracts.jobs.api import ROUTES
 from offload.contracts.jobs.events import JobFinished
 from stacks.access import Access
@@ -57,7 +58,7 @@ class JobService(Construct):
         self.api_function = PythonFunction(
             self,
             "Api",
-            source="jobs_api",
+            source=own("jobs_api"),
             # An HTTP API waits 30 s at the most.
             timeout=Duration.seconds(29),
             memory_mb=512,
@@ -66,7 +67,7 @@ class JobService(Construct):
         self.timekeeper = PythonFunction(
             self,
             "Timekeeper",
-            source="jobs_timekeeper",
+            source=own("job_sweeper"),
             timeout=Duration.seconds(50),
             environment=self.variables | bus.catalogue_variables,
         )
@@ -92,7 +93,7 @@ class JobService(Construct):
             self.timekeeper,
             "Timekeeper",
             stopped="No job has been looked at for five minutes: delayed jobs and retries do not start",
-            failed="The timekeeper could not look at every job: offload logs jobs_timekeeper",
+            failed="The timekeeper could not look at every job: offload logs job_sweeper",
         )
         self.audit_alarm = self._audit_alarm()
         CfnOutput(self, "Url", value=self.http_api.api_endpoint, description="The job service's API")

@@ -12,6 +12,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from offload.contracts.catalogue import CATALOGUE_VARIABLE
+from offload.contracts.functions import handler_of
 from offload.contracts.webhooks.stored_secret import PROVIDERS_MODULE
 from stacks.bundling import Bundler, Target
 from stacks.bundling.target import HOST
@@ -57,7 +58,9 @@ RETENTION = {
 
 
 class PythonFunction(Construct):
-    """`lambdas/SOURCE`, bundled, with a log group and a role of its own.
+    """A function, bundled, with a log group and a role of its own.
+
+    `source` is its folder in `lambdas/`; the framework names its own functions by `offload.contracts.functions.own`.
 
     `timeout` is 10 s unless given; `environment` are variables of the function; `reaches` names library modules that
     import tracing cannot see, beside the one that a variable for the app's catalogue names. Runtime, architecture and
@@ -101,7 +104,7 @@ class PythonFunction(Construct):
             self,
             "Function",
             code=self._code(source, Target.of(python, architecture), reaches),
-            handler=Bundler.handler(source),
+            handler=handler_of(source),
             runtime=lambda_.Runtime(
                 f"python{_DECLARED_PYTHON if python == HOST else python}", lambda_.RuntimeFamily.PYTHON
             ),

@@ -14,6 +14,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from offload.contracts.functions import own
 from offload.contracts.webhooks.received import WebhookReceived
 from offload.contracts.webhooks.shards import MOST_A_SECOND, SHARDS
 from offload.contracts.webhooks.stored_secret import PROVIDERS_MODULE, PROVIDERS_VARIABLE, SECRET_VARIABLE
@@ -78,7 +79,7 @@ class WebhookEntry(Construct):
         self.receiver = PythonFunction(
             self,
             "Receiver",
-            source="webhook_receiver",
+            source=own("webhook_receiver"),
             # Slack waits 3 s (facts in offload/contracts/webhooks/providers.py); the function gives up before.
             timeout=Duration.seconds(10),
             memory_mb=512,
@@ -101,7 +102,7 @@ class WebhookEntry(Construct):
         self.relay = PythonFunction(
             self,
             "Relay",
-            source="webhook_relay",
+            source=own("webhook_relay"),
             timeout=Duration.seconds(50),
             environment={**variables, **publish.variables},
         )

@@ -19,6 +19,7 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 from cronsim import CronSim, CronSimError
 
+from offload.contracts.functions import own
 from offload.contracts.jobs.job_type import JobType, Priority, Schedule, rate_of
 from stacks.access import Access
 from stacks.constructs.acknowledge import acknowledge, allow_to_miss, permit_unused
@@ -212,7 +213,7 @@ class BackgroundJob(Construct):
         starter = PythonFunction(
             self,
             "Starter",
-            source="job_starter",
+            source=own("job_starter"),
             timeout=_STARTER_TIMEOUT,
             environment={
                 **service.variables,

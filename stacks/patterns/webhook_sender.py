@@ -19,6 +19,7 @@ from constructs import Construct
 
 from offload.contracts.audience import Whose
 from offload.contracts.event import EventData
+from offload.contracts.functions import own
 from offload.contracts.subscriptions.api import ROUTES
 from offload.contracts.subscriptions.events import SUBSCRIPTION_EVENTS
 from offload.contracts.subscriptions.policy import POLICY_VARIABLE
@@ -101,7 +102,7 @@ class WebhookSender(Construct):
         self.planner = EventConsumer(
             self,
             "Planner",
-            source="delivery_planner",
+            source=own("delivery_planner"),
             events=events,
             bus=bus,
             grants=(self.owe,),
@@ -109,7 +110,7 @@ class WebhookSender(Construct):
         self.sender = PythonFunction(
             self,
             "Sender",
-            source="delivery_sender",
+            source=own("delivery_sender"),
             timeout=_SENDER_TIMEOUT,
             memory_mb=512,
             environment={**self.variables, **outside, **publish.variables, **self._catalogue},
@@ -121,14 +122,14 @@ class WebhookSender(Construct):
         for lane in self.lanes:
             lane.work_off(self.sender, batch_size=_TOKENS_AT_ONCE, concurrency=environment.sending.concurrency)
         self.timekeeper = PythonFunction(
-            self, "Timekeeper", source="delivery_timekeeper", timeout=Duration.seconds(50), environment=self.variables
+            self, "Timekeeper", source=own("delivery_sweeper"), timeout=Duration.seconds(50), environment=self.variables
         )
         self.table.allow_exactly(self.timekeeper.role, "GetItem", "BatchGetItem", "Query")
         self.table.allow_query(self.timekeeper.role, "wake")
         self.api_function = PythonFunction(
             self,
             "Api",
-            source="subscriptions_api",
+            source=own("subscriptions_api"),
             # An HTTP API waits 30 s at the most.
             timeout=Duration.seconds(29),
             memory_mb=512,
@@ -165,8 +166,8 @@ class WebhookSender(Construct):
             self,
             self.timekeeper,
             "Timekeeper",
-            stopped="No retry of a webhook has been started for five minutes: offload logs delivery_timekeeper",
-            failed="The senders of webhooks cannot be woken: offload logs delivery_timekeeper",
+            stopped="No retry of a webhook has been started for five minutes: offload logs delivery_sweeper",
+            failed="The senders of webhooks cannot be woken: offload logs delivery_sweeper",
         )
         self.http_api = self._http_api()
         self._metrics()

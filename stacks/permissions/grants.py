@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from offload.contracts.functions import source_of
 from stacks.guardrails.access import UNUSED
 from stacks.guardrails.functions import FUNCTION
 from stacks.guardrails.templates import Resource, Templates, Value, listed
@@ -79,18 +80,19 @@ class Roles:
         self._policies = list(templates.of_type("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy"))
 
     def functions(self) -> Iterator[Function]:
-        """Every function whose code is in lambdas/."""
+        """Every function that PythonFunction made."""
         polled = self._polled()
         for function in self._templates.of_type(FUNCTION):
             handler = function.properties.get("Handler")
             role = self._templates.target(function, function.properties.get("Role"))
-            if not isinstance(handler, str) or not handler.startswith("lambdas.") or role is None:
+            source = source_of(handler) if isinstance(handler, str) else None
+            if source is None or role is None:
                 continue
             holders = [role, *(policy for policy in self._policies if self._is_of(policy, role))]
             group = self._templates.target(function, function.properties.get("LoggingConfig", {}).get("LogGroup"))
             yield Function(
                 function,
-                handler.split(".")[1],
+                source,
                 function.properties.get("Environment", {}).get("Variables", {}),
                 tuple(statement for holder in holders for statement in self._statements(holder)),
                 tuple(reason for holder in holders for reason in self._reasons(holder)),

@@ -21,6 +21,8 @@ from functools import partial
 from types import FrameType, ModuleType
 from typing import Any, Final, NamedTuple
 
+from offload.contracts.functions import own, source_of
+
 FOLDER_VARIABLE: Final = "OFFLOAD_CALLS_FOLDER"
 """The folder that every process leaves its calls in, a file each."""
 
@@ -70,7 +72,7 @@ class Name(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Whose call it is: a function's folder in lambdas/, or `@pattern` for what every function of a pattern does.
+    """Whose call it is: a function's source, or `@pattern` for what every function of a pattern does.
 
     `job` is the job type that a pattern's own handler runs.
     """
@@ -215,18 +217,18 @@ class Names:
 
 
 # Functions that take jobs of every type, whatever the types are that their tests make up.
-_OF_EVERY_TYPE: Final = frozenset({"jobs_api", "jobs_timekeeper", "job_submitter"})
+_OF_EVERY_TYPE: Final = frozenset(map(own, ("jobs_api", "job_sweeper", "job_submitter")))
 
 
 def _job_type(name: str, caller: Caller) -> str:
     if caller.name in _OF_EVERY_TYPE:
         return "*"
-    own = os.environ.get("OFFLOAD_JOB", "")
-    if caller.name == "job_starter" or (caller.job and name == caller.job):
+    mine = os.environ.get("OFFLOAD_JOB", "")
+    if caller.name == own("job_starter") or (caller.job and name == caller.job):
         return "{OFFLOAD_JOB}"
     if caller.name.startswith("@"):
         return UNKNOWN
-    return "{OFFLOAD_JOB}" if name == own else name
+    return "{OFFLOAD_JOB}" if name == mine else name
 
 
 def _fields(variable: str, value: str) -> Iterator[tuple[str, str]]:
@@ -260,15 +262,21 @@ _PATTERNS: Final = {
     ("offload.runtime.http.client", "Client"): "@integration",
     ("offload.runtime.http.breaker", "Breaker"): "@integration",
     ("offload.runtime.http.rate", "Bucket"): "@integration",
-    ("offload.runtime.jobs.starter", "Starter"): "job_starter",
-    ("offload.runtime.sending.sender", "Sender"): "delivery_sender",
-    ("offload.runtime.sending.subscribing", "Subscribing"): "subscriptions_api",
+    ("offload.runtime.jobs.starter", "Starter"): own("job_starter"),
+    ("offload.runtime.sending.sender", "Sender"): own("delivery_sender"),
+    ("offload.runtime.sending.subscribing", "Subscribing"): own("subscriptions_api"),
 }
 """Classes that do a pattern's part for every function of it, or all that one function does."""
 
 _OF_A_JOB: Final = frozenset({"@job", "@long_job"})
 
-_FUNCTION: Final = re.compile(r"lambdas\.([a-z0-9_]+)(\.|$)")
+_FUNCTION: Final = re.compile(r"(lambdas|offload\.functions)\.([a-z0-9_]+)(\.|$)")
+
+
+def _function_of(module: str) -> str | None:
+    """The source of the function that a module belongs to."""
+    match = _FUNCTION.match(module)
+    return source_of(f"{match[1]}.{match[2]}.handler.handler") if match else None
 
 
 @contextmanager
@@ -291,8 +299,8 @@ def caller() -> Caller | None:
     pattern: Caller | None = None
     while frame is not None:
         module = frame.f_globals.get("__name__") or ""
-        if match := _FUNCTION.match(module):
-            return Caller(match[1], pattern.job if pattern else "")
+        if function := _function_of(module):
+            return Caller(function, pattern.job if pattern else "")
         if module.startswith("tests.") and module != __name__:
             break
         me = frame.f_locals.get("self")
@@ -321,8 +329,8 @@ def _remember_maker(kind: Any) -> None:
         make(self, *arguments, **options)
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
-            if match := _FUNCTION.match(frame.f_globals.get("__name__") or ""):
-                _makers[self] = match[1]
+            if function := _function_of(frame.f_globals.get("__name__") or ""):
+                _makers[self] = function
                 return
             frame = frame.f_back
 
@@ -478,8 +486,8 @@ def in_worker() -> None:
 
     def whose() -> Caller | None:
         for module in tuple(sys.modules):
-            if match := _FUNCTION.match(module):
-                return Caller(match[1])
+            if function := _function_of(module):
+                return Caller(function)
         return None
 
     Recorder(os.environ[FOLDER_VARIABLE], whose).install()

@@ -142,7 +142,11 @@ def fate(aws: Oracle, bodies: list[str]) -> dict[str, str]:
     "Of a batch of a queue only the reported messages come back; the others are deleted",
     document=f"{GUIDE}/services-sqs-errorhandling.html",
     read=READ,
-    relied=("offload/runtime/consumer.py", "offload/runtime/jobs/run.py", "lambdas/delivery_sender/handler.py"),
+    relied=(
+        "offload/runtime/consumer.py",
+        "offload/runtime/jobs/run.py",
+        "offload/functions/delivery_sender/handler.py",
+    ),
     expected={"bad": "dead", "good": "done"},
 )
 def batch_reports_failures(aws: Oracle) -> Any:

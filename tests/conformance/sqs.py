@@ -19,7 +19,7 @@ MESSAGE_LIMIT = 1_048_576  # bytes
     "A message that is received and not deleted is hidden for its visibility timeout, then it comes back, counted",
     document=f"{GUIDE}/sqs-visibility-timeout.html",
     read=READ,
-    relied=("offload/runtime/consumer.py", "lambdas/delivery_sender/handler.py"),
+    relied=("offload/runtime/consumer.py", "offload/functions/delivery_sender/handler.py"),
     expected=["1", "hidden", "2"],
     on=EVERYWHERE,
 )

@@ -349,7 +349,7 @@ def test_a_body_that_cannot_be_an_event_is_refused_clearly_and_the_door_stays_op
     assert door.post("github", github(body), body)[0] == 200
 
 
-# Seconds; the receiver waits for the bus for one (lambdas/webhook_receiver/receiving.py).
+# Seconds; the receiver waits for the bus for one (offload/functions/webhook_receiver/receiving.py).
 _LATE: Final = 0.3
 
 

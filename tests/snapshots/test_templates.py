@@ -110,7 +110,7 @@ def test_changing_a_handlers_code_redeploys_it_and_changes_no_snapshot(
     # The smaller stack alone: every function is bundled by the same code.
     bundled = {ROOT_CONTEXT: str(tmp_path), "aws:cdk:bundling-stacks": ["offload-dev-platform"]}
     before = synthesized("dev", tmp_path / "before", context=bundled)
-    with (tmp_path / "lambdas" / "event_journal" / "handler.py").open("a", encoding="utf-8") as handler:
+    with (tmp_path / "offload" / "functions" / "event_journal" / "handler.py").open("a", encoding="utf-8") as handler:
         handler.write("\nCHANGED = True\n")
     after = synthesized("dev", tmp_path / "after", context=bundled)
 

@@ -17,6 +17,7 @@ from offload.runtime import aws
 from offload.runtime.jobs.registry import Registry
 from offload.runtime.jobs.run import JobHandler, Run
 from offload.runtime.jobs.store import JobStore
+from tests.patience import OUT_OF_SIGHT
 
 
 class Invocation:
@@ -56,7 +57,7 @@ class JobBench:
         self.s3.create_bucket(Bucket=self.name)
         aws.events().create_event_bus(Name=self.name)
         self.sqs = aws.sqs()
-        self.dead = self.sqs.create_queue(QueueName=f"{self.name}-dead")["QueueUrl"]
+        self.dead = self.sqs.create_queue(QueueName=f"{self.name}-dead", Attributes=OUT_OF_SIGHT)["QueueUrl"]
         self.queues: dict[str, str] = {}
         self.types = {kind.name: kind for kind in types}
         for kind in types:
@@ -76,7 +77,9 @@ class JobBench:
 
     def deploy(self, kind: JobType[Any, Any]) -> None:
         """Gives a type its place."""
-        self.queues[kind.name] = self.sqs.create_queue(QueueName=f"{self.name}-{kind.name}")["QueueUrl"]
+        self.queues[kind.name] = self.sqs.create_queue(QueueName=f"{self.name}-{kind.name}", Attributes=OUT_OF_SIGHT)[
+            "QueueUrl"
+        ]
         place = json.dumps({"queues": dict.fromkeys(Priority, self.queues[kind.name])})
         aws.ssm().put_parameter(Name=f"/{self.name}/{kind.name}", Value=place, Type="String")
 

@@ -149,7 +149,7 @@ def receiver_in_memory(providers: dict[str, Provider], secrets: dict[str, str]) 
     for name, value in secrets.items():
         document = document.with_secrets(name, StoredSecrets((StoredSecret(key_id="first", value=value),)))
     memory = InMemory(document.to_json())
-    name = "lambdas.webhook_receiver.handler"
+    name = "offload.functions.webhook_receiver.handler"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFFLOAD_WEBHOOKS_SECRET_ARN", "arn")
         patch.setenv("OFFLOAD_WEBHOOKS_PROVIDERS", "github")

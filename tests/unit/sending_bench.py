@@ -29,6 +29,7 @@ from offload.runtime.sending.transport import Transport
 from offload.runtime.sending.vault import Vault
 from shop.catalogue import CATALOGUE
 from tests.calls.plugin import tell
+from tests.patience import OUT_OF_SIGHT
 
 LOOPBACK: Final = Guard.from_environment(
     {"OFFLOAD_EGRESS_PRIVATE": "127.0.0.0/8", "OFFLOAD_EGRESS_SCHEMES": "http,https", "OFFLOAD_EGRESS_PORTS": "*"}
@@ -112,8 +113,8 @@ class SendingBench:
         self.dynamodb = boto3.client("dynamodb")
         self.table = sending_table(self.dynamodb)
         tag = uuid.uuid4().hex[:8]
-        self.well = self.sqs.create_queue(QueueName=f"well-{tag}")["QueueUrl"]
-        self.trouble = self.sqs.create_queue(QueueName=f"trouble-{tag}")["QueueUrl"]
+        self.well = self.sqs.create_queue(QueueName=f"well-{tag}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
+        self.trouble = self.sqs.create_queue(QueueName=f"trouble-{tag}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
         tell(self.table, "OFFLOAD_SUBSCRIPTIONS_TABLE")
         tell(self.well, "OFFLOAD_SENDER_QUEUE_URL")
         tell(self.trouble, "OFFLOAD_SENDER_TROUBLE_QUEUE_URL")

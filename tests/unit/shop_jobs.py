@@ -19,6 +19,7 @@ from offload.contracts.jobs.job import Job, State, Submit
 from offload.contracts.jobs.job_type import InputT, JobType, Priority, ResultT
 from shop.catalogue import CATALOGUE
 from tests.conftest import new_table
+from tests.patience import OUT_OF_SIGHT, PATIENCE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 _FUNCTIONS: Final = ("sales_report", "customer_segments", "customers_shard")
-_DEADLINE_SECONDS: Final = 30
 
 
 @dataclass
@@ -58,7 +58,10 @@ class ShopJobs:
         self.s3.create_bucket(Bucket=name)
         boto3.client("events").create_event_bus(Name=name)
         self._sqs = sqs
-        self._queues = {name_: sqs.create_queue(QueueName=f"{name}-{name_}")["QueueUrl"] for name_ in functions}
+        self._queues = {
+            name_: sqs.create_queue(QueueName=f"{name}-{name_}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
+            for name_ in functions
+        }
         for function, url in self._queues.items():
             place = json.dumps({"queues": dict.fromkeys(Priority, url), "function": None})
             boto3.client("ssm").put_parameter(Name=f"/{name}/{function}", Value=place, Type="String")
@@ -85,7 +88,7 @@ class ShopJobs:
     def run(self, job_type: JobType[InputT, ResultT], given: InputT) -> Job:
         """Submits a job and works the queues until it has ended."""
         job_id = self._submit(job_type, given)
-        deadline = time.monotonic() + _DEADLINE_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not (job := self.store.get(job_id)).state.ended:
             assert time.monotonic() < deadline, job
             self._work()
@@ -94,7 +97,7 @@ class ShopJobs:
     def attempt(self, job_type: JobType[InputT, ResultT], given: InputT) -> Job:
         """Submits a job and works the queues until its first attempt is over, whatever came of it."""
         job_id = self._submit(job_type, given)
-        deadline = time.monotonic() + _DEADLINE_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while (job := self.store.get(job_id)).state in (State.QUEUED, State.RUNNING):
             assert time.monotonic() < deadline, job
             self._work()

@@ -130,8 +130,8 @@ def _function(bench: SendingBench, patch: pytest.MonkeyPatch) -> Any:
     }
     for name, value in variables.items():
         patch.setenv(name, value)
-    sys.modules.pop("lambdas.subscriptions_api.handler", None)
-    api = importlib.import_module("lambdas.subscriptions_api.handler")
+    sys.modules.pop("offload.functions.subscriptions_api.handler", None)
+    api = importlib.import_module("offload.functions.subscriptions_api.handler")
     for part in (api.store, api.owed, api.subscribing, api.transport):
         patch.setattr(part, "_now", bench.clock)
     patch.setattr(api, "utc_now", bench.clock)

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.synthesis
 PROJECT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
 BOUNDED = Queues()
-FUNCTIONS = ("jobs_api", "jobs_timekeeper", "job_submitter", "job_starter", "mail", "letters")
+FUNCTIONS = ("jobs_api", "job_sweeper", "job_submitter", "job_starter", "mail", "letters")
 
 Template = dict[str, Any]
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from offload.contracts.functions import handler_of, own
 from offload.operate.command_line import app
 from offload.operate.costs import documents, prices
 from offload.operate.costs.bill import ALARMS, METRICS, SECRETS, SQS, Bill, UnpricedResource, bill
@@ -153,14 +154,14 @@ def test_an_alarm_costs_for_each_of_its_metrics_and_more_for_short_periods() -> 
     assert found.listed == pytest.approx(3 * 0.10 + 0.30)
 
 
-def scheduled(rate: str = "rate(1 minute)", folder: str = "webhook_relay", **filter_of: Any) -> dict[str, Any]:
+def scheduled(rate: str = "rate(1 minute)", source: str = own("webhook_relay"), **filter_of: Any) -> dict[str, Any]:
     """A stack with a function that a schedule calls, and a metric of its log."""
     return stack(
         Log=("AWS::Logs::LogGroup", {"RetentionInDays": 30}),
         Function=(
             "AWS::Lambda::Function",
             {
-                "Handler": f"lambdas.{folder}.handler.handler",
+                "Handler": handler_of(source),
                 "Architectures": ["arm64"],
                 "MemorySize": 256,
                 "LoggingConfig": {"LogGroup": {"Ref": "Log"}},
@@ -189,7 +190,7 @@ def parts(found: Bill) -> dict[str, float]:
 def test_a_schedule_s_calls_are_counted_with_what_the_function_does_in_them() -> None:
     minute, hour = parts(bill("dev", scheduled())), parts(bill("dev", scheduled("rate(1 hour)")))
     assert minute["Scheduler"] == minute["Lambda, requests"] == 43_800
-    assert minute["DynamoDB, reads"] == 43_800 * SWEEPS["webhook_relay"].read_units
+    assert minute["DynamoDB, reads"] == 43_800 * SWEEPS[own("webhook_relay")].read_units
     assert 0 < minute["Lambda, time"] < 43_800 * 0.25
     assert "custom metrics" not in minute
     assert hour == pytest.approx({name: each / 60 for name, each in minute.items()})
@@ -209,7 +210,7 @@ def test_a_metric_with_a_default_value_is_paid() -> None:
     ("broken", "says"),
     [
         (lambda: scheduled("cron(0 2 * * ? *)"), "Shop/Minute: the schedule 'cron(0 2 * * ? *)' is no rate"),
-        (lambda: scheduled(folder="night_watch"), "what an idle call of lambdas/night_watch does is not in"),
+        (lambda: scheduled(source="night_watch"), "what an idle call of lambdas/night_watch does is not in"),
         (lambda: stack(Rows=("AWS::DynamoDB::Table", {})), "Shop/Rows: a table with provisioned capacity"),
         (
             lambda: stack(Tick=("AWS::Events::Rule", {"ScheduleExpression": "rate(1 minute)"})),

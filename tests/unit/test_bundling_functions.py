@@ -15,6 +15,7 @@ from aws_cdk.assertions import Template
 
 from app import compose
 from offload.contracts.catalogue import CATALOGUE_VARIABLE
+from offload.contracts.functions import APP_FUNCTIONS, OWN_FUNCTIONS, folder_of, own, source_of
 from offload.contracts.webhooks.stored_secret import PROVIDERS_MODULE
 from stacks.bundling import Bundler, Target
 from stacks.bundling.lock import compile_lock
@@ -39,7 +40,13 @@ RUNTIME_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "
 
 
 def functions() -> list[str]:
-    return sorted(path.parent.name for path in (PROJECT / "lambdas").glob("*/handler.py"))
+    folders = (PROJECT / APP_FUNCTIONS, PROJECT / OWN_FUNCTIONS)
+    found = [
+        source_of(f"{'.'.join(path.relative_to(PROJECT).parts[:-1])}.handler.handler")
+        for folder in folders
+        for path in sorted(folder.glob("*/handler.py"))
+    ]
+    return [source for source in found if source]
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +130,9 @@ def local_variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[
     for stack in app.synth().stacks:
         for resource in stack.template.get("Resources", {}).values():
             properties: dict[str, Any] = resource.get("Properties", {})
-            if str(properties.get("Handler", "")).startswith("lambdas."):
+            if source := source_of(str(properties.get("Handler", ""))):
                 variables = properties.get("Environment", {}).get("Variables", {})
-                found[properties["Handler"].split(".")[1]] = {name: known(value) for name, value in variables.items()}
+                found[source] = {name: known(value) for name, value in variables.items()}
     return found
 
 
@@ -170,8 +177,8 @@ def test_a_job_has_the_types_that_it_runs_and_starts_and_no_other_of_the_app(sou
 def test_the_receiver_of_webhooks_has_the_providers_and_nothing_else_of_the_catalogue(
     local_variables: dict[str, dict[str, str]],
 ) -> None:
-    reaches = [local_variables["webhook_receiver"][PROVIDERS_MODULE]]
-    bundle = Bundler(PROJECT).bundle("webhook_receiver", ARM, reaches=reaches).path
+    reaches = [local_variables[own("webhook_receiver")][PROVIDERS_MODULE]]
+    bundle = Bundler(PROJECT).bundle(own("webhook_receiver"), ARM, reaches=reaches).path
     assert {path.relative_to(bundle).as_posix() for path in (bundle / "shop").rglob("*.py")} == {
         "shop/__init__.py",
         "shop/contracts/__init__.py",
@@ -183,8 +190,8 @@ def test_the_receiver_of_webhooks_has_the_providers_and_nothing_else_of_the_cata
 @pytest.mark.parametrize("source", functions())
 def test_each_function_has_its_wheels_for_aws(source: str) -> None:
     path = Bundler(PROJECT).bundle(source, ARM).path
-    assert (path / "lambdas" / source / "handler.py").is_file()
-    asks = PROJECT / "lambdas" / source / "requirements.txt"
+    assert (path / folder_of(source) / "handler.py").is_file()
+    asks = PROJECT / folder_of(source) / "requirements.txt"
     asked = asks.is_file() and "boto3==" in asks.read_text(encoding="utf-8")
     assert (path / "boto3").exists() == asked
 

@@ -20,7 +20,7 @@ from offload.operate.failure import Failure
 from offload.operate.resources import Consumer
 from offload.runtime.reasons import Reason
 from tests.conftest import new_table
-from tests.patience import PATIENCE
+from tests.patience import OUT_OF_SIGHT, PATIENCE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -37,7 +37,9 @@ class Bench:
 
     def _consumer(self, name: str, folder: str) -> Consumer:
         urls = [
-            self.sqs.create_queue(QueueName=f"{name}-{role}-{uuid.uuid4().hex[:8]}")["QueueUrl"]
+            self.sqs.create_queue(QueueName=f"{name}-{role}-{uuid.uuid4().hex[:8]}", Attributes=OUT_OF_SIGHT)[
+                "QueueUrl"
+            ]
             for role in ("queue", "dead", "undeliverable")
         ]
         table = new_table(self.dynamodb, f"{name}-{uuid.uuid4().hex[:8]}")

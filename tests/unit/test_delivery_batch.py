@@ -30,6 +30,7 @@ from offload.runtime.sending.recoveries import is_owed
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.conftest import new_table
 from tests.misbehaving_server import Answer, MisbehavingServer
+from tests.patience import OUT_OF_SIGHT
 from tests.unit.job_bench import JobBench
 from tests.unit.sending_bench import Clock, SendingBench
 
@@ -59,7 +60,7 @@ class Batch:
         self.bus = f"bus-{tag}"
         bus_arn = self.events.create_event_bus(Name=self.bus)["EventBusArn"]
         archive = self.events.create_archive(ArchiveName=f"archive-{tag}", EventSourceArn=bus_arn)["ArchiveArn"]
-        self.queue = self.sqs.create_queue(QueueName=f"planner-{tag}")["QueueUrl"]
+        self.queue = self.sqs.create_queue(QueueName=f"planner-{tag}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
         queue_arn = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])["Attributes"]
         rule = self.events.put_rule(
             Name=f"planner-{tag}", EventBusName=self.bus, EventPattern=json.dumps({"source": [{"prefix": "offload."}]})
@@ -81,7 +82,9 @@ class Batch:
             "OFFLOAD_PLANNER_RULE": rule,
             "OFFLOAD_CONSUMER": "Planner",
             "OFFLOAD_QUEUE_URL": self.queue,
-            "OFFLOAD_DEAD_LETTER_QUEUE_URL": self.sqs.create_queue(QueueName=f"dead-{tag}")["QueueUrl"],
+            "OFFLOAD_DEAD_LETTER_QUEUE_URL": self.sqs.create_queue(QueueName=f"dead-{tag}", Attributes=OUT_OF_SIGHT)[
+                "QueueUrl"
+            ],
             "OFFLOAD_MARKS_TABLE": new_table(self.dynamodb, f"marks-{tag}"),
             "OFFLOAD_CLAIMS_BUCKET": self.jobs.name,
             "OFFLOAD_ATTEMPTS": "5",
@@ -89,17 +92,17 @@ class Batch:
         for name, value in variables.items():
             patch.setenv(name, value)
         for name in ("handler", "missing", "replay", "failed"):
-            patch.delitem(sys.modules, f"lambdas.delivery_batch.{name}", raising=False)
-        patch.delitem(sys.modules, "lambdas.delivery_planner.handler", raising=False)
-        self.function = importlib.import_module("lambdas.delivery_batch.handler")
-        self.planner = importlib.import_module("lambdas.delivery_planner.handler")
+            patch.delitem(sys.modules, f"offload.functions.delivery_batch.{name}", raising=False)
+        patch.delitem(sys.modules, "offload.functions.delivery_planner.handler", raising=False)
+        self.function = importlib.import_module("offload.functions.delivery_batch.handler")
+        self.planner = importlib.import_module("offload.functions.delivery_planner.handler")
         for part in (self.function.subscriptions, self.function.deliveries, self.planner.deliveries):
             patch.setattr(part, "_now", self.sending.clock)
         patch.setattr(self.function, "utc_now", self.sending.clock)
         # While the job waits, the planner works.
         waiting = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: self.plan())
         for name in ("missing", "replay"):
-            patch.setattr(sys.modules[f"lambdas.delivery_batch.{name}"], "time", waiting)
+            patch.setattr(sys.modules[f"offload.functions.delivery_batch.{name}"], "time", waiting)
 
     def come_after_the_bus(self) -> None:
         """Sets the clock to after all that the bus has had, whose time is the real one, however slow the test is."""
@@ -290,7 +293,7 @@ def test_an_attempt_that_died_after_it_wrote_leaves_nobody_unwoken(
 
 
 def test_a_cancelled_job_stops_and_what_it_sent_again_stays(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["lambdas.delivery_batch.failed"], "_AT_ONCE", 1)
+    monkeypatch.setattr(sys.modules["offload.functions.delivery_batch.failed"], "_AT_ONCE", 1)
     record = batch.subscribe(NO, NO, NO)
     batch.give_up(record, 3)
     since = batch.sending.clock() - timedelta(hours=1)
@@ -374,7 +377,7 @@ def test_what_a_filter_decides_on_is_counted_apart_and_decided_by_the_planner(
     batch.plan()
     batch.plan()
     batch.lose(record, wanted)
-    monkeypatch.setattr(sys.modules["lambdas.delivery_batch.missing"], "_QUIET", timedelta(seconds=3))
+    monkeypatch.setattr(sys.modules["offload.functions.delivery_batch.missing"], "_QUIET", timedelta(seconds=3))
     counted = batch.recover(What.MISSING, dry_run=True)
     assert counted == Recovered(found=0, done=0, subscriptions=1, at_most=2)
     assert batch.recover(What.MISSING).done == 1
@@ -390,8 +393,8 @@ def test_a_second_attempt_goes_on_with_the_replay_of_the_first(batch: Batch, mon
     wanted = Recovery(action=What.MISSING, since=batch.sending.clock() - timedelta(hours=1))
     job_id = batch.jobs.submit(DELIVERY_BATCH, wanted)
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["lambdas.delivery_batch.replay"], "_LOOKED_AT_FOR", -1.0)
-        real = sys.modules["lambdas.delivery_batch.replay"].aws.events()
+        patch.setattr(sys.modules["offload.functions.delivery_batch.replay"], "_LOOKED_AT_FOR", -1.0)
+        real = sys.modules["offload.functions.delivery_batch.replay"].aws.events()
         patch.setattr(real, "describe_replay", lambda **_: {"State": "RUNNING"})
         job = batch.job(wanted, job_id=job_id)
     assert (job.state, "goes on: it has not begun" in job.history[-1].why) == ("waiting", True), job.history
@@ -410,7 +413,7 @@ class Late:
         self.windows: list[tuple[datetime, datetime]] = []
         settings = msgspec.structs.replace(batch.function.settings, offload_archive_late_minutes=10)
         monkeypatch.setattr(batch.function, "settings", settings)
-        client = sys.modules["lambdas.delivery_batch.replay"].aws.events()
+        client = sys.modules["offload.functions.delivery_batch.replay"].aws.events()
         real = client.start_replay
 
         def start(**asked: Any) -> Any:
@@ -459,8 +462,8 @@ def test_a_second_attempt_counts_to_the_end_of_the_first(batch: Batch, monkeypat
     wanted = Recovery(action=What.MISSING, since=batch.sending.clock() - timedelta(hours=1))
     job_id = batch.jobs.submit(DELIVERY_BATCH, wanted)
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["lambdas.delivery_batch.replay"], "_LOOKED_AT_FOR", -1.0)
-        real = sys.modules["lambdas.delivery_batch.replay"].aws.events()
+        patch.setattr(sys.modules["offload.functions.delivery_batch.replay"], "_LOOKED_AT_FOR", -1.0)
+        real = sys.modules["offload.functions.delivery_batch.replay"].aws.events()
         patch.setattr(real, "describe_replay", lambda **_: {"State": "RUNNING"})
         assert batch.job(wanted, job_id=job_id).state == "waiting"
     # What was lost since is not what the replay is for.
@@ -502,7 +505,7 @@ def test_a_job_that_is_cancelled_ends_its_replay(batch: Batch, monkeypatch: pyte
         return {"State": "RUNNING"}
 
     ended: list[str] = []
-    client = sys.modules["lambdas.delivery_batch.replay"].aws.events()
+    client = sys.modules["offload.functions.delivery_batch.replay"].aws.events()
     client.meta.events.register("before-call.eventbridge.CancelReplay", lambda params, **_: ended.append("asked"))
     monkeypatch.setattr(client, "describe_replay", still_running)
     assert batch.job(wanted, job_id=job_id).state == "cancelled"
@@ -578,7 +581,7 @@ def test_a_replay_tells_a_tenant_of_no_more_than_the_planner_did(batch: Batch, m
     for _ in range(3):
         batch.plan()
     tenants.lose(paused, finished, order)
-    monkeypatch.setattr(sys.modules["lambdas.delivery_batch.missing"], "_QUIET", timedelta(0))
+    monkeypatch.setattr(sys.modules["offload.functions.delivery_batch.missing"], "_QUIET", timedelta(0))
     # Certain are three of the operators and the order of two tenants; whose the pause is, the journal does not say.
     counted = batch.recover(What.MISSING, dry_run=True)
     assert counted == Recovered(found=5, done=0, subscriptions=4, at_most=3)
@@ -597,7 +600,7 @@ def test_the_past_is_given_to_a_new_subscriber_as_far_as_it_is_its_tenant_s(
         batch.plan()
     batch.come_after_the_bus()
     late = batch.subscribe(types=["*"], tenant="acme")
-    monkeypatch.setattr(sys.modules["lambdas.delivery_batch.missing"], "_QUIET", timedelta(0))
+    monkeypatch.setattr(sys.modules["offload.functions.delivery_batch.missing"], "_QUIET", timedelta(0))
     assert batch.recover(What.MISSING, subscription=late.id, before_creation=True).done == 1
     assert (batch.has(late, order), batch.has(late, paused)) == (True, False)
 

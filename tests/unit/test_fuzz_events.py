@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
 
-FUNCTIONS: Final = ("sales_ledger", "stock_levels", "event_journal")
+FUNCTIONS: Final = ("lambdas.sales_ledger", "lambdas.stock_levels", "offload.functions.event_journal")
 # A batch of Lambda's has ten messages: every second one is strange.
 STRANGE: Final = 5
 PURGED_EVERY: Final = 100  # batches
@@ -47,12 +47,12 @@ def functions(
         monkeypatch.setenv("STOCK_TABLE", new_table(dynamodb, f"{bench.name}-stock", sort_key=False))
         monkeypatch.setenv("STOCK_OPENING_UNITS", "1000000")
         monkeypatch.setenv("STOCK_LOW_BELOW", "10")
-        module = f"lambdas.{name}.handler"
+        module = f"{name}.handler"
         monkeypatch.delitem(sys.modules, module, raising=False)
         found[name] = (bench, importlib.import_module(module))
     yield found
     for name in FUNCTIONS:
-        sys.modules.pop(f"lambdas.{name}.handler", None)
+        sys.modules.pop(f"{name}.handler", None)
 
 
 def strange(number: int, chance: random.Random) -> str:

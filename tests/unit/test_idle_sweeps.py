@@ -17,6 +17,7 @@ import pytest
 from bench.ledger.meter import Meter
 from offload.contracts.calls import CallSettings, variable_of
 from offload.contracts.egress import variables
+from offload.contracts.functions import handler_of, own
 from offload.contracts.subscriptions.policy import Policy
 from offload.operate.costs.sweeps import COMMON_FIELDS, SWEEPS, Sweep
 from offload.runtime import aws
@@ -32,10 +33,11 @@ MINUTES = 10
 pytestmark = pytest.mark.usefixtures("aws_environment")
 
 
-def imported(name: str) -> Any:
+def imported(source: str) -> Any:
     """A function's module, made again as at a cold start."""
-    sys.modules.pop(f"lambdas.{name}.handler", None)
-    return importlib.import_module(f"lambdas.{name}.handler")
+    module = handler_of(source).rpartition(".")[0]
+    sys.modules.pop(module, None)
+    return importlib.import_module(module)
 
 
 def metered() -> Meter:
@@ -64,11 +66,11 @@ def minutes(at: datetime) -> list[Callable[[], datetime]]:
 
 def test_the_sweep_of_jobs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     bench = JobBench(monkeypatch, *CATALOGUE.job_types.values())
-    module = imported("jobs_timekeeper")
+    module = imported(own("job_sweeper"))
     monkeypatch.setattr(module, "store", bench.store)
     # The first one begins the schedules.
     module.handler({}, Invocation())
-    meter, sweep = metered(), SWEEPS["jobs_timekeeper"]
+    meter, sweep = metered(), SWEEPS[own("job_sweeper")]
     capsys.readouterr()
     for _ in range(MINUTES):
         bench.pass_time(minutes=1)
@@ -83,10 +85,10 @@ def test_the_sweep_of_deliveries(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setenv("OFFLOAD_SENDING", msgspec.json.encode(Policy()).decode())
     monkeypatch.setenv("OFFLOAD_SENDER_QUEUE_URL", "https://sqs.invalid/well")
     monkeypatch.setenv("OFFLOAD_SENDER_TROUBLE_QUEUE_URL", "https://sqs.invalid/trouble")
-    module = imported("delivery_timekeeper")
+    module = imported(own("delivery_sweeper"))
     # A new worker reads the subscriptions once.
     module.subscriptions.all()
-    meter, sweep = metered(), SWEEPS["delivery_timekeeper"]
+    meter, sweep = metered(), SWEEPS[own("delivery_sweeper")]
     capsys.readouterr()
     for now in minutes(datetime(2026, 11, 29, 12, tzinfo=UTC)):
         monkeypatch.setattr(module, "utc_now", now)
@@ -109,7 +111,7 @@ def test_the_sweep_of_webhooks_that_the_bus_did_not_take(
             return call(action, request, **settings)
 
         monkeypatch.setattr(bench.relay.dynamodb, "call", counted)
-        sweep = SWEEPS["webhook_relay"]
+        sweep = SWEEPS[own("webhook_relay")]
         capsys.readouterr()
         for _ in range(MINUTES):
             bench.relay.handler({}, Invocation())

@@ -30,7 +30,7 @@ from offload.runtime.jobs.run import JobHandler, Run
 from offload.runtime.jobs.store import LONGEST_RESULT, LOOK_AHEAD
 from tests.unit.job_bench import JobBench
 from tests.unit.test_job_machine import ALLOWED
-from tests.unit.test_jobs_timekeeper import Timekeeper
+from tests.unit.test_job_sweeper import Timekeeper
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 """Dies at each write, and after it too: to the table and the queues the same as before the next one. Otherwise every

@@ -20,6 +20,7 @@ from offload.contracts.jobs.job_type import JobType, Retry
 from offload.runtime import aws, invocation
 from offload.runtime.jobs.run import Cancelled, Permanent, RetryAfter, Run, job
 from offload.runtime.settings import MissingSetting
+from tests.patience import PATIENCE
 from tests.unit.job_bench import JobBench
 
 
@@ -114,7 +115,7 @@ def test_no_more_handlers_run_at_once_than_the_type_and_the_key_allow(
     done, together = threading.Event(), threading.Event()
     handler = bench.handler(limited, work)
     jobs = {bench.submit(limited, Mail(to=f"customer {number % 5}")) for number in range(40)}
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + PATIENCE
 
     def worker(_: int) -> None:
         while len(runs) < len(jobs) or inside.total():

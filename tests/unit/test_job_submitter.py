@@ -22,6 +22,7 @@ from offload.runtime import aws
 from shop.contracts.jobs.order_import import ORDER_IMPORT, OrdersFile
 from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from tests.conftest import new_table
+from tests.patience import OUT_OF_SIGHT
 from tests.unit.job_bench import JobBench
 
 
@@ -38,7 +39,7 @@ class Submitter:
         self.bench = JobBench(monkeypatch, SALES_REPORT)
         # Wishes are made on the real clock.
         self.bench.time = datetime.now(UTC)
-        queue = aws.sqs().create_queue(QueueName=f"submitter-{uuid4().hex[:12]}")["QueueUrl"]
+        queue = aws.sqs().create_queue(QueueName=f"submitter-{uuid4().hex[:12]}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
         variables = {
             "OFFLOAD_CONSUMER": "JobSubmitter",
             "OFFLOAD_QUEUE_URL": queue,
@@ -49,8 +50,8 @@ class Submitter:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         # Settings are read at import: once a test.
-        monkeypatch.delitem(sys.modules, "lambdas.job_submitter.handler", raising=False)
-        self.handler = importlib.import_module("lambdas.job_submitter.handler").handler
+        monkeypatch.delitem(sys.modules, "offload.functions.job_submitter.handler", raising=False)
+        self.handler = importlib.import_module("offload.functions.job_submitter.handler").handler
 
     def take(self, *events: Event[JobWanted], attempt: int = 1) -> int:
         """Hands events over as the queue does; how many are to come again."""
@@ -118,7 +119,7 @@ def test_a_wish_for_a_type_whose_newest_job_counts_replaces_the_one_that_waits(
     newest = replace(
         SALES_REPORT, concurrency=1, unique=Unique(within=timedelta(hours=1), on_conflict=OnConflict.REPLACE)
     )
-    module = sys.modules["lambdas.job_submitter.handler"]
+    module = sys.modules["offload.functions.job_submitter.handler"]
     monkeypatch.setattr(module, "JOB_TYPES", {"sales_report": newest})
     monkeypatch.setattr(module, "store", submitter.bench.new_store({"sales_report": newest}))
     assert submitter.take(wanted(SALES_REPORT, Period())) == 0
@@ -134,7 +135,7 @@ def test_the_one_that_waits_is_replaced_in_its_line_too(submitter: Submitter, mo
         ordered=True,
         unique=Unique(within=timedelta(hours=1), on_conflict=OnConflict.REPLACE),
     )
-    module = sys.modules["lambdas.job_submitter.handler"]
+    module = sys.modules["offload.functions.job_submitter.handler"]
     monkeypatch.setattr(module, "JOB_TYPES", {"sales_report": newest})
     monkeypatch.setattr(module, "store", submitter.bench.new_store({"sales_report": newest}))
     assert submitter.take(wanted(SALES_REPORT, Period())) == 0

@@ -21,7 +21,7 @@ from offload.contracts.jobs.job_type import JobType
 from offload.runtime.jobs.store import LONGEST_RESULT, Lease
 from tests.unit.job_bench import Invocation, JobBench
 
-_NAME = "lambdas.jobs_api.handler"
+_NAME = "offload.functions.jobs_api.handler"
 
 
 class Customer(Struct, frozen=True):

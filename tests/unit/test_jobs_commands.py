@@ -302,7 +302,7 @@ def test_types_and_schedules_are_listed(server: JobServer) -> None:
 
 STACK = "offload-dev-Platform"
 VARIABLES = {"OFFLOAD_JOBS_TABLE": {"Ref": "Table"}, "OFFLOAD_JOBS_BUCKET": {"Ref": "Bucket"}}
-API_FUNCTION = {"Handler": "lambdas.jobs_api.handler.handler", "Environment": {"Variables": VARIABLES}}
+API_FUNCTION = {"Handler": "offload.functions.jobs_api.handler.handler", "Environment": {"Variables": VARIABLES}}
 
 
 def deployed(environment: str, instance: Instance | None = None, outputs: tuple[str, ...] = ()) -> Deployment:

@@ -14,6 +14,7 @@ from aws_durable_execution_sdk_python_testing.execution import ExecutionStatus
 from aws_durable_execution_sdk_python_testing.runner import DurableFunctionTestRunner
 from msgspec import Raw, Struct
 
+from offload.contracts.functions import own
 from offload.contracts.jobs.job import Answer, Job, State
 from offload.contracts.jobs.job_type import JobType, Retry
 from offload.runtime.jobs import durable
@@ -79,7 +80,7 @@ class Engine:
 
     def settle(self, job_id: str) -> str | None:
         """What the minute's sweep does with a job."""
-        with acting_as("jobs_timekeeper"):
+        with acting_as(own("job_sweeper")):
             return self.bench.store.settle(LONG, job_id)
 
     def started(self, given: int = 1) -> str:
@@ -271,7 +272,7 @@ def test_a_question_waits_for_a_person_and_is_answered_once(engine: Engine) -> N
     asking = engine.until(job_id, lambda job: job.question is not None)
     assert asking.question
     assert asking.question.text == "May I?"
-    with acting_as("jobs_api"):
+    with acting_as(own("jobs_api")):
         engine.bench.store.answer(job_id, Answer(yes=True, by="Ann"))
     done = engine.until(job_id, lambda job: job.state.ended)
     assert (done.state, done.result, done.question) == (State.SUCCEEDED, Raw(b'{"number":4}'), None)

@@ -39,6 +39,7 @@ from tests.misbehaving_server import (
     busiest,
     retry_after_forms,
 )
+from tests.patience import PATIENCE
 
 BODY = b'{"type":"order.placed"}'
 
@@ -402,7 +403,7 @@ def test_what_is_over_a_limit_is_refused_and_taken_again_when_there_is_room(serv
         for _ in range(3):
             with pytest.raises(ConnectionRefusedError):
                 Client(url)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             with Client(url) as again:

@@ -147,7 +147,7 @@ class Running:
         return self.handled()
 
     def wait_until(self, holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not holds():
             assert time.monotonic() < deadline, (self.handled(), self.errors())
             time.sleep(0.01)

@@ -111,7 +111,7 @@ def test_a_queue_whose_url_came_out_of_a_job_type_s_parameter_is_that_type_s(mon
     assert names.resource(other, Caller("sales_report")) == "OFFLOAD_JOBS_PATH/other queues"
     assert names.resource(own, Caller("sales_report")) == "OFFLOAD_JOBS_PATH/{OFFLOAD_JOB} queues"
     # The functions of the job service take every type.
-    assert names.resource(other, Caller("jobs_api")) == "OFFLOAD_JOBS_PATH/* queues"
+    assert names.resource(other, Caller("offload/functions/jobs_api")) == "OFFLOAD_JOBS_PATH/* queues"
     # What a test's own handler does with other types is its own.
     assert names.resource(own, Caller("@job", "report")) == "OFFLOAD_JOBS_PATH/{OFFLOAD_JOB} queues"
     assert names.resource(other, Caller("@job", "report")) == "?"

@@ -10,11 +10,13 @@ from datetime import timedelta
 import boto3
 import pytest
 
+from offload.contracts.functions import own
 from offload.contracts.subscriptions.events import SubscriptionFailing
 from offload.runtime.sending.bus import BusSignals
 from offload.runtime.sending.health import Signal
 from tests.calls.plugin import tell
 from tests.calls.recording import acting_as
+from tests.patience import OUT_OF_SIGHT
 from tests.unit.sending_bench import SendingBench
 
 
@@ -30,13 +32,13 @@ def test_a_signal_is_an_event_of_the_subscriptions_source_on_the_bus(bench: Send
     tell(bus, "OFFLOAD_BUS")
     events = boto3.client("events")
     events.create_event_bus(Name=bus)
-    queue = bench.sqs.create_queue(QueueName=bus)["QueueUrl"]
+    queue = bench.sqs.create_queue(QueueName=bus, Attributes=OUT_OF_SIGHT)["QueueUrl"]
     arn = bench.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     events.put_rule(Name=bus, EventBusName=bus, EventPattern=json.dumps({"source": [SubscriptionFailing.SOURCE]}))
     events.put_targets(Rule=bus, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
     record = bench.subscribe("http://127.0.0.1:9/failing")
     at = bench.clock()
-    with acting_as("delivery_sender"):
+    with acting_as(own("delivery_sender")):
         BusSignals(bus).publish(
             record, [Signal(kind="failing", failing_since=at - timedelta(hours=60), at=at, percent=50)], bench.policy
         )

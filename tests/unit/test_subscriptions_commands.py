@@ -330,7 +330,7 @@ def test_an_environment_that_sends_no_webhooks_says_so(emulator: Instance, monke
             return None
 
     monkeypatch.setattr(resources.Deployment, "of", lambda environment: Bare(Aws("local", emulator)))
-    assert failure("list") == "environment local sends no webhooks (no function of lambdas/subscriptions_api)"
+    assert failure("list") == "environment local sends no webhooks (none of its stacks has a WebhookSender)"
 
 
 def test_no_answer_is_said_in_a_line(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

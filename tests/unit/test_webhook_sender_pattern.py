@@ -30,7 +30,7 @@ from tests.unit.test_background_job import CONTEXT
 pytestmark = pytest.mark.synthesis
 
 BOUNDED = Queues()
-FUNCTIONS = ("delivery_planner", "delivery_sender", "delivery_timekeeper", "subscriptions_api")
+FUNCTIONS = ("delivery_planner", "delivery_sender", "delivery_sweeper", "subscriptions_api")
 QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
 BUS = "arn:aws:events:eu-west-1:111122223333:event-bus/orders"
 

@@ -23,6 +23,7 @@ from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecre
 from offload.runtime.webhooks.secrets import Secret, keyring
 from offload.runtime.webhooks.sign import signed_headers
 from shop.providers import PROVIDERS
+from tests.patience import OUT_OF_SIGHT, PATIENCE
 
 SECRETS: Final[Mapping[str, str]] = {
     name: "whsec_" + base64.b64encode(name.encode().ljust(32, b"-")).decode()
@@ -89,7 +90,7 @@ class Bench:
         answer: dict[str, Any] = self.receiver.handler(event, Context())
         return answer
 
-    def events(self, count: int = 0, within: float = 10) -> list[dict[str, Any]]:
+    def events(self, count: int = 0, within: float = PATIENCE) -> list[dict[str, Any]]:
         """The events that came out of the bus since the last call: at least `count`, or the time is up."""
         sqs = client("sqs")
         found: list[dict[str, Any]] = []
@@ -195,7 +196,7 @@ def a_receiver(patch: pytest.MonkeyPatch, *, refused_per_minute: int = 1_000_000
     tag = uuid.uuid4().hex[:8]
     table = deliveries_table()
     sqs, events, manager = client("sqs"), client("events"), client("secretsmanager")
-    queue = sqs.create_queue(QueueName=f"events-{tag}")["QueueUrl"]
+    queue = sqs.create_queue(QueueName=f"events-{tag}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     events.create_event_bus(Name=f"bus-{tag}")
     events.put_rule(
@@ -214,7 +215,7 @@ def a_receiver(patch: pytest.MonkeyPatch, *, refused_per_minute: int = 1_000_000
     patch.setenv("OFFLOAD_CLAIMS_BUCKET", f"claims-{tag}")
     patch.setenv("OFFLOAD_REFUSED_PER_MINUTE", str(refused_per_minute))
     modules = []
-    for name in ("lambdas.webhook_receiver.handler", "lambdas.webhook_relay.handler"):
+    for name in ("offload.functions.webhook_receiver.handler", "offload.functions.webhook_relay.handler"):
         sys.modules.pop(name, None)
         modules.append(importlib.import_module(name))
     yield Bench(modules[0], modules[1], table, f"bus-{tag}", queue, f"claims-{tag}", secret)

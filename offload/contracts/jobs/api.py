@@ -1,7 +1,7 @@
 """The job service's HTTP API: every route with what it takes, answers and refuses.
 
 The gateway, the function and the OpenAPI document are made from this one table. A new route is an entry here, and a
-function of the entry's name in `lambdas/jobs_api`; `make schemas` writes the document.
+function of the entry's name in `offload/functions/jobs_api`; `make schemas` writes the document.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from offload.contracts.functions import folder_of, source_of
 from offload.operate.costs import prices
 from offload.operate.costs.sweeps import COMMON_FIELDS, SWEEPS, Sweep
 from offload.operate.failure import Failure
@@ -260,10 +261,12 @@ def _schedule(resource: _Resource) -> Iterator[Usage]:
     if called is None:
         raise resource.unpriced("its target is no function of its stack")
     function = resource.siblings[called]["Properties"]
-    folder = _folder(function)
-    sweep = SWEEPS.get(folder)
+    handler = str(function.get("Handler", ""))
+    source = source_of(handler)
+    sweep = SWEEPS.get(source or handler)
     if sweep is None:
-        raise resource.unpriced(f"what an idle call of lambdas/{folder} does is not in offload/operate/costs/sweeps.py")
+        named = folder_of(source) if source else handler
+        raise resource.unpriced(f"what an idle call of {named} does is not in offload/operate/costs/sweeps.py")
     how_often = "each minute" if every == 1 else f"each {every} minutes"
     why = f"function called {how_often}"
     yield Usage(SCHEDULER, calls, f"schedule, {how_often}")
@@ -285,12 +288,6 @@ def _retention(resource: _Resource, function: Mapping[str, Any]) -> float:
     if days is None:
         raise resource.unpriced("the logs of its function are kept for ever")
     return float(days)
-
-
-def _folder(function: Mapping[str, Any]) -> str:
-    """The function's folder in `lambdas/`; its handler when it has none."""
-    parts = str(function.get("Handler", "")).replace("/", ".").split(".")
-    return parts[1] if parts[0] == "lambdas" and len(parts) > 1 else ".".join(parts)
 
 
 def _alarm(resource: _Resource) -> Iterator[Usage]:
@@ -325,7 +322,7 @@ def _idle_lines(resource: _Resource) -> Sweep | None:
             continue
         function = resource.siblings[resource.referred(target, "AWS::Lambda::Function") or name]["Properties"]
         if function.get("LoggingConfig", {}).get("LogGroup") == {"Ref": group}:
-            return SWEEPS.get(_folder(function))
+            return SWEEPS.get(source_of(str(function.get("Handler", ""))) or "")
     return None
 
 

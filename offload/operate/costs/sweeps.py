@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from offload.contracts.functions import own
 from offload.contracts.webhooks.shards import SHARDS
 from offload.operate.catalogue import catalogue
 from offload.runtime.jobs.items import DUE_SHARDS, TALLY_SHARDS
@@ -81,16 +82,16 @@ def _jobs() -> Sweep:
 
 SWEEPS: Final[Mapping[str, Sweep]] = MappingProxyType(
     {
-        "jobs_timekeeper": _jobs(),
+        own("job_sweeper"): _jobs(),
         # A query of each shard of the index `wake`; every ten minutes the version of the subscriptions.
-        "delivery_timekeeper": Sweep(
+        own("delivery_sweeper"): Sweep(
             read_units=WAKE_SHARDS * _EVENTUAL_READ + _READ / LOOKS_FOR_STRAYS_EVERY,
             seconds=_seconds(WAKE_SHARDS + 1 / LOOKS_FOR_STRAYS_EVERY),
             log_bytes=300,
             fields=frozenset({"woken", "duration_ms", "late_subscriptions"}),
         ),
         # A query of each shard of the index `owed`.
-        "webhook_relay": Sweep(
+        own("webhook_relay"): Sweep(
             read_units=SHARDS * _EVENTUAL_READ,
             seconds=_seconds(SHARDS),
             log_bytes=300,
@@ -105,4 +106,4 @@ SWEEPS: Final[Mapping[str, Sweep]] = MappingProxyType(
         ),
     }
 )
-"""By the function's folder in `lambdas/`."""
+"""By the function's source, as PythonFunction takes it."""

@@ -20,7 +20,7 @@ _LATE: Final = timedelta(minutes=5)
 _RESERVE: Final = 10_000  # milliseconds
 
 
-log = Logger("delivery_timekeeper")
+log = Logger("delivery_sweeper")
 settings = SendingSettings.from_environment()
 subscriptions, deliveries, tokens = settings.subscriptions, settings.deliveries, settings.tokens
 

@@ -15,7 +15,7 @@ import pytest
 from tests.misbehaving_server import MisbehavingServer
 from tests.unit.sending_bench import Clock, SendingBench
 
-_NAME = "lambdas.delivery_timekeeper.handler"
+_NAME = "offload.functions.delivery_sweeper.handler"
 
 
 class Context:

@@ -33,7 +33,7 @@ _COUNTS_EVERY: Final = 5  # minutes
 
 JOB_TYPES: Final = catalogue().job_types
 store = JobStore.from_environment(JOB_TYPES)
-log = Logger(service="jobs_timekeeper")
+log = Logger(service="job_sweeper")
 
 
 class _Counters:

@@ -46,7 +46,7 @@ def bench(aws_of_module: None, monkeypatch: pytest.MonkeyPatch) -> JobBench:
 class Timekeeper:
     """The function as Lambda loads it, on the bench's clock and types."""
 
-    NAME = "lambdas.jobs_timekeeper.handler"
+    NAME = "offload.functions.job_sweeper.handler"
 
     def __init__(self, bench: JobBench, monkeypatch: pytest.MonkeyPatch) -> None:
         self._bench, self._monkeypatch = bench, monkeypatch

@@ -1,0 +1,1 @@
+"""The functions that the framework deploys itself, a folder each; they import `contracts` and `runtime`."""
