@@ -35,8 +35,8 @@ toolchain: .venv/.ready $(BIN)/offload node_modules/.ready .offload/embedded/.re
 	@$(BIN)/python -c 'import sys, pathlib, sysconfig; pathlib.Path(sysconfig.get_paths()["purelib"], "offload.pth").write_text(sys.argv[1] + "\n")' "$(CURDIR)"
 	@touch $@
 
-$(BIN)/offload: offload/operate/start .venv/.ready
-	@cp offload/operate/start $@ && chmod +x $@
+$(BIN)/offload: offload/cli/start .venv/.ready
+	@cp offload/cli/start $@ && chmod +x $@
 
 # Of Python's version alone, so that other packages in .venv do not install the emulators anew.
 .offload/python: .venv/.ready
@@ -95,17 +95,17 @@ check-types: toolchain
 	@$(BIN)/mypy
 
 check-templates: toolchain
-	@$(BIN)/python -m stacks.lint
+	@$(BIN)/python -m offload.cdk.lint
 
 check-permissions: toolchain ## compare the calls that functions make with what their roles allow, both ways
-	@$(BIN)/python -m stacks.permissions
+	@$(BIN)/python -m offload.cdk.permissions
 
 # Functions run in both; each process of the tests leaves what it saw in the folder.
 calls: toolchain ## run the tests and write the calls that functions make to AWS into schemas/permissions/calls.json
 	@rm -rf .offload/calls && mkdir -p .offload/calls
 	@OFFLOAD_CALLS_FOLDER="$(CURDIR)/.offload/calls" $(BIN)/python -m pytest $(PARALLEL) tests/unit
 	@OFFLOAD_CALLS_FOLDER="$(CURDIR)/.offload/calls" $(BIN)/python -m pytest $(PARALLEL) tests/local
-	@$(BIN)/python -m stacks.permissions.record .offload/calls
+	@$(BIN)/python -m offload.cdk.permissions.record .offload/calls
 
 # An unset ENV is one line that names the environments, before anything is installed or asked.
 named:
@@ -160,10 +160,10 @@ lock: toolchain ## compile the pinned, hashed requirements, the functions' too
 	  if [ -f $$out ]; then cp $$out .offload/compiled.txt; else rm -f .offload/compiled.txt; fi; \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in --output-file .offload/compiled.txt || exit 1; \
 	  cmp -s .offload/compiled.txt $$out || cp .offload/compiled.txt $$out; done
-	@$(BIN)/python -m stacks.bundling.lock
+	@$(BIN)/python -m offload.cdk.bundling.lock
 
 schemas: toolchain ## write the JSON Schemas of the contracts into schemas/
-	@$(BIN)/python -m offload.operate.schemas
+	@$(BIN)/python -m offload.cli.schemas.schemas
 
 clean: down ## remove what make installed and made
 	@rm -rf .venv node_modules .offload cdk.out .pytest_cache .mypy_cache .ruff_cache

@@ -15,7 +15,19 @@ FRAMEWORK: Final = "offload"
 """The framework's own package."""
 
 _FILE: Final = "pyproject.toml"
+_MARK: Final = "cdk.json"
 _INSTALLED: Final = Path(__file__).resolve().parents[1]
+
+
+def _root() -> Path:
+    here = Path.cwd()
+    # A checkout of the framework serves from any folder.
+    above = (here, *here.parents, _INSTALLED)
+    return next((folder for folder in above if (folder / _MARK).is_file()), here)
+
+
+PROJECT: Final = _root()
+"""The app's folder: the nearest one with a cdk.json, from the current one upwards; app.py and .offload are there."""
 
 
 class UnusableProject(Exception):

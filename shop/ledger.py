@@ -7,8 +7,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from offload.contracts.event import Event
-from offload.runtime import sums
+from offload.contracts.events.event import Event
+from offload.runtime.events import sums
 from shop.contracts.orders import Invoice, OrderCancelled
 
 if TYPE_CHECKING:

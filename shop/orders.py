@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import BinaryIO, Final, TextIO, cast
 
-from offload.contracts.event import LONGEST_NAME_BYTES, check_moment
+from offload.contracts.events.event import LONGEST_NAME_BYTES, check_moment
 from shop.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
 
 COLUMNS: Final = (

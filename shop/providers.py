@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from offload.contracts.webhooks.providers import GITHUB, SHOPIFY, SLACK, STANDARD_WEBHOOKS, STRIPE, SVIX
-from offload.contracts.webhooks.scheme import Providers
+from offload.contracts.webhooks_in.providers import GITHUB, SHOPIFY, SLACK, STANDARD_WEBHOOKS, STRIPE, SVIX
+from offload.contracts.webhooks_in.scheme import Providers
 from shop.contracts.warehouse import WAREHOUSE
 
 # In a module of its own: the receiver's cold start, which a provider waits for, pays for nothing else of the catalogue.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from stacks.access import Access
-from stacks.constructs.acknowledge import acknowledge_objects, allow_to_miss
-from stacks.constructs.private_bucket import PrivateBucket
-from stacks.constructs.table import Table
+from offload.cdk.access import Access
+from offload.cdk.constructs.acknowledge import acknowledge_objects, allow_to_miss
+from offload.cdk.constructs.private_bucket import PrivateBucket
+from offload.cdk.constructs.table import Table
 
 _PAGES = "change-log/*"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from constructs import Construct
 
-from stacks.access import Access
-from stacks.constructs.table import Table
+from offload.cdk.access import Access
+from offload.cdk.constructs.table import Table
 
 
 class Ledger(Construct):

@@ -5,11 +5,18 @@ from __future__ import annotations
 from aws_cdk import Duration
 from constructs import Construct
 
+from offload.cdk.environment import Environment
+from offload.cdk.environment_stack import EnvironmentStack
+from offload.cdk.patterns.background_job import BackgroundJob
+from offload.cdk.patterns.event_consumer import EventConsumer
+from offload.cdk.patterns.integration import Integration
+from offload.cdk.patterns.monolith_access import MonolithAccess
+from offload.cdk.patterns.webhook_receiver import WebhookReceiver
+from offload.cdk.patterns.webhook_sender import WebhookSender
+from offload.cdk.platform import Platform
 from offload.contracts.functions import own
-from offload.contracts.jobs.deliveries import DELIVERY_BATCH
 from offload.contracts.jobs.events import JobFinished
-from offload.contracts.subscriptions.events import SubscriptionPaused
-from offload.contracts.webhooks.providers import (
+from offload.contracts.webhooks_in.providers import (
     GITHUB,
     SHOPIFY,
     SLACK,
@@ -17,6 +24,8 @@ from offload.contracts.webhooks.providers import (
     STRIPE,
     SVIX,
 )
+from offload.contracts.webhooks_out.events import SubscriptionPaused
+from offload.contracts.webhooks_out.recovery import DELIVERY_BATCH
 from shop.contracts.github import RELEASES, PullRequestClosed
 from shop.contracts.jobs.customer_segments import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD
 from shop.contracts.jobs.exchange_rates import EXCHANGE_RATES
@@ -25,18 +34,10 @@ from shop.contracts.jobs.sales_report import SALES_REPORT
 from shop.contracts.orders import OrderCancelled, OrderPlaced
 from shop.contracts.stock import StockLow
 from shop.contracts.warehouse import WAREHOUSE
+from shop.settings import Stock
 from stacks.change_log import ChangeLog
-from stacks.environment import Environment
-from stacks.environment_stack import EnvironmentStack
 from stacks.exchange_rates import FILES, ExchangeRates
 from stacks.ledger import Ledger, StockLevels
-from stacks.patterns.background_job import BackgroundJob
-from stacks.patterns.event_consumer import EventConsumer
-from stacks.patterns.integration import Integration
-from stacks.patterns.monolith_access import MonolithAccess
-from stacks.patterns.webhook_receiver import WebhookReceiver
-from stacks.patterns.webhook_sender import WebhookSender
-from stacks.platform import Platform
 from stacks.team_notifier import Notices
 
 _SENDERS = {
@@ -55,7 +56,7 @@ class Shop(EnvironmentStack):
 
     def __init__(self, scope: Construct, construct_id: str, *, platform: Platform) -> None:
         super().__init__(scope, construct_id)
-        stock = Environment.of(self).stock
+        stock = Environment.of(self).section("stock", Stock)
         ledger = Ledger(self, "Ledger")
         levels = StockLevels(self, "StockTable")
         EventConsumer(

@@ -9,8 +9,8 @@ from typing import Any
 from aws_cdk import App
 
 from app import compose
-from stacks.environment import Environment
-from stacks.guardrails import guard
+from offload.cdk.environment import Environment
+from offload.cdk.guardrails import guard
 
 PROJECT = Path(__file__).resolve().parents[1]
 # An App under pytest does not read cdk.json, and would synthesize other templates than a deployment.

@@ -18,8 +18,8 @@ import pytest
 from botocore.config import Config
 from hypothesis import HealthCheck, settings
 
-from offload.operate.aws import shell_settings
-from offload.operate.embedded.process import EmbeddedAws, Instance, free_port
+from offload.cli.deployment.aws import shell_settings
+from offload.cli.local.process import EmbeddedAws, Instance, free_port
 from tests.calls.plugin import pytest_configure, pytest_sessionfinish, pytest_terminal_summary
 from tests.month import MONTH
 from tests.patience import PATIENCE
@@ -171,7 +171,7 @@ def month() -> Path:
 
 
 def new_table(client: DynamoDBClient, name: str, *, sort_key: bool = True) -> str:
-    """Makes a table like stacks/constructs/table.py does; returns its name."""
+    """Makes a table like offload/cdk/constructs/table.py does; returns its name."""
     keys: list[Any] = [("pk", "HASH"), *([("sk", "RANGE")] if sort_key else [])]
     client.create_table(
         TableName=name,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from offload.operate.resources import Deployment
-from offload.runtime import sums
+from offload.cli.deployment.resources import Deployment
+from offload.runtime.events import sums
 
 
 def done_by(deployment: Deployment, consumer: str, *, of: str = "") -> int:

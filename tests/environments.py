@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from stacks.environment import Alarms, Environment
+from offload.cdk.environment import Alarms, Environment
 
 ADDRESS = "operators@offload-shop.net"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from offload.operate.embedded.process import EmbeddedAws
+from offload.cli.local.process import EmbeddedAws
 
 _LOOKS_EVERY: Final = 0.1  # seconds
 

@@ -19,14 +19,14 @@ PASSWORD: Final = "p4ss"
 LIBRARY: Final[Mapping[str, bytes]] = {
     "lambdas/__init__.py": b"",
     "offload/runtime/__init__.py": b"VALUE = 'runtime'\n",
-    "offload/runtime/shared.py": b"from offload.contracts.event import VALUE as OTHER\nVALUE = 'shared'\n",
+    "offload/runtime/shared.py": b"from offload.contracts.events.event import VALUE as OTHER\nVALUE = 'shared'\n",
     "offload/runtime/far.py": b"import importlib\nimportlib.import_module('.shared', __package__)\nVALUE = 'far'\n",
     "offload/runtime/reader.py": (
         b"from pathlib import Path\nVALUE = Path(__file__).with_name('table.csv').read_bytes()\n"
     ),
     "offload/runtime/table.csv": b"a,b\r\n\xff\x00",
     "offload/runtime/unused.csv": b"",
-    "offload/contracts/event.py": b"from __future__ import annotations\nVALUE = 'event'\n",
+    "offload/contracts/events/event.py": b"from __future__ import annotations\nVALUE = 'event'\n",
 }
 _MODULES: Final = (
     "a.py", "b.py", "größe.py", "sub/__init__.py", "sub/c.py", "sub/deep/__init__.py", "sub/deep/d.py", "ns/e.py",
@@ -35,7 +35,7 @@ _MODULES: Final = (
 _THIRD: Final = ("nowhere", "nowhere.at.all", "yaml", "cgi", "distutils.core", "boto3x", "_hidden", "größe")
 _STANDARD: Final = ("json", "xml.etree.ElementTree", "os.path", "__future__", "concurrent.futures")
 _OF_LIBRARY: Final = (
-    'offload.runtime.shared', 'offload.runtime.far', 'offload.runtime.reader', 'offload.contracts.event',
+    'offload.runtime.shared', 'offload.runtime.far', 'offload.runtime.reader', 'offload.contracts.events.event',
     'offload.runtime', 'offload', 'offload.contracts', 'offload.runtime.nowhere', 'offload.nowhere',
     'lambdas.other.handler', 'lambdas',
 )  # fmt: skip

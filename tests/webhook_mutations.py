@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from offload.contracts.webhooks.scheme import Provider
-from offload.runtime.webhooks.secrets import Secret, keyring
-from offload.runtime.webhooks.verify import Verified, verify
+from offload.contracts.webhooks_in.scheme import Provider
+from offload.runtime.webhooks_in.secrets import Secret, keyring
+from offload.runtime.webhooks_in.verify import Verified, verify
 
 Headers = tuple[tuple[str, str], ...]
 

@@ -37,7 +37,7 @@ from typing import Final
 
 import uv
 
-from stacks.bundling.lock import compile_lock
+from offload.cdk.bundling.lock import compile_lock
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 SAM_VERSION: Final = "1.170.0"
@@ -70,7 +70,7 @@ def handler(event, context):
 OURS: Final = """\
 import sys
 from pathlib import Path
-from stacks.bundling import Bundler, Target
+from offload.cdk.bundling import Bundler, Target
 bundler, target = Bundler(Path(sys.argv[1])), Target.of(sys.argv[2], "arm64")
 for source in sys.argv[3:]:
     bundler.bundle(source, target)
@@ -87,8 +87,8 @@ app.synth()
 SYNTH: Final = """\
 import sys
 from aws_cdk import App, Stack
-from stacks.constructs.python_function import ROOT_CONTEXT, PythonFunction
-from stacks.environment import Environment
+from offload.cdk.constructs.python_function import ROOT_CONTEXT, PythonFunction
+from offload.cdk.environment import Environment
 off = {"aws:cdk:bundling-stacks": []} if sys.argv[3] == "off" else {}
 app = App(outdir=sys.argv[2], context={ROOT_CONTEXT: sys.argv[1], **off})
 Environment.load("dev").attach(app)

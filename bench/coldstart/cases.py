@@ -25,21 +25,21 @@ import boto3
 import msgspec
 import uv
 
+from offload.cdk.bundling import Bundler, Target
+from offload.cdk.bundling.bytecode import compile_modules
+from offload.cdk.templates import assembly
 from offload.contracts.calls import CallSettings, variable_of
 from offload.contracts.catalogue import CATALOGUE_VARIABLE
 from offload.contracts.egress import variables as egress_variables
 from offload.contracts.functions import APP_FUNCTIONS, OWN_FUNCTIONS, own, source_of
 from offload.contracts.jobs.events import JobWanted
-from offload.contracts.subscriptions.policy import POLICY_VARIABLE, Policy
-from offload.contracts.webhooks.stored_secret import PROVIDERS_MODULE
-from offload.operate.embedded import PROJECT
+from offload.contracts.webhooks_in.stored_secret import PROVIDERS_MODULE
+from offload.contracts.webhooks_out.policy import POLICY_VARIABLE, Policy
+from offload.project import PROJECT
 from shop.catalogue import CATALOGUE
 from shop.contracts.github import ReleasePublished
 from shop.contracts.stock import StockLow
 from shop.orders import SHIPPED_DAY, read_orders
-from stacks.bundling import Bundler, Target
-from stacks.bundling.bytecode import compile_modules
-from stacks.templates import assembly
 
 PYTHON: Final = PROJECT / ".offload" / "embedded" / "bin" / "python"
 USUAL: Final[Mapping[str, tuple[str, ...]]] = {

@@ -34,9 +34,9 @@ from pathlib import Path
 from typing import Final
 
 from bench.coldstart.cases import IN_THE_RUNTIME, PYTHON, Case, cases
-from offload.operate.aws import shell_settings
-from offload.operate.embedded.process import EmbeddedAws
-from stacks.bundling.bytecode import compile_modules
+from offload.cdk.bundling.bytecode import compile_modules
+from offload.cli.deployment.aws import shell_settings
+from offload.cli.local.process import EmbeddedAws
 
 RATIO: Final = 1 / 2
 """The goal: a function's import takes at most so much of its usual peer's in the same run."""

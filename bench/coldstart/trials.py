@@ -21,9 +21,9 @@ from typing import Final
 
 from bench.coldstart.cases import Case, cases
 from bench.coldstart.run import Processes
-from offload.operate.aws import shell_settings
-from offload.operate.embedded.process import EmbeddedAws
-from stacks.bundling.bytecode import compile_modules
+from offload.cdk.bundling.bytecode import compile_modules
+from offload.cli.deployment.aws import shell_settings
+from offload.cli.local.process import EmbeddedAws
 
 FUNCTION: Final = "sales_ledger"
 _AWS: Final = "offload/runtime/aws.py"

@@ -1,6 +1,6 @@
 """What a million short jobs cost on AWS, beside the smallest servers that would always be on for them.
 
-By `offload/operate/costs/prices.py`, without free tiers.
+By `offload/cli/costs/prices.py`, without free tiers.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from offload.operate.costs import prices
+from offload.cli.costs import prices
 
 FULL_PROCESSOR_MB: Final = 1769
 """Memory with which a function has one whole processor (Lambda's configuration-memory.html, read 2026-11-23)."""

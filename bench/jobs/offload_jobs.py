@@ -25,15 +25,15 @@ import msgspec
 from bench.jobs import nothing
 from bench.jobs.nothing import NOTHING, Number
 from bench.jobs.units import Units
+from offload.cli.deployment.aws import shell_settings
+from offload.cli.deployment.resources import JOBS_API, Deployment
+from offload.cli.jobs.service import jobs_of
+from offload.cli.local.deploy import synthesize
+from offload.cli.local.process import EmbeddedAws
+from offload.cli.local.up import bring_up
 from offload.contracts.jobs.job import Job, State, Submit
 from offload.contracts.jobs.job_type import Priority
-from offload.operate.aws import shell_settings
-from offload.operate.embedded import PROJECT
-from offload.operate.embedded.deploy import synthesize
-from offload.operate.embedded.process import EmbeddedAws
-from offload.operate.embedded.up import bring_up
-from offload.operate.jobs import jobs_of
-from offload.operate.resources import JOBS_API, Deployment
+from offload.project import PROJECT
 from offload.runtime import aws
 from offload.runtime.jobs import items
 from offload.runtime.jobs.registry import Registry

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import uv
 
-from offload.operate.embedded.process import free_port
+from offload.cli.local.process import free_port
 
 HERE: Final = Path(__file__).resolve().parent
 PROJECT: Final = HERE.parents[1]

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bench.jobs import cost, offload_jobs, peers
-from offload.operate.costs import prices
+from offload.cli.costs import prices
 
 GOAL: Final = 6.0
 SINGLE: Final = 200

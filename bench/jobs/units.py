@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bench.ledger.meter import Item, item_size, write_units
 
-# The table's indexes (stacks/constructs/job_service.py): their keys, and what else is in them; None for everything.
+# The table's indexes (offload/cdk/constructs/job_service.py): their keys, and what else is in them; None is everything.
 _INDEXES: Final[Mapping[str, tuple[tuple[str, str], frozenset[str] | None]]] = {
     "due": (("due_shard", "due_at"), frozenset({"type", "state"})),
     "types": (("type_shard", "listed"), None),

@@ -38,9 +38,10 @@ import msgspec
 from bench.ledger import throughput
 from bench.ledger.meter import Item, Meter, item_size
 from bench.ledger.plain import plain_handler
-from offload.operate.aws import shell_settings
-from offload.operate.embedded.process import EmbeddedAws
-from offload.runtime import aws, sums
+from offload.cli.deployment.aws import shell_settings
+from offload.cli.local.process import EmbeddedAws
+from offload.runtime import aws
+from offload.runtime.events import sums
 from shop.ledger import Ledger, read_ledger
 from shop.orders import SHIPPED_DAY, read_orders
 from tests.month import MONTH
@@ -102,7 +103,7 @@ class Surroundings:
         self.uncounted: Any = boto3.client("dynamodb")
 
     def table(self, role: str, *, key: str = "pk", sort_key: bool = True) -> str:
-        """A new table with the keys that stacks/constructs/table.py gives ours, or `key` alone."""
+        """A new table with the keys that offload/cdk/constructs/table.py gives ours, or `key` alone."""
         keys = [(key, "HASH"), *([("sk", "RANGE")] if sort_key else [])]
         name = f"{role}-{uuid.uuid4().hex[:8]}"
         self.uncounted.create_table(

@@ -25,11 +25,11 @@ from typing import Any, Final
 
 import msgspec
 
-from offload.operate.aws import Aws
-from offload.operate.embedded.process import ACCOUNT, EmbeddedAws
-from offload.operate.embedded.up import bring_up
-from offload.operate.resources import Deployment
-from offload.runtime import sums
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.resources import Deployment
+from offload.cli.local.process import ACCOUNT, EmbeddedAws
+from offload.cli.local.up import bring_up
+from offload.runtime.events import sums
 from shop.contracts.orders import Invoice
 
 GOAL: Final = 0.8
@@ -41,7 +41,7 @@ def handler(event, context):
     print("nothing done with", len(event["Records"]), "records")
     return {"batchItemFailures": []}
 """
-# As the SalesLedger's event source has them (stacks/patterns/event_consumer.py).
+# As the SalesLedger's event source has them (offload/cdk/patterns/event_consumer.py).
 _BATCH: Final = 10
 _CONCURRENCY: Final = 5
 _ENTRIES: Final = 10  # PutEvents takes ten

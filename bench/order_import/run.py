@@ -32,8 +32,8 @@ from typing import Any, Final, TypeVar
 import boto3
 import msgspec
 
-from offload.operate.aws import shell_settings
-from offload.operate.embedded.process import EmbeddedAws
+from offload.cli.deployment.aws import shell_settings
+from offload.cli.local.process import EmbeddedAws
 from shop.orders import SHIPPED_DAY
 from tests.month import MONTH
 

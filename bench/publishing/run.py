@@ -27,13 +27,13 @@ from typing import Final
 import boto3
 from sqlalchemy import Engine, create_engine
 
+from offload.cli.deployment.aws import shell_settings
+from offload.cli.local.process import EmbeddedAws
 from offload.client.outbox import Outbox
 from offload.client.publisher import Publisher
 from offload.client.relay import Relay
-from offload.contracts.entry import Entry
-from offload.contracts.event import Event
-from offload.operate.aws import shell_settings
-from offload.operate.embedded.process import EmbeddedAws
+from offload.contracts.events.entry import Entry
+from offload.contracts.events.event import Event
 from shop.contracts.orders import OrderLine, OrderPlaced
 
 EVENTS: Final = 2_000

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from offload.operate.embedded import PROJECT
+from offload.project import PROJECT
 
 GOAL: Final = 1.8
 _EMPTY: Final = """

@@ -44,10 +44,10 @@ from typing import Any, Final
 import uv
 
 from bench.webhooks import plain_sender
+from offload.cli.local.process import ACCOUNT, EmbeddedAws, free_port
+from offload.cli.local.up import bring_up
 from offload.client.publisher import Publisher
-from offload.contracts.event import Event
-from offload.operate.embedded.process import ACCOUNT, EmbeddedAws, free_port
-from offload.operate.embedded.up import bring_up
+from offload.contracts.events.event import Event
 from shop.contracts.stock import StockLow
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers

@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from offload.contracts.webhooks.providers import SLACK
-from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret, StoredSecrets
-from offload.operate.aws import Aws
-from offload.operate.embedded.process import ACCOUNT, EmbeddedAws
-from offload.operate.embedded.up import bring_up
-from offload.operate.resources import Deployment
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.resources import Deployment
+from offload.cli.local.process import ACCOUNT, EmbeddedAws
+from offload.cli.local.up import bring_up
+from offload.contracts.webhooks_in.providers import SLACK
+from offload.contracts.webhooks_in.stored_secret import SecretDocument, StoredSecret, StoredSecrets
 
 OURS: Final = "receiver"
 BARE: Final = "bare function"

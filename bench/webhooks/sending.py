@@ -36,12 +36,12 @@ import boto3
 import msgspec
 
 from bench.webhooks import plain_sender
-from offload.contracts.event import Event
-from offload.contracts.subscriptions.policy import Policy
-from offload.contracts.subscriptions.subscription import Wish
-from offload.operate.aws import shell_settings
-from offload.operate.costs import prices
-from offload.operate.embedded.process import EmbeddedAws, free_port
+from offload.cli.costs import prices
+from offload.cli.deployment.aws import shell_settings
+from offload.cli.local.process import EmbeddedAws, free_port
+from offload.contracts.events.event import Event
+from offload.contracts.webhooks_out.policy import Policy
+from offload.contracts.webhooks_out.subscription import Wish
 from offload.runtime import aws
 from shop.contracts.stock import StockLow
 from tests.unit.sending_bench import sending_table

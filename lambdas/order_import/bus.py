@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from offload.contracts.claim import claim_key, claim_reference
-from offload.contracts.entry import REQUEST_BYTES, REQUEST_ENTRIES, WHOLE_BYTES, Entry
+from offload.contracts.events.claim import claim_key, claim_reference
+from offload.contracts.events.entry import REQUEST_BYTES, REQUEST_ENTRIES, WHOLE_BYTES, Entry
 from offload.runtime import aws, bus
 from offload.runtime.bus import NotPublished
 

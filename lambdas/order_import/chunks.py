@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
 
-from offload.contracts.claim import CLAIM_LIMIT
-from offload.contracts.entry import Entry
-from offload.contracts.event import BrokenContract
+from offload.contracts.events.claim import CLAIM_LIMIT
+from offload.contracts.events.entry import Entry
+from offload.contracts.events.event import BrokenContract
 from shop.orders import COLUMNS, BadRow, Row, columns_at, invoice_of, read_row
 
 from .bus import Bus

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from offload.contracts.webhooks.received import WebhookReceived
+from offload.contracts.webhooks_in.received import WebhookReceived
 
 _GONE: Final = frozenset({"deleted", "unpublished"})
 # What an entry keeps of a text: GitHub allows 125,000 characters, and nobody reads them in a list.

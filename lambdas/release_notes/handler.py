@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from offload.contracts.event import Event
-from offload.contracts.webhooks.received import WebhookReceived
+from offload.contracts.events.event import Event
+from offload.contracts.webhooks_in.received import WebhookReceived
 from offload.runtime import aws
-from offload.runtime.consumer import consumer
+from offload.runtime.events.consumer import consumer
 from offload.runtime.settings import Settings
 from shop.contracts.github import RELEASES, PullRequestClosed
 

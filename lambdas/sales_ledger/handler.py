@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from offload.contracts.event import Event
-from offload.runtime.consumer import Effect, transactional_consumer
+from offload.contracts.events.event import Event
+from offload.runtime.events.consumer import Effect, transactional_consumer
+from offload.runtime.events.sums import Posting
 from offload.runtime.settings import Settings
-from offload.runtime.sums import Posting
 from shop.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 from shop.ledger import sums_of
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from offload.contracts.event import Event
+from offload.contracts.events.event import Event
 from offload.runtime import aws
-from offload.runtime.consumer import Effect, transactional_consumer
+from offload.runtime.events.consumer import Effect, transactional_consumer
 from offload.runtime.settings import Settings
 from shop.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 

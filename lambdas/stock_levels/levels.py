@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from offload.contracts.event import Event
+from offload.contracts.events.event import Event
 from shop.contracts.orders import Invoice
 from shop.contracts.stock import StockLow
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from offload.contracts.event import Event
+from offload.contracts.events.event import Event
 from offload.runtime import aws, invocation
-from offload.runtime.consumer import Effect, transactional_consumer
+from offload.runtime.events.consumer import Effect, transactional_consumer
 from offload.runtime.http.client import Client
 from offload.runtime.http.failures import CallFailed, CredentialsMissing
 from offload.runtime.log import Logger

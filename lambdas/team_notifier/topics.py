@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from offload.contracts.event import Event, EventData
+from offload.contracts.events.event import Event, EventData
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.job import State
-from offload.contracts.subscriptions.events import SubscriptionPaused
+from offload.contracts.webhooks_out.events import SubscriptionPaused
 from shop.contracts.stock import StockLow
 
 _DataT = TypeVar("_DataT", bound=EventData)

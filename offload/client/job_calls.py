@@ -23,7 +23,7 @@ from msgspec import Raw, Struct
 
 from offload.client.job_wish import new_key
 from offload.client.publisher import Retries
-from offload.contracts.event import Id
+from offload.contracts.events.event import Id
 from offload.contracts.jobs.job import BULK_LIMIT, Job, State, Submit
 from offload.contracts.jobs.job import Answer as JobAnswer
 from offload.contracts.jobs.job_type import JobType

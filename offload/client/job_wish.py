@@ -10,7 +10,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import Raw, Struct
 
-from offload.contracts.event import BrokenContract, Event
+from offload.contracts.events.event import BrokenContract, Event
 from offload.contracts.jobs.events import JobWanted
 from offload.contracts.jobs.job import Submit
 from offload.contracts.jobs.job_type import JobType, Priority

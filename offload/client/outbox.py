@@ -35,8 +35,8 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.types import TypeDecorator
 
-from offload.contracts.entry import Entry
-from offload.contracts.event import Event
+from offload.contracts.events.entry import Entry
+from offload.contracts.events.event import Event
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, scoped_session

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from offload.contracts.claim import CLAIM_LIMIT, claim_key, claim_reference
-from offload.contracts.entry import REQUEST_BYTES as REQUEST_BYTES
-from offload.contracts.entry import REQUEST_ENTRIES as REQUEST_ENTRIES
-from offload.contracts.entry import UNREADABLE_ANSWER, Entry, answered
-from offload.contracts.entry import WHOLE_BYTES as WHOLE_BYTES
-from offload.contracts.event import BrokenContract, Event
+from offload.contracts.events.claim import CLAIM_LIMIT, claim_key, claim_reference
+from offload.contracts.events.entry import REQUEST_BYTES as REQUEST_BYTES
+from offload.contracts.events.entry import REQUEST_ENTRIES as REQUEST_ENTRIES
+from offload.contracts.events.entry import UNREADABLE_ANSWER, Entry, answered
+from offload.contracts.events.entry import WHOLE_BYTES as WHOLE_BYTES
+from offload.contracts.events.event import BrokenContract, Event
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient

@@ -25,8 +25,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from offload.client.outbox import OPEN, Outbox, State
 from offload.client.publisher import Publisher, Refusal, Retries
 from offload.client.signals import set_by_signals
-from offload.contracts.entry import Entry
-from offload.contracts.event import BrokenContract
+from offload.contracts.events.entry import Entry
+from offload.contracts.events.event import BrokenContract
 from offload.contracts.visible import visible
 
 # Databases that lock rows and let others pass them by; their rows stay locked while their events are published.

@@ -9,19 +9,19 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final
 
-from offload.contracts.event import EventData
-from offload.contracts.jobs.deliveries import DELIVERY_BATCH
+from offload.contracts.events.event import EventData
 from offload.contracts.jobs.events import JobFinished, JobWanted
 from offload.contracts.jobs.job import State
 from offload.contracts.jobs.job_type import JobType
-from offload.contracts.subscriptions.events import (
+from offload.contracts.webhooks_in.scheme import Providers
+from offload.contracts.webhooks_out.events import (
     SUBSCRIPTION_EVENTS,
     SubscriptionFailing,
     SubscriptionPaused,
     SubscriptionRecovered,
 )
-from offload.contracts.subscriptions.tenants import NO_TENANT
-from offload.contracts.webhooks.scheme import Providers
+from offload.contracts.webhooks_out.recovery import DELIVERY_BATCH
+from offload.contracts.webhooks_out.tenants import NO_TENANT
 
 NAME: Final = "CATALOGUE"
 """What an app's catalogue is called in its module."""

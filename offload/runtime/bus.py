@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from offload.contracts.entry import Entry, NotTaken, answered, requests
+from offload.contracts.events.entry import Entry, NotTaken, answered, requests
 from offload.runtime import aws
 
 

@@ -9,7 +9,7 @@ from offload.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from offload.contracts.catalogue import Catalogue
-    from offload.contracts.webhooks.scheme import Providers
+    from offload.contracts.webhooks_in.scheme import Providers
 
 
 class _CatalogueSettings(Settings, frozen=True, kw_only=True):

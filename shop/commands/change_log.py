@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from offload.operate import terminal
-from offload.operate.options import EnvironmentOption, JsonOption, print_json
+from offload.cli import terminal
+from offload.cli.deployment.options import EnvironmentOption, JsonOption, print_json
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -31,8 +31,8 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Print a month's page, or list the months that have one."""
-    from offload.operate.failure import Failure
-    from offload.operate.resources import Deployment
+    from offload.cli.deployment.failure import Failure
+    from offload.cli.deployment.resources import Deployment
 
     if month is not None and not re.fullmatch(r"\d{4}-\d{2}", month):
         raise Failure(f"--month is a year and a month, as 2026-11, not '{month}'")
@@ -70,7 +70,7 @@ def pages_in(bucket: str, s3: S3Client) -> list[dict[str, Any]]:
 
 def page_in(bucket: str, month: str, s3: S3Client) -> dict[str, Any]:
     """A month's page; raises Failure with the months there are."""
-    from offload.operate.failure import Failure
+    from offload.cli.deployment.failure import Failure
     from shop.change_log import page_key
 
     try:

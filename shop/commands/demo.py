@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from offload.operate.failure import Failure
-from offload.operate.progress import Steps
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.progress import Steps
 from shop.commands.ledger import By, ledger_of, table_of
 
 if TYPE_CHECKING:
-    from offload.operate.receiver import Delivery
-    from offload.operate.resources import Deployment
+    from offload.cli.deployment.resources import Deployment
+    from offload.cli.webhooks_out.receiver import Delivery
     from shop.ledger import Ledger
 
 DAY: Final = "2010-12-01"
@@ -107,9 +107,9 @@ class _Told:
 @contextmanager
 def _subscriber(deployment: Deployment, steps: Steps) -> Iterator[_Told]:
     """A receiver on loopback that has subscribed to orders; both are gone afterwards."""
-    from offload.contracts.subscriptions.subscription import Wish
-    from offload.operate.receiver import Receiver
-    from offload.operate.subscriptions import subscriptions_api
+    from offload.cli.webhooks_out.api import subscriptions_api
+    from offload.cli.webhooks_out.receiver import Receiver
+    from offload.contracts.webhooks_out.subscription import Wish
 
     told = _Told(steps)
     with subscriptions_api(deployment) as api, Receiver(on_delivery=told.hears) as receiver:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
+from offload.cli.deployment.options import EnvironmentOption, JsonOption, console, print_json
 from shop.money import money
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from offload.operate.resources import Deployment
-    from offload.runtime.sums import Sections
+    from offload.cli.deployment.resources import Deployment
+    from offload.runtime.events.sums import Sections
     from shop.commands.ledger_currency import Conversion
     from shop.ledger import Figures, Ledger
 
@@ -56,7 +56,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the ledger: days in their order, countries and products by revenue. JSON has every breakdown, whole."""
-    from offload.operate.resources import Deployment
+    from offload.cli.deployment.resources import Deployment
     from shop.commands.ledger_currency import conversion
 
     deployment = Deployment.of(environment)
@@ -117,8 +117,8 @@ def table_of(ledger: Ledger, by: By, rows: int, exchange: Conversion | None = No
 
 
 def _sections_of(deployment: Deployment) -> Sections:
-    from offload.operate.failure import Failure
-    from offload.runtime import sums
+    from offload.cli.deployment.failure import Failure
+    from offload.runtime.events import sums
 
     try:
         return sums.read(deployment.aws.dynamodb, deployment.table(LEDGER))

@@ -9,9 +9,9 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any, Final
 
-from offload.operate.failure import Failure
-from offload.operate.resources import Deployment
-from offload.runtime.sums import Sections
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.resources import Deployment
+from offload.runtime.events.sums import Sections
 from shop.commands.ledger import CURRENCY
 from shop.commands.rates import rates_table
 from shop.ecb import BASE

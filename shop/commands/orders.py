@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from offload.operate.failure import Failure
-from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.options import EnvironmentOption, JsonOption, console, print_json
 
 if TYPE_CHECKING:
     from shop.commands.publishing import Outcome
@@ -40,7 +40,7 @@ def publish(
     chosen = secrets.randbits(_SEED_BITS) if seed is None else seed
     from rich.progress import Progress
 
-    from offload.operate.resources import Deployment
+    from offload.cli.deployment.resources import Deployment
     from shop.commands.publishing import Mix, publish
 
     deployment = Deployment.of(environment)

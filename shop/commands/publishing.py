@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from offload.cli.deployment.failure import Failure
+from offload.cli.events.journal import journal_of, published_with_other_data
+from offload.cli.events.publishing import publisher_of
 from offload.client.publisher import NotPublished
-from offload.contracts.claim import CLAIM_LIMIT, claim_key, claim_reference
-from offload.contracts.entry import REQUEST_ENTRIES, Entry, answered
-from offload.contracts.event import BrokenContract, Event
-from offload.operate.failure import Failure
-from offload.operate.journal import journal_of, published_with_other_data
-from offload.operate.publishing import publisher_of
+from offload.contracts.events.claim import CLAIM_LIMIT, claim_key, claim_reference
+from offload.contracts.events.entry import REQUEST_ENTRIES, Entry, answered
+from offload.contracts.events.event import BrokenContract, Event
 from offload.runtime.reasons import Reason
 from shop.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
 
-    from offload.operate.resources import Deployment
+    from offload.cli.deployment.resources import Deployment
 
 # So many at a time go through the publisher: enough for full batches, few enough for a progress bar that moves.
 _PORTION: Final = 100

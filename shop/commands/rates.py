@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from offload.operate import terminal
-from offload.operate.options import EnvironmentOption, JsonOption, console, print_json
+from offload.cli import terminal
+from offload.cli.deployment.options import EnvironmentOption, JsonOption, console, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from offload.operate.resources import Deployment
+    from offload.cli.deployment.resources import Deployment
     from shop.ecb import DayRates
     from shop.rates import RatesTable, Stored
 
@@ -40,8 +40,8 @@ def show(
     """Show a day's rates: what one euro is in each currency; which days there are; whether the newest is stale."""
     from datetime import UTC, datetime
 
-    from offload.operate.failure import Failure
-    from offload.operate.resources import Deployment
+    from offload.cli.deployment.failure import Failure
+    from offload.cli.deployment.resources import Deployment
 
     table = rates_table(Deployment.of(environment))
     wanted = None if day is None else _day(day, "--day")
@@ -81,8 +81,8 @@ def import_(
     """Store the days of a file, from --first to --last; a day that is stored with other rates stays as it is."""
     from datetime import UTC, datetime
 
-    from offload.operate.failure import Failure
-    from offload.operate.resources import Deployment
+    from offload.cli.deployment.failure import Failure
+    from offload.cli.deployment.resources import Deployment
 
     since, until = (_day(text, option) if text else None for text, option in ((first, "--first"), (last, "--last")))
     try:
@@ -108,7 +108,7 @@ def rates_table(deployment: Deployment) -> RatesTable:
 
 def days_in(content: bytes, name: str, first: date | None, last: date | None, now: datetime) -> list[DayRates]:
     """The days of a file in a period; raises Failure for a file that is none of the bank's, or has no such day."""
-    from offload.operate.failure import Failure
+    from offload.cli.deployment.failure import Failure
     from shop.ecb import BadRates, read_rates, today
 
     try:
@@ -172,7 +172,7 @@ def _days(days: Sequence[date]) -> str:
 
 
 def _day(text: str, option: str) -> date:
-    from offload.operate.failure import Failure
+    from offload.cli.deployment.failure import Failure
 
     try:
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from offload.contracts.webhooks.received import WebhookReceived, received_type
+from offload.contracts.webhooks_in.received import WebhookReceived, received_type
 
 
 class ReleaseCreated(WebhookReceived, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta, Struct
 
-from offload.contracts.audience import EVERYBODY, Audience
-from offload.contracts.event import EventData, Id, Moment, check_moment, check_name
+from offload.contracts.events.audience import EVERYBODY, Audience
+from offload.contracts.events.event import EventData, Id, Moment, check_moment, check_name
 
 # Wider than any real price or quantity; what is beyond is a broken record, not an order.
 _PRICE_BOUND: Final = Decimal(10) ** 9

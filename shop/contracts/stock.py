@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar, Final
 
-from offload.contracts.audience import EVERYBODY, Audience
-from offload.contracts.event import EventData, Id, Moment, check_moment, check_name, derived_key
+from offload.contracts.events.audience import EVERYBODY, Audience
+from offload.contracts.events.event import EventData, Id, Moment, check_moment, check_name, derived_key
 
 # Wider than any real stock and all of its invoices; what is beyond cannot be compared and stored everywhere.
 _MOST_UNITS: Final = 10**15

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from offload.contracts.webhooks.providers import plain_hmac
-from offload.contracts.webhooks.scheme import BodyField, Header, Timestamp
+from offload.contracts.webhooks_in.providers import plain_hmac
+from offload.contracts.webhooks_in.scheme import BodyField, Header, Timestamp
 
 WAREHOUSE: Final = plain_hmac(
     "warehouse",

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from stacks.permissions.record import RECORD, Record, read_lines
+from offload.cdk.permissions.record import RECORD, Record, read_lines
 from tests.calls.recording import FOLDER_VARIABLE, Recorder, caller
 
 _WORKER: Final = Path(__file__).parent / "worker"
@@ -48,7 +48,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     session.config.stash[_REFUSED] = []
     if new:
         # Here: it brings the CDK, which most runs do without.
-        from stacks.permissions.__main__ import examined
+        from offload.cdk.permissions.__main__ import examined
 
         # A new call alone is no failure: on a slow machine functions retry and give up, which a quick one never sees.
         before, after = examined(record, record.with_known(lines))

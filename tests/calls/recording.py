@@ -256,15 +256,15 @@ _makers: weakref.WeakKeyDictionary[object, str] = weakref.WeakKeyDictionary()
 """Handlers by the function whose module made them."""
 
 _PATTERNS: Final = {
-    ("offload.runtime.consumer", "_Consumer"): "@consumer",
+    ("offload.runtime.events.consumer", "_Consumer"): "@consumer",
     ("offload.runtime.jobs.run", "AttemptHandler"): "@job",
     ("offload.runtime.jobs.durable", "LongJobHandler"): "@long_job",
     ("offload.runtime.http.client", "Client"): "@integration",
     ("offload.runtime.http.breaker", "Breaker"): "@integration",
     ("offload.runtime.http.rate", "Bucket"): "@integration",
     ("offload.runtime.jobs.starter", "Starter"): own("job_starter"),
-    ("offload.runtime.sending.sender", "Sender"): own("delivery_sender"),
-    ("offload.runtime.sending.subscribing", "Subscribing"): own("subscriptions_api"),
+    ("offload.runtime.webhooks_out.sender", "Sender"): own("delivery_sender"),
+    ("offload.runtime.webhooks_out.subscribing", "Subscribing"): own("subscriptions_api"),
 }
 """Classes that do a pattern's part for every function of it, or all that one function does."""
 

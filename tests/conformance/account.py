@@ -12,11 +12,11 @@ from collections.abc import Callable
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from offload.operate.aws import Aws
-from offload.operate.command_line import what_aws_says
-from offload.operate.embedded import PROJECT
-from offload.operate.failure import Failure
-from offload.operate.preflight.assembly import of_file
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.failure import Failure
+from offload.cli.main import what_aws_says
+from offload.cli.preflight.assembly import of_file
+from offload.project import PROJECT
 from tests.conformance.table import every
 
 ENVIRONMENT_VARIABLE = "OFFLOAD_CONFORMANCE"

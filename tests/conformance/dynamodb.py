@@ -14,7 +14,7 @@ API = "amazondynamodb/latest/APIReference"
 READ = "2026-11-29"
 ITEM_LIMIT = 409_600  # bytes, names included
 TABLES = "offload/runtime/tables.py"
-CONSUMER = "offload/runtime/consumer.py"
+CONSUMER = "offload/runtime/events/consumer.py"
 
 
 def a_table(aws: Oracle) -> str:
@@ -123,7 +123,7 @@ def transaction_is_idempotent(aws: Oracle) -> Any:
     "A transaction has at most 100 actions, and no two on one item",
     document=f"{API}/API_TransactWriteItems.html",
     read=READ,
-    relied=(CONSUMER, "offload/runtime/sending/deliveries.py"),
+    relied=(CONSUMER, "offload/runtime/webhooks_out/deliveries.py"),
     expected=[None, "ValidationException", "ValidationException"],
 )
 def transaction_of_a_hundred(aws: Oracle) -> Any:
@@ -141,7 +141,7 @@ def transaction_of_a_hundred(aws: Oracle) -> Any:
     "An item holds 400 KB (409,600 bytes) with the names of its attributes; one more is refused",
     document=f"{GUIDE}/Constraints.html",
     read="2026-11-24",
-    relied=("offload/runtime/jobs/store.py", "offload/runtime/webhooks/deliveries.py"),
+    relied=("offload/runtime/jobs/store.py", "offload/runtime/webhooks_in/deliveries.py"),
     expected=[None, "ValidationException"],
 )
 def item_of_400_kb(aws: Oracle) -> Any:
@@ -157,7 +157,7 @@ def item_of_400_kb(aws: Oracle) -> Any:
     "A partition key has at most 2,048 bytes, a sort key 1,024",
     document=f"{GUIDE}/Constraints.html",
     read=READ,
-    relied=("offload/runtime/sending/items.py", CONSUMER),
+    relied=("offload/runtime/webhooks_out/items.py", CONSUMER),
     expected=[None, "ValidationException", None, "ValidationException"],
 )
 def key_sizes(aws: Oracle) -> Any:
@@ -174,7 +174,7 @@ def key_sizes(aws: Oracle) -> Any:
     "BatchGetItem takes 100 keys, and answers with UnprocessedKeys beyond 16 MB, or 1 MB of one partition",
     document=f"{API}/API_BatchGetItem.html",
     read=READ,
-    relied=(TABLES, "offload/operate/audit.py", "offload/operate/webhooks.py"),
+    relied=(TABLES, "offload/cli/audit/events.py", "offload/cli/webhooks_in/received.py"),
     expected=["ValidationException", "some are left, and read by further calls"],
     differs={
         "embedded": Differs(
@@ -208,7 +208,7 @@ def batch_get(aws: Oracle) -> Any:
     "A page of a query ends at 1 MB with LastEvaluatedKey; a filter takes effect after that",
     document=f"{GUIDE}/Query.Pagination.html",
     read=READ,
-    relied=("shop/rates.py", "offload/runtime/webhooks/deliveries.py"),
+    relied=("shop/rates.py", "offload/runtime/webhooks_in/deliveries.py"),
     expected=[True, 0, True, 4],
 )
 def query_pages(aws: Oracle) -> Any:
@@ -234,7 +234,7 @@ def query_pages(aws: Oracle) -> Any:
     " after a while",
     document=f"{API}/API_Query.html",
     read=READ,
-    relied=("offload/runtime/jobs/store.py", "offload/runtime/sending/deliveries.py"),
+    relied=("offload/runtime/jobs/store.py", "offload/runtime/webhooks_out/deliveries.py"),
     expected=["ValidationException", 1],
 )
 def index_is_eventual(aws: Oracle) -> Any:
@@ -254,7 +254,7 @@ def index_is_eventual(aws: Oracle) -> Any:
     "ADD to an item that does not exist makes it, and counts from 0",
     document=f"{API}/API_UpdateItem.html",
     read=READ,
-    relied=("offload/runtime/sums.py", "offload/runtime/http/rate.py"),
+    relied=("offload/runtime/events/sums.py", "offload/runtime/http/rate.py"),
     expected={"N": "5"},
 )
 def add_makes(aws: Oracle) -> Any:
@@ -273,7 +273,7 @@ def add_makes(aws: Oracle) -> Any:
     "A number has up to 38 digits, exactly; one more is refused",
     document=f"{GUIDE}/HowItWorks.NamingRulesDataTypes.html",
     read=READ,
-    relied=("offload/runtime/sums.py", "shop/ledger.py"),
+    relied=("offload/runtime/events/sums.py", "shop/ledger.py"),
     expected=["9" * 38, "ValidationException"],
 )
 def numbers(aws: Oracle) -> Any:
@@ -288,7 +288,7 @@ def numbers(aws: Oracle) -> Any:
     " set, and ALL_OLD answers with what was there before",
     document=f"{GUIDE}/Expressions.OperatorsAndFunctions.html",
     read="2026-11-30",
-    relied=("offload/runtime/webhooks/deliveries.py",),
+    relied=("offload/runtime/webhooks_in/deliveries.py",),
     expected=[{}, {"SS": ["one"]}, "ConditionalCheckFailedException", {"SS": ["one"]}],
 )
 def sets_in_conditions(aws: Oracle) -> Any:

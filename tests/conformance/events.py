@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from offload.contracts.subscriptions import filters
+from offload.contracts.webhooks_out import filters
 from tests.conformance.behaviour import Differs, Where, behaviour
 from tests.conformance.oracle import ABSENT, WITHIN, Oracle, refusal, until
 
@@ -13,7 +13,7 @@ GUIDE = "eventbridge/latest/userguide"
 API = "eventbridge/latest/APIReference"
 READ = "2026-11-29"
 EVERYWHERE: tuple[Where, ...] = ("embedded", "moto", "account")
-PUBLISHERS = ("offload/client/publisher.py", "offload/runtime/bus.py", "offload/runtime/webhooks/bus.py")
+PUBLISHERS = ("offload/client/publisher.py", "offload/runtime/bus.py", "offload/runtime/webhooks_in/bus.py")
 
 
 def a_bus(aws: Oracle) -> str:
@@ -61,7 +61,7 @@ def a_queue(aws: Oracle) -> str:
     "PutEvents takes at most 10 entries",
     document=f"{API}/API_PutEvents.html",
     read="2026-11-23",
-    relied=(*PUBLISHERS, "offload/contracts/entry.py"),
+    relied=(*PUBLISHERS, "offload/contracts/events/entry.py"),
     expected="ValidationException",
     on=EVERYWHERE,
 )
@@ -74,7 +74,7 @@ def ten_entries(aws: Oracle) -> Any:
     " each in their order, with an error code where it failed",
     document=f"{API}/API_PutEventsResultEntry.html",
     read=READ,
-    relied=(*PUBLISHERS, "offload/contracts/entry.py"),
+    relied=(*PUBLISHERS, "offload/contracts/events/entry.py"),
     expected=[1, None, "MalformedDetail", None],
     on=EVERYWHERE,
     differs={
@@ -91,7 +91,7 @@ def entries_fail_in_part(aws: Oracle) -> Any:
     "An entry of more than 1 MB is refused",
     document=f"{API}/API_PutEvents.html",
     read=READ,
-    relied=("offload/contracts/entry.py",),
+    relied=("offload/contracts/events/entry.py",),
     expected="refused",
     differs={"embedded": Differs("taken", "it takes an entry of any size; what is larger travels as a claim check")},
 )
@@ -133,7 +133,7 @@ OURS_TAKES = {"numeric of text"}
     " subscriptions decide the same, but that they take a number in a text for one",
     document=f"{GUIDE}/eb-create-pattern-operators.html",
     read="2026-11-27",
-    relied=("offload/contracts/subscriptions/filters.py", "stacks/patterns/event_consumer.py"),
+    relied=("offload/contracts/webhooks_out/filters.py", "offload/cdk/patterns/event_consumer.py"),
     expected={name: matches for name, (_, _, matches) in PATTERNS.items()},
 )
 def patterns(aws: Oracle) -> Any:
@@ -164,7 +164,7 @@ def patterns(aws: Oracle) -> Any:
     "Rules hand over what matches these patterns, and nothing else",
     document=f"{GUIDE}/eb-create-pattern-operators.html",
     read="2026-11-27",
-    relied=("stacks/patterns/event_consumer.py",),
+    relied=("offload/cdk/patterns/event_consumer.py",),
     expected=sorted(name for name, (_, _, matches) in PATTERNS.items() if matches),
     on=EVERYWHERE,
 )
@@ -191,7 +191,7 @@ def patterns_of_rules(aws: Oracle) -> Any:
     "A rule hands the event over in an envelope with its source, detail-type and detail, to the targets that match",
     document=f"{GUIDE}/eb-events-structure.html",
     read=READ,
-    relied=("offload/contracts/entry.py", "offload/runtime/consumer.py"),
+    relied=("offload/contracts/events/entry.py", "offload/runtime/events/consumer.py"),
     expected=[["wanted"], ["account", *ENVELOPE]],
     on=EVERYWHERE,
     differs={"moto": Differs([["wanted"], ENVELOPE], "it leaves the account out, which nothing reads")},
@@ -217,7 +217,7 @@ def envelope(aws: Oracle) -> Any:
     " attributes",
     document=f"{GUIDE}/eb-rule-dlq.html",
     read="2026-11-23",
-    relied=("offload/operate/dead_letters.py", "stacks/patterns/event_consumer.py"),
+    relied=("offload/cli/events/dead_letters.py", "offload/cdk/patterns/event_consumer.py"),
     expected=["ERROR_CODE", "RULE_ARN"],
     differs={"embedded": Differs([], "the event is lost: published and done differ in the reconciliation")},
 )

@@ -143,7 +143,7 @@ def fate(aws: Oracle, bodies: list[str]) -> dict[str, str]:
     document=f"{GUIDE}/services-sqs-errorhandling.html",
     read=READ,
     relied=(
-        "offload/runtime/consumer.py",
+        "offload/runtime/events/consumer.py",
         "offload/runtime/jobs/run.py",
         "offload/functions/delivery_sender/handler.py",
     ),
@@ -157,7 +157,7 @@ def batch_reports_failures(aws: Oracle) -> Any:
     "A function that raises makes its whole batch come back",
     document=f"{GUIDE}/services-sqs-errorhandling.html",
     read=READ,
-    relied=("offload/runtime/consumer.py",),
+    relied=("offload/runtime/events/consumer.py",),
     expected={"raise": "dead"},
 )
 def batch_raises(aws: Oracle) -> Any:
@@ -168,7 +168,7 @@ def batch_raises(aws: Oracle) -> Any:
     "A call that waits answers 200 and names the function's error, with its message",
     document="lambda/latest/api/API_Invoke.html",
     read=READ,
-    relied=("offload/operate/webhooks.py", "offload/runtime/jobs/executions.py"),
+    relied=("offload/cli/webhooks_in/received.py", "offload/runtime/jobs/executions.py"),
     expected=[200, "Unhandled", "on purpose: yes"],
 )
 def call_fails(aws: Oracle) -> Any:
@@ -180,7 +180,7 @@ def call_fails(aws: Oracle) -> Any:
     "A function that does not exist is ResourceNotFoundException, also when it is asked for durable executions",
     document="lambda/latest/api/API_ListDurableExecutionsByFunction.html",
     read=READ,
-    relied=("offload/operate/preflight/region.py",),
+    relied=("offload/cli/preflight/region.py",),
     expected=["ResourceNotFoundException", "ResourceNotFoundException"],
 )
 def no_such_function(aws: Oracle) -> Any:
@@ -196,7 +196,7 @@ def no_such_function(aws: Oracle) -> Any:
     " destination, with the payload",
     document=f"{GUIDE}/invocation-async-error-handling.html",
     read=READ,
-    relied=("stacks/constructs/each_minute.py", "stacks/patterns/background_job.py"),
+    relied=("offload/cdk/constructs/each_minute.py", "offload/cdk/patterns/background_job.py"),
     expected=[1, {"fail": "async"}],
 )
 def asynchronous_call_fails_once(aws: Oracle) -> Any:

@@ -16,9 +16,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from offload.operate.aws import Aws
-from offload.operate.embedded import PROJECT
-from offload.operate.embedded.process import HOST, free_port
+from offload.cli.deployment.aws import Aws
+from offload.cli.local.process import HOST, free_port
+from offload.project import PROJECT
 from tests.conformance.behaviour import Where
 from tests.patience import PATIENCE
 

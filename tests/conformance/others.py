@@ -18,7 +18,7 @@ READ = "2026-11-29"
     "A parameter that does not exist is ParameterNotFound",
     document="systems-manager/latest/APIReference/API_GetParameter.html",
     read=READ,
-    relied=("offload/runtime/jobs/registry.py", "offload/operate/preflight/calls.py"),
+    relied=("offload/runtime/jobs/registry.py", "offload/cli/preflight/calls.py"),
     expected="ParameterNotFound",
 )
 def no_such_parameter(aws: Oracle) -> Any:
@@ -29,7 +29,7 @@ def no_such_parameter(aws: Oracle) -> Any:
     "A parameter that was written is read, and one that exists is not made again",
     document="systems-manager/latest/APIReference/API_PutParameter.html",
     read=READ,
-    relied=("offload/operate/preflight/changes.py",),
+    relied=("offload/cli/preflight/changes.py",),
     expected=["a", "ParameterAlreadyExists"],
 )
 def parameter_is_there(aws: Oracle) -> Any:
@@ -44,7 +44,7 @@ def parameter_is_there(aws: Oracle) -> Any:
     "FilterLogEvents gives the events of all streams of a group since a moment, page by page, whole",
     document="AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html",
     read=READ,
-    relied=("offload/operate/logs.py",),
+    relied=("offload/cli/deployment/logs.py",),
     expected=[{"line": 0}, {"line": 1}, {"line": 2}],
     differs={
         "embedded": Differs(
@@ -83,7 +83,7 @@ def log_lines(aws: Oracle) -> Any:
     "A stack that does not exist is a ValidationError that says so",
     document="AWSCloudFormation/latest/APIReference/API_DescribeStacks.html",
     read=READ,
-    relied=("offload/operate/preflight/calls.py",),
+    relied=("offload/cli/preflight/calls.py",),
     expected=["ValidationError", True],
 )
 def no_such_stack(aws: Oracle) -> Any:

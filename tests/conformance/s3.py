@@ -62,7 +62,7 @@ def put_once(aws: Oracle) -> Any:
     " (without ListBucket it is 403: not tried)",
     document=f"{API}/API_GetObject.html",
     read=READ,
-    relied=("offload/runtime/claim_check.py",),
+    relied=("offload/runtime/events/claim_check.py",),
     expected=["NoSuchKey", "404"],
 )
 def no_such_key(aws: Oracle) -> Any:

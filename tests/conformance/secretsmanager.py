@@ -10,7 +10,7 @@ from tests.conformance.oracle import Oracle, refusal
 
 API = "secretsmanager/latest/apireference"
 READ = "2026-11-29"
-VERSIONS = "offload/operate/secret_versions.py"
+VERSIONS = "offload/cli/deployment/secret_versions.py"
 
 
 def a_secret(aws: Oracle) -> tuple[str, str]:
@@ -25,7 +25,7 @@ def a_secret(aws: Oracle) -> tuple[str, str]:
     "AWSCURRENT moves to another version and AWSPREVIOUS to the one it came from, in one step; both can be read",
     document=f"{API}/API_UpdateSecretVersionStage.html",
     read=READ,
-    relied=(VERSIONS, "offload/contracts/secret_versions.py", "offload/runtime/webhooks/secrets.py"),
+    relied=(VERSIONS, "offload/contracts/secret_versions.py", "offload/runtime/webhooks_in/secrets.py"),
     expected=["one", "two", "one"],
 )
 def stages_move(aws: Oracle) -> Any:
@@ -88,7 +88,7 @@ def put_is_idempotent(aws: Oracle) -> Any:
     "A secret has at most 65,536 bytes",
     document="secretsmanager/latest/userguide/reference_limits.html",
     read="2026-11-27",
-    relied=("offload/operate/integrations.py",),
+    relied=("offload/cli/integrations/integrations.py",),
     expected=[None, "refused"],
     differs={"embedded": Differs([None, None], "it takes any size; the code refuses a longer one itself")},
 )

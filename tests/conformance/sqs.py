@@ -19,7 +19,7 @@ MESSAGE_LIMIT = 1_048_576  # bytes
     "A message that is received and not deleted is hidden for its visibility timeout, then it comes back, counted",
     document=f"{GUIDE}/sqs-visibility-timeout.html",
     read=READ,
-    relied=("offload/runtime/consumer.py", "offload/functions/delivery_sender/handler.py"),
+    relied=("offload/runtime/events/consumer.py", "offload/functions/delivery_sender/handler.py"),
     expected=["1", "hidden", "2"],
     on=EVERYWHERE,
 )
@@ -39,7 +39,7 @@ def comes_back(aws: Oracle) -> Any:
     "ChangeMessageVisibility to 0 makes a received message visible at once",
     document=f"{API}/API_ChangeMessageVisibility.html",
     read=READ,
-    relied=("offload/operate/dead_letters.py", "offload/runtime/consumer.py"),
+    relied=("offload/cli/events/dead_letters.py", "offload/runtime/events/consumer.py"),
     expected="seen again",
     on=EVERYWHERE,
 )
@@ -56,7 +56,7 @@ def visible_at_once(aws: Oracle) -> Any:
     " and names the queue that it came from",
     document=f"{GUIDE}/sqs-dead-letter-queues.html",
     read=READ,
-    relied=("offload/operate/dead_letters.py", "stacks/constructs/work_queue.py"),
+    relied=("offload/cli/events/dead_letters.py", "offload/cdk/constructs/work_queue.py"),
     expected={"source": True, "same id": True, "body": "a", "attribute": "b", "receives": 2},
     on=EVERYWHERE,
     differs={
@@ -95,7 +95,7 @@ def moves_to_dead_letters(aws: Oracle) -> Any:
     "A message holds 1,048,576 bytes; one more is refused",
     document=f"{GUIDE}/quotas-messages.html",
     read="2026-11-23",
-    relied=("offload/contracts/entry.py",),
+    relied=("offload/contracts/events/entry.py",),
     expected=[None, "refused"],
     on=EVERYWHERE,
 )
@@ -109,7 +109,7 @@ def message_of_one_mebibyte(aws: Oracle) -> Any:
     "The messages of a batch may have 1,048,576 bytes together",
     document=f"{API}/API_SendMessageBatch.html",
     read=READ,
-    relied=("offload/operate/dead_letters.py",),
+    relied=("offload/cli/events/dead_letters.py",),
     expected="AWS.SimpleQueueService.BatchRequestTooLong",
     on=EVERYWHERE,
 )
@@ -124,7 +124,7 @@ def batch_of_one_mebibyte(aws: Oracle) -> Any:
     "A batch has at most 10 entries",
     document=f"{API}/API_SendMessageBatch.html",
     read=READ,
-    relied=("offload/operate/dead_letters.py", "offload/runtime/sending/tokens.py"),
+    relied=("offload/cli/events/dead_letters.py", "offload/runtime/webhooks_out/tokens.py"),
     expected="AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
     on=EVERYWHERE,
 )
@@ -137,7 +137,7 @@ def batch_of_ten(aws: Oracle) -> Any:
     "Of a batch with one bad entry the others are done, with status 200: the answer names those that failed",
     document=f"{API}/API_DeleteMessageBatch.html",
     read=READ,
-    relied=("offload/operate/dead_letters.py",),
+    relied=("offload/cli/events/dead_letters.py",),
     expected=[["good"], ["bad"]],
     on=EVERYWHERE,
 )
@@ -162,7 +162,7 @@ def batch_fails_in_part(aws: Oracle) -> Any:
     "A delay of up to 900 seconds hides a new message; more is refused",
     document=f"{API}/API_SendMessage.html",
     read=READ,
-    relied=("offload/runtime/sending/sender.py", "offload/runtime/jobs/store.py"),
+    relied=("offload/runtime/webhooks_out/sender.py", "offload/runtime/jobs/store.py"),
     expected=["hidden", "seen", None, "refused"],
     on=EVERYWHERE,
     differs={
@@ -188,7 +188,7 @@ def delay(aws: Oracle) -> Any:
     "A FIFO queue takes one message of a deduplication id in five minutes",
     document=f"{GUIDE}/FIFO-key-terms.html",
     read=READ,
-    relied=("offload/runtime/sending/transport.py",),
+    relied=("offload/runtime/webhooks_out/transport.py",),
     expected=["a"],
     on=EVERYWHERE,
 )
@@ -203,7 +203,7 @@ def deduplicates(aws: Oracle) -> Any:
     "While a message of a FIFO group is in flight, no later one of its group is handed out, and other groups are",
     document=f"{GUIDE}/using-messagegroupid-property.html",
     read=READ,
-    relied=("offload/runtime/sending/transport.py",),
+    relied=("offload/runtime/webhooks_out/transport.py",),
     expected=["a1", "b1"],
     on=EVERYWHERE,
 )

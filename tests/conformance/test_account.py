@@ -7,9 +7,9 @@ from typing import Any, cast
 import boto3
 import pytest
 
-from offload.operate.aws import Aws
-from offload.operate.embedded.process import Instance
-from offload.operate.preflight.assembly import Kept
+from offload.cli.deployment.aws import Aws
+from offload.cli.local.process import Instance
+from offload.cli.preflight.assembly import Kept
 from tests.conformance import account, oracle
 
 

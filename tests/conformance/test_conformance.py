@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from offload.operate.aws import LOCAL, Aws
-from offload.operate.embedded.process import Instance
+from offload.cli.deployment.aws import LOCAL, Aws
+from offload.cli.local.process import Instance
 from tests.conformance import oracle, table
 from tests.conformance.account import CALLS_AT_MOST, ENVIRONMENT_VARIABLE
 from tests.conformance.behaviour import Where

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from offload.operate.aws import LOCAL, Aws
-from offload.operate.embedded import PROJECT, STATE_VARIABLE
-from offload.operate.embedded.deploy import synthesize
-from offload.operate.embedded.process import EmbeddedAws, free_port
-from offload.operate.embedded.up import bring_up
-from offload.operate.resources import Deployment
+from offload.cli.deployment.aws import LOCAL, Aws
+from offload.cli.deployment.resources import Deployment
+from offload.cli.local.deploy import synthesize
+from offload.cli.local.place import STATE_VARIABLE
+from offload.cli.local.process import EmbeddedAws, free_port
+from offload.cli.local.up import bring_up
+from offload.project import PROJECT
 from tests.calls.plugin import worker_variables
 from tests.patience import PATIENCE
 
@@ -63,7 +64,7 @@ def _end_of(log: Path) -> str:
 def run_offload(arguments: Sequence[str], state: Path) -> subprocess.CompletedProcess[str]:
     """Runs the `offload` command as a person would, on the copy whose state is in the folder."""
     return subprocess.run(
-        [sys.executable, "-c", "from offload.operate.command_line import main; main()", *arguments],
+        [sys.executable, "-c", "from offload.cli.main import main; main()", *arguments],
         env=os.environ | {STATE_VARIABLE: str(state), "PYTHONPATH": str(PROJECT), "COLUMNS": "200"},
         cwd=PROJECT,
         capture_output=True,

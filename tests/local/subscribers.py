@@ -16,7 +16,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from offload.operate.embedded.process import ACCOUNT, REGION
+from offload.cli.local.process import ACCOUNT, REGION
 from tests.local.conftest import Copy
 from tests.patience import PATIENCE, until
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from offload.cli.jobs.service import jobs_of
 from offload.client.publisher import Publisher
 from offload.contracts.jobs.job import State
-from offload.operate.jobs import jobs_of
 from shop.contracts.jobs.exchange_rates import EXCHANGE_RATES, RatesKept, RatesWanted
 from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from shop.contracts.stock import StockLow

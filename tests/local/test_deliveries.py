@@ -11,9 +11,9 @@ from typing import Any, Final, Literal
 
 import pytest
 
+from offload.cli.deployment import logs
+from offload.cli.deployment.status import depths
 from offload.client.publisher import Publisher
-from offload.operate import logs
-from offload.operate.status import depths
 from shop.contracts.stock import StockLow
 from tests.killed_workers import workers_killed_all_along
 from tests.local.conftest import Copy

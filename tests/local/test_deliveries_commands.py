@@ -8,11 +8,11 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
+from offload.cli.deployment.progress import SILENT
+from offload.cli.webhooks_out.api import subscriptions_api
+from offload.cli.webhooks_out.sealing_key import rotate_sealing_key
 from offload.client.publisher import Publisher
-from offload.operate.progress import SILENT
-from offload.operate.sealing_key import rotate_sealing_key
-from offload.operate.subscriptions import subscriptions_api
-from offload.runtime.sending.items import delivery_key
+from offload.runtime.webhooks_out.items import delivery_key
 from shop.contracts.stock import StockLow
 from tests.local.conftest import Copy
 from tests.local.subscribers import Subscribers

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from offload.operate.embedded.deploy import copy_for_emulator, deploy
-from offload.operate.embedded.mend import mend
-from offload.operate.embedded.process import EmbeddedAws, free_port
-from offload.operate.embedded.up import bring_up
-from offload.operate.failure import Failure
-from offload.operate.resources import Deployment
-from offload.operate.status import depths
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.resources import Deployment
+from offload.cli.deployment.status import depths
+from offload.cli.local.deploy import copy_for_emulator, deploy
+from offload.cli.local.patches import mend
+from offload.cli.local.process import EmbeddedAws, free_port
+from offload.cli.local.up import bring_up
 from tests.local.conftest import Copy, run_offload
 from tests.patience import PATIENCE
 

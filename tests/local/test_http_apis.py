@@ -17,9 +17,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from requests.auth import AuthBase
 
+from offload.cli.jobs.service import jobs_of
+from offload.cli.schemas.openapi import HttpApi, apis, document
 from offload.client.publisher import Publisher
-from offload.operate.jobs import jobs_of
-from offload.operate.openapi import HttpApi, apis, document
 from shop.catalogue import CATALOGUE
 from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from tests.local.conftest import Copy, a_copy

@@ -19,12 +19,12 @@ from typing import Any, Final, TypeVar
 import pytest
 from botocore.credentials import Credentials
 
+from offload.cli.audit.jobs import JobAccount, draw_up
+from offload.cli.jobs.service import jobs_of
 from offload.client.job_calls import JobRefused, Signer, Unreachable
 from offload.client.jobs import Handle, Jobs
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.job_type import JobType, Priority
-from offload.operate.jobs import jobs_of
-from offload.operate.jobs_audit import JobAccount, draw_up
 from shop.catalogue import CATALOGUE
 from shop.contracts.jobs.customer_segments import CUSTOMER_SEGMENTS, Customers
 from shop.contracts.jobs.order_import import ORDER_IMPORT, OrdersFile

@@ -14,13 +14,14 @@ from typing import Any
 import boto3
 import pytest
 
-from offload.operate.aws import Aws, shell_settings
-from offload.operate.embedded import PROJECT, deploy
-from offload.operate.embedded.mend import mend
-from offload.operate.embedded.process import EmbeddedAws, Instance, free_port
-from offload.operate.failure import Failure
-from offload.operate.protection import release_failed
-from offload.operate.resources import Deployment
+from offload.cli.deployment.aws import Aws, shell_settings
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.resources import Deployment
+from offload.cli.lifecycle.protection import release_failed
+from offload.cli.local import deploy
+from offload.cli.local.patches import mend
+from offload.cli.local.process import EmbeddedAws, Instance, free_port
+from offload.project import PROJECT
 from tests.local.conftest import made_once
 from tests.patience import PATIENCE
 
@@ -41,7 +42,7 @@ def synthesize_all(folder: Path) -> None:
     from aws_cdk import App
 
     from app import compose
-    from stacks.environment import Environment
+    from offload.cdk.environment import Environment
 
     flags: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
     # As the command line does it; by these paths commands find what is deployed.
@@ -106,7 +107,7 @@ class Account:
 
     def offload(self, *arguments: str) -> str:
         """What the `offload` command says, run as a person runs it."""
-        return self._ran([sys.executable, "-c", "from offload.operate.command_line import main; main()", *arguments])
+        return self._ran([sys.executable, "-c", "from offload.cli.main import main; main()", *arguments])
 
     def cdk(self, *arguments: str) -> str:
         """What the CDK's command line says."""

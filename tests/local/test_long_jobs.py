@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import pytest
 
+from offload.cli.jobs.service import jobs_of
+from offload.cli.local.up import bring_up
 from offload.client.jobs import Handle
 from offload.contracts.jobs.job import Job, State
-from offload.operate.embedded.up import bring_up
-from offload.operate.jobs import jobs_of
 from shop.contracts.jobs.order_import import ORDER_IMPORT, Imported, OrdersFile
 from shop.orders import SHIPPED_DAY
 from tests.deployed_figures import done_by

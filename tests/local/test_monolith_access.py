@@ -18,11 +18,11 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from offload.cli.local.process import REGION
 from offload.client.job_calls import JobRefused
 from offload.client.jobs import Jobs
 from offload.client.publisher import ClaimStore, NotPublished, Publisher
 from offload.contracts.jobs.job import State
-from offload.operate.embedded.process import REGION
 from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.local.conftest import Copy

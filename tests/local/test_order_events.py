@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import pytest
 
+from offload.cli.audit.events import Account, audit
+from offload.cli.deployment.resources import Deployment
+from offload.cli.deployment.status import depth, depths
 from offload.client.publisher import ClaimStore, Publisher
-from offload.operate.audit import Account, audit
-from offload.operate.resources import Deployment
-from offload.operate.status import depth, depths
 from shop.commands.ledger import ledger_of
 from shop.contracts.orders import OrderLine, OrderPlaced
 from shop.ledger import Figures

@@ -18,21 +18,21 @@ from typing import Any, Final
 import pytest
 from aws_cdk import App, Duration, Stack
 
+from offload.cdk.constructs.event_bus import EventBus
+from offload.cdk.constructs.python_function import ROOT_CONTEXT
+from offload.cdk.environment import Environment
+from offload.cdk.patterns.event_consumer import EventConsumer
+from offload.cdk.patterns.integration import Integration
+from offload.cdk.references import name_outputs_by_definition
+from offload.cli.deployment.aws import LOCAL
+from offload.cli.deployment.resources import Deployment
+from offload.cli.deployment.status import depths
+from offload.cli.local.process import EmbeddedAws, free_port
+from offload.cli.local.up import bring_up
 from offload.client.publisher import Publisher
-from offload.operate.aws import LOCAL
-from offload.operate.embedded import PROJECT
-from offload.operate.embedded.process import EmbeddedAws, free_port
-from offload.operate.embedded.up import bring_up
-from offload.operate.resources import Deployment
-from offload.operate.status import depths
+from offload.project import PROJECT
 from shop.catalogue import CATALOGUE
 from shop.contracts.orders import OrderLine, OrderPlaced
-from stacks.constructs.event_bus import EventBus
-from stacks.constructs.python_function import ROOT_CONTEXT
-from stacks.environment import Environment
-from stacks.patterns.event_consumer import EventConsumer
-from stacks.patterns.integration import Integration
-from stacks.references import name_outputs_by_definition
 from tests.odd_server import OddServer, Received, answer, odd_server
 from tests.patience import until
 
@@ -47,9 +47,9 @@ HANDLER: Final = '''
 
 import os
 
-from offload.contracts.event import Event
+from offload.contracts.events.event import Event
 from shop.contracts.orders import OrderPlaced
-from offload.runtime.consumer import consumer
+from offload.runtime.events.consumer import consumer
 from offload.runtime.http.client import Client
 
 courier = Client.from_environment("courier")

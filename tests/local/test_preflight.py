@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from offload.operate.aws import LOCAL, Aws
-from offload.operate.embedded.process import ACCOUNT, EmbeddedAws, free_port
-from offload.operate.preflight import report
-from offload.operate.preflight.assembly import Assembly, Kept, NewStack, read
-from offload.operate.preflight.calls import CALLS, Reader
-from offload.operate.preflight.facts import Identity, identity
-from offload.operate.preflight.item import Item
+from offload.cli.deployment.aws import LOCAL, Aws
+from offload.cli.local.process import ACCOUNT, EmbeddedAws, free_port
+from offload.cli.preflight import report
+from offload.cli.preflight.assembly import Assembly, Kept, NewStack, read
+from offload.cli.preflight.calls import CALLS, Reader
+from offload.cli.preflight.facts import Identity, identity
+from offload.cli.preflight.item import Item
 from tests.local.conftest import Copy
 from tests.patience import PATIENCE
 

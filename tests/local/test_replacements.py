@@ -10,10 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from offload.cli.deployment.resources import Deployment
+from offload.cli.local.up import bring_up
 from offload.client.publisher import Publisher
-from offload.operate.embedded import PROJECT
-from offload.operate.embedded.up import bring_up
-from offload.operate.resources import Deployment
+from offload.project import PROJECT
 from shop.commands.ledger import ledger_of
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.local.conftest import Copy
@@ -35,8 +35,8 @@ def with_replaced_resources(into: Path) -> Path:
     from aws_cdk import App, CfnResource
 
     from app import compose
-    from stacks.environment import Environment
-    from stacks.references import name_outputs_by_definition
+    from offload.cdk.environment import Environment
+    from offload.cdk.references import name_outputs_by_definition
 
     # The command line sets it: `offload` finds a resource by its construct's path.
     context = FLAGS | {"aws:cdk:enable-path-metadata": True}

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import pytest
 
-from offload.operate.aws import LOCAL, Aws
-from offload.operate.embedded import PROJECT
-from offload.operate.embedded.process import EmbeddedAws, free_port
-from offload.operate.resources import Deployment
+from offload.cli.deployment.aws import LOCAL, Aws
+from offload.cli.deployment.resources import Deployment
+from offload.cli.local.process import EmbeddedAws, free_port
+from offload.project import PROJECT
 from tests.scale.poison import KINDS
 
 FRACTION: Final = ("--orders", str(3 * len(KINDS)), "--leg", str(2 * len(KINDS)), "--poison-every", "3")

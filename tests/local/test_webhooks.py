@@ -32,10 +32,10 @@ import stripe
 from nacl.signing import SigningKey
 from slack_sdk.signature import SignatureVerifier
 
-from offload.contracts.webhooks.received import body_key, event_id, variant_of
-from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret, StoredSecrets
-from offload.operate import webhooks
-from offload.operate.embedded import PROJECT
+from offload.cli.webhooks_in import received as webhooks
+from offload.contracts.webhooks_in.received import body_key, event_id, variant_of
+from offload.contracts.webhooks_in.stored_secret import SecretDocument, StoredSecret, StoredSecrets
+from offload.project import PROJECT
 from shop.providers import PROVIDERS
 from tests.local.conftest import Copy
 from tests.local.test_calls_out import variables_set

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from offload.operate.failure import Failure
+from offload.cli.deployment.failure import Failure
 from tests.scale.plan import POISON_EVERY, Plan
 from tests.scale.plot import plot
 from tests.scale.run import Run, Stopped

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from offload.contracts.event import Event
+from offload.contracts.events.event import Event
 from shop.contracts.orders import Invoice
 from shop.orders import generate
 from tests.scale.poison import Poison, poison

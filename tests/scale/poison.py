@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from offload.contracts.claim import claim_key, claim_reference
+from offload.contracts.events.claim import claim_key, claim_reference
 from offload.runtime.reasons import Reason
 from shop.contracts.orders import Invoice, OrderPlaced
 

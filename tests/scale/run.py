@@ -20,19 +20,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from offload.cli.audit.events import audit
+from offload.cli.deployment.aws import LOCAL, Aws
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.resources import Deployment
+from offload.cli.deployment.status import depth, depths
+from offload.cli.events.dead_letters import FUNCTION_DIED, DeadLetters, Wanted
+from offload.cli.events.publishing import publisher_of
+from offload.cli.local.process import EmbeddedAws, free_port
+from offload.cli.local.up import bring_up
 from offload.client.publisher import Publisher
 from offload.client.signals import set_by_signals
-from offload.contracts.entry import Entry, answered, requests
-from offload.contracts.event import Event
-from offload.operate.audit import audit
-from offload.operate.aws import LOCAL, Aws
-from offload.operate.dead_letters import FUNCTION_DIED, DeadLetters, Wanted
-from offload.operate.embedded.process import EmbeddedAws, free_port
-from offload.operate.embedded.up import bring_up
-from offload.operate.failure import Failure
-from offload.operate.publishing import publisher_of
-from offload.operate.resources import Deployment
-from offload.operate.status import depth, depths
+from offload.contracts.events.entry import Entry, answered, requests
+from offload.contracts.events.event import Event
 from offload.runtime.reasons import Reason
 from shop.commands.ledger import ledger_of
 from shop.contracts.orders import OrderCancelled, OrderPlaced

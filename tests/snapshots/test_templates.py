@@ -18,8 +18,8 @@ from syrupy.location import PyTestLocation
 from syrupy.types import SnapshotIndex
 
 from app import compose
-from stacks.constructs.python_function import ROOT_CONTEXT
-from stacks.environment import Environment
+from offload.cdk.constructs.python_function import ROOT_CONTEXT
+from offload.cdk.environment import Environment
 from tests.assemblies import FLAGS, PROJECT, UNBUNDLED, Templates, templates_in
 
 pytestmark = pytest.mark.synthesis

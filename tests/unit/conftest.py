@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from offload.operate.embedded.process import Instance
-    from offload.operate.resources import Deployment
+    from offload.cli.deployment.resources import Deployment
+    from offload.cli.local.process import Instance
     from tests.unit.sending_bench import SendingBench
 
 # Every stack's functions are told so; a test that imports a handler of the framework's need not repeat it.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from offload.contracts.event import Event
-from offload.runtime import sums
+from offload.contracts.events.event import Event
+from offload.runtime.events import sums
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.conftest import new_table
 from tests.patience import OUT_OF_SIGHT

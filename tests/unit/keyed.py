@@ -11,8 +11,8 @@ import msgspec
 from aws_cdk import App
 
 from app import compose
-from stacks.environment import Environment
-from stacks.guardrails.templates import Resource, Template, Templates, listed
+from offload.cdk.environment import Environment
+from offload.cdk.guardrails.templates import Resource, Template, Templates, listed
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]

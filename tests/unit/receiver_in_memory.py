@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import pytest
 
-from offload.contracts.entry import REQUEST_BYTES
-from offload.contracts.webhooks.scheme import Provider
-from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret, StoredSecrets
+from offload.contracts.events.entry import REQUEST_BYTES
+from offload.contracts.webhooks_in.scheme import Provider
+from offload.contracts.webhooks_in.stored_secret import SecretDocument, StoredSecret, StoredSecrets
 from offload.runtime import aws
 from offload.runtime.lean_aws import AwsRefused, Service
 from tests.unit.webhook_bench import Context
@@ -163,7 +163,7 @@ def receiver_in_memory(providers: dict[str, Provider], secrets: dict[str, str]) 
         module = importlib.import_module(name)
         module.receiver._providers = providers
         # How often newer secrets are looked for depends on the clock.
-        patch.setattr("offload.runtime.webhooks.secret_cache._LOOKS", 10**9)
+        patch.setattr("offload.runtime.webhooks_in.secret_cache._LOOKS", 10**9)
         memory.handler = module.handler
         yield memory
         sys.modules.pop(name, None)

@@ -14,19 +14,19 @@ import boto3
 import msgspec
 
 from offload.contracts.secret_versions import CURRENT
-from offload.contracts.subscriptions.policy import Policy
-from offload.contracts.subscriptions.subscription import Delivery, Wish
+from offload.contracts.webhooks_out.policy import Policy
+from offload.contracts.webhooks_out.subscription import Delivery, Wish
 from offload.runtime.http.guard import Guard
 from offload.runtime.log import Logger
-from offload.runtime.sending.deliveries import Deliveries, Payload
-from offload.runtime.sending.health import Signal
-from offload.runtime.sending.items import Record, delivery_id, delivery_of
-from offload.runtime.sending.sender import Sender, Sent
-from offload.runtime.sending.subscribing import Subscribing
-from offload.runtime.sending.subscriptions import Subscriptions
-from offload.runtime.sending.tokens import QueueTokens, subscription_of
-from offload.runtime.sending.transport import Transport
-from offload.runtime.sending.vault import Vault
+from offload.runtime.webhooks_out.deliveries import Deliveries, Payload
+from offload.runtime.webhooks_out.health import Signal
+from offload.runtime.webhooks_out.items import Record, delivery_id, delivery_of
+from offload.runtime.webhooks_out.sender import Sender, Sent
+from offload.runtime.webhooks_out.subscribing import Subscribing
+from offload.runtime.webhooks_out.subscriptions import Subscriptions
+from offload.runtime.webhooks_out.tokens import QueueTokens, subscription_of
+from offload.runtime.webhooks_out.transport import Transport
+from offload.runtime.webhooks_out.vault import Vault
 from shop.catalogue import CATALOGUE
 from tests.calls.plugin import tell
 from tests.patience import OUT_OF_SIGHT
@@ -43,7 +43,7 @@ SEALING_KEY: Final = "a key of the tests"
 
 
 def sending_table(client: Any) -> str:
-    """A table as stacks/patterns/webhook_sender.py makes it."""
+    """A table as offload/cdk/patterns/webhook_sender.py makes it."""
     name = f"sending-{uuid.uuid4().hex[:8]}"
     attributes = {"pk": "S", "sk": "S"}
     for _, partition, sort, kind in INDEXES:

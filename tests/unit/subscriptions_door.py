@@ -19,11 +19,11 @@ import boto3
 import msgspec
 import pytest
 
-from offload.contracts.subscriptions.api import ROUTES
-from offload.operate import resources
-from offload.operate.aws import Aws
-from offload.operate.embedded.process import Instance
-from offload.operate.resources import Deployment, SubscriptionService
+from offload.cli.deployment import resources
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.resources import Deployment, SubscriptionService
+from offload.cli.local.process import Instance
+from offload.contracts.webhooks_out.api import ROUTES
 from tests.unit.sending_bench import SEALING_KEY, SendingBench
 
 

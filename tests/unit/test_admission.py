@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from stacks.guardrails import admission
-from stacks.guardrails.policies import Call, Statement, fits, fits_arn, refusal
-from stacks.guardrails.rule import Finding
-from stacks.guardrails.templates import UNKNOWN, Resource, Template, Templates
+from offload.cdk.guardrails import admission
+from offload.cdk.guardrails.policies import Call, Statement, fits, fits_arn, refusal
+from offload.cdk.guardrails.rule import Finding
+from offload.cdk.guardrails.templates import UNKNOWN, Resource, Template, Templates
 
 Body = dict[str, Any]
 RULES = {rule.id: rule.findings for rule in admission.RULES}

@@ -15,9 +15,9 @@ from aws_cdk import aws_sns as sns
 from msgspec.structs import replace
 
 from app import compose
-from stacks.constructs.operators import Operators
-from stacks.environment import Alarms, Environment
-from stacks.guardrails import guard
+from offload.cdk.constructs.operators import Operators
+from offload.cdk.environment import Alarms, Environment
+from offload.cdk.guardrails import guard
 from tests.environments import with_address
 
 pytestmark = pytest.mark.synthesis

@@ -11,8 +11,8 @@ import botocore.awsrequest
 import botocore.session
 import pytest
 
+from offload.cli.deployment.aws import Aws
 from offload.client.publisher import Publisher
-from offload.operate.aws import Aws
 from offload.runtime import aws
 from tests.presigned import Presigned, read
 

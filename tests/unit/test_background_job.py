@@ -16,18 +16,18 @@ from aws_cdk import App, Stack
 from msgspec import Struct
 from msgspec.structs import replace
 
+from offload.cdk.access import Access
+from offload.cdk.constructs.event_bus import EventBus
+from offload.cdk.constructs.job_service import JobService
+from offload.cdk.constructs.operators import Operators
+from offload.cdk.constructs.python_function import ROOT_CONTEXT
+from offload.cdk.environment import Queues
+from offload.cdk.guardrails import guard
+from offload.cdk.patterns import background_job
+from offload.cdk.patterns.background_job import BackgroundJob, UnusableJobType
+from offload.cli.schemas import job_steps
 from offload.contracts.catalogue import Catalogue
 from offload.contracts.jobs.job_type import JobType, Priority, Retention, Schedule
-from offload.operate import job_steps
-from stacks.access import Access
-from stacks.constructs.event_bus import EventBus
-from stacks.constructs.job_service import JobService
-from stacks.constructs.operators import Operators
-from stacks.constructs.python_function import ROOT_CONTEXT
-from stacks.environment import Queues
-from stacks.guardrails import guard
-from stacks.patterns import background_job
-from stacks.patterns.background_job import BackgroundJob, UnusableJobType
 from tests.environments import with_address
 
 pytestmark = pytest.mark.synthesis

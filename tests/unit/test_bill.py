@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from offload.cli.costs import documents, prices
+from offload.cli.costs.bill import ALARMS, METRICS, SECRETS, SQS, Bill, UnpricedResource, bill
+from offload.cli.costs.sweeps import SWEEPS
+from offload.cli.deployment.failure import Failure
+from offload.cli.main import app
 from offload.contracts.functions import handler_of, own
-from offload.operate.command_line import app
-from offload.operate.costs import documents, prices
-from offload.operate.costs.bill import ALARMS, METRICS, SECRETS, SQS, Bill, UnpricedResource, bill
-from offload.operate.costs.sweeps import SWEEPS
-from offload.operate.failure import Failure
 from tests.assemblies import Templates, templates_in
 
 pytestmark = pytest.mark.synthesis
@@ -272,7 +272,7 @@ def test_the_command_rewrites_the_documents(
         whole = (PROJECT / name).read_text(encoding="utf-8")
         emptied = re.sub(r"(<!-- bill: [a-z-]+ -->\n).*?(<!-- /bill -->)", r"\1\2", whole, flags=re.S)
         (tmp_path / name).write_text(emptied, encoding="utf-8")
-    monkeypatch.setattr("offload.operate.embedded.PROJECT", tmp_path)
+    monkeypatch.setattr("offload.cli.local.place.PROJECT", tmp_path)
     monkeypatch.setattr(documents, "environments", lambda: ("dev", "prod", "staging"))
     assert run("--write").stdout == "README.md: rewritten\ndocs/costs.md: rewritten\n"
     assert run("--write").stdout == "README.md: as it was\ndocs/costs.md: as it was\n"

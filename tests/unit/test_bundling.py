@@ -17,9 +17,9 @@ from uuid import uuid4
 
 import pytest
 
-from stacks.bundling import MAX_UNZIPPED_BYTES, Bundler, BundlingError, Target
-from stacks.bundling.bytecode import compile_modules
-from stacks.bundling.lock import compile_lock
+from offload.cdk.bundling import MAX_UNZIPPED_BYTES, Bundler, BundlingError, Target
+from offload.cdk.bundling.bytecode import compile_modules
+from offload.cdk.bundling.lock import compile_lock
 from tests.patience import PATIENCE
 
 ARM = Target.of("3.13", "arm64")
@@ -132,13 +132,13 @@ def make_project(root: Path) -> Path:
             "lambdas/one/table.csv": "a,b\n",
             "lambdas/two/handler.py": f"def lazily():\n    from offload.runtime import middle\n{HANDLER}",
             "lambdas/two/requirements.txt": "alone==1.0\n",
-            "lambdas/three/handler.py": f"import alone\nfrom offload.contracts.event import Event\n{HANDLER}",
+            "lambdas/three/handler.py": f"import alone\nfrom offload.contracts.events.event import Event\n{HANDLER}",
             "lambdas/three/requirements.txt": "alone # as in two\n",
             "offload/runtime/__init__.py": "",
             "offload/runtime/shared.py": "thing = 1\n",
             "offload/runtime/middle.py": "import importlib\nfar = importlib.import_module('offload.runtime.far')\n",
             "offload/runtime/far.py": "import wide\n",
-            "offload/contracts/event.py": (
+            "offload/contracts/events/event.py": (
                 "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from offload.runtime.shared import thing\n"
                 "class Event: pass\n"
             ),
@@ -219,7 +219,7 @@ def test_tests_caches_requirements_and_distribution_noise_stay_out(root: Path) -
     assert holds(Bundler(root).bundle("three", ARM).path) == {
         "lambdas/__init__.py",
         "lambdas/three/handler.py",
-        "offload/contracts/event.py",
+        "offload/contracts/events/event.py",
         "alone.py",
         "alone-1.0.dist-info/METADATA",
     }
@@ -338,7 +338,7 @@ def test_two_checkouts_at_different_paths_give_equal_hashes(locked: Path, tmp_pa
     [
         ("offload/runtime/shared.py", {"one"}),
         ("offload/runtime/far.py", {"two"}),
-        ("offload/contracts/event.py", {"three"}),
+        ("offload/contracts/events/event.py", {"three"}),
         ("offload/runtime/__init__.py", {"one", "two"}),
         ("lambdas/one/table.csv", {"one"}),
         ("lambdas/two/requirements.txt", set()),
@@ -469,7 +469,7 @@ def test_many_threads_bundling_at_once_all_get_the_whole_bundle(root: Path) -> N
 def started_bundling(root: Path) -> subprocess.Popen[str]:
     """A process that says "ready", bundles `two`, and prints its path."""
     code = (
-        "import sys, pathlib\nfrom stacks.bundling import Bundler, Target\nprint('ready', flush=True)\n"
+        "import sys, pathlib\nfrom offload.cdk.bundling import Bundler, Target\nprint('ready', flush=True)\n"
         "print(Bundler(pathlib.Path(sys.argv[1])).bundle('two', Target.of('3.13', 'arm64')).path)"
     )
     here = Path(__file__).resolve().parents[2]
@@ -646,8 +646,8 @@ def test_a_library_folder_without_an_init_of_which_nothing_is_reached_is_refused
     assert refusal(root).startswith(
         "lambdas/one/rules.py:2: imports offload.contracts, a folder without an __init__.py"
     )
-    write(root, {"lambdas/one/rules.py": f"rule = 1\n{line}\nimport offload.contracts.event\n"})
-    assert "offload/contracts/event.py" in holds(Bundler(root).bundle("one", ARM).path)
+    write(root, {"lambdas/one/rules.py": f"rule = 1\n{line}\nimport offload.contracts.events.event\n"})
+    assert "offload/contracts/events/event.py" in holds(Bundler(root).bundle("one", ARM).path)
 
 
 @pytest.mark.parametrize(
@@ -863,7 +863,7 @@ def test_an_installed_distribution_is_found_by_the_files_that_it_has_of_a_namesp
         with zipfile.ZipFile(wheels / f"{wheel}-{ANY}.whl") as archive:
             archive.extractall(tmp_path)
     code = "import sys\nsys.path.insert(0, sys.argv[1])\n"
-    code += "from stacks.bundling.requirements import installed_providers as of\n"
+    code += "from offload.cdk.bundling.requirements import installed_providers as of\n"
     code += "print(sorted(of('space.two.x')), sorted(of('space.one')), sorted(of('space')), sorted(of('space.three')))"
     said = subprocess.check_output(
         [sys.executable, "-c", code, str(tmp_path)], text=True, cwd=Path(__file__).parents[2]

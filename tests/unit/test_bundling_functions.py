@@ -14,13 +14,13 @@ from aws_cdk import App, Stack
 from aws_cdk.assertions import Template
 
 from app import compose
+from offload.cdk.bundling import Bundler, Target
+from offload.cdk.bundling.lock import compile_lock
+from offload.cdk.constructs.python_function import ROOT_CONTEXT, PythonFunction
+from offload.cdk.environment import Environment
 from offload.contracts.catalogue import CATALOGUE_VARIABLE
 from offload.contracts.functions import APP_FUNCTIONS, OWN_FUNCTIONS, folder_of, own, source_of
-from offload.contracts.webhooks.stored_secret import PROVIDERS_MODULE
-from stacks.bundling import Bundler, Target
-from stacks.bundling.lock import compile_lock
-from stacks.constructs.python_function import ROOT_CONTEXT, PythonFunction
-from stacks.environment import Environment
+from offload.contracts.webhooks_in.stored_secret import PROVIDERS_MODULE
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.synthesis

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from offload.contracts.entry import UNREADABLE_ANSWER, Entry, NotTaken, answered
+from offload.contracts.events.entry import UNREADABLE_ANSWER, Entry, NotTaken, answered
 from offload.runtime import aws, bus
 from tests.unit.bus_server import Answer, Bus, serving
 

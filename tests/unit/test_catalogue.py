@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from offload.contracts.catalogue import Catalogue, UnusableCatalogue
-from offload.contracts.jobs.deliveries import DELIVERY_BATCH
 from offload.contracts.jobs.events import JobFinished
-from offload.contracts.webhooks.providers import GITHUB
-from offload.contracts.webhooks.scheme import Providers
+from offload.contracts.webhooks_in.providers import GITHUB
+from offload.contracts.webhooks_in.scheme import Providers
+from offload.contracts.webhooks_out.recovery import DELIVERY_BATCH
 from offload.project import Project, UnusableProject
 from offload.runtime import catalogue as runtime
 from offload.runtime.settings import MissingSetting

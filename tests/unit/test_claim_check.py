@@ -25,10 +25,10 @@ from offload.client.publisher import (
     Publisher,
     Retries,
 )
-from offload.contracts.claim import CLAIM_LIMIT
-from offload.contracts.entry import Entry
-from offload.contracts.event import Envelope, Event, by_type, read_envelope
-from offload.runtime.claim_check import ForeignClaim, MissingClaim, fetch
+from offload.contracts.events.claim import CLAIM_LIMIT
+from offload.contracts.events.entry import Entry
+from offload.contracts.events.event import Envelope, Event, by_type, read_envelope
+from offload.runtime.events.claim_check import ForeignClaim, MissingClaim, fetch
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.unit.bus_server import serving
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from offload.contracts.claim import claim_key, claim_reference
-from offload.contracts.event import BrokenContract, Event
-from offload.runtime import aws, invocation, sums
-from offload.runtime.consumer import (
+from offload.contracts.events.claim import claim_key, claim_reference
+from offload.contracts.events.event import BrokenContract, Event
+from offload.runtime import aws, invocation
+from offload.runtime.events import sums
+from offload.runtime.events.consumer import (
     Arrival,
     Effect,
     consumer,
@@ -283,7 +284,7 @@ def test_a_batch_that_lost_every_race_is_retried_and_not_taken_for_done(
 ) -> None:
     handler = counting(bench)
     handler(bench.batch(order(1)), CONTEXT)
-    monkeypatch.setattr("offload.runtime.consumer._COMMIT_ATTEMPTS", 1)
+    monkeypatch.setattr("offload.runtime.events.consumer._COMMIT_ATTEMPTS", 1)
     batch = bench.batch(order(1), order(2))
     new = next(record for record in batch["Records"] if "order.placed:2" in record["body"])
     assert handler(batch, CONTEXT) == {"batchItemFailures": [{"itemIdentifier": new["messageId"]}]}

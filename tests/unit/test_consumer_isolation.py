@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offload.contracts.event import (
+from offload.contracts.events.event import (
     Event,
     EventData,
     derived_key,
     event_key,
     split_event_key,
 )
-from offload.runtime import sums
-from offload.runtime.consumer import CONFLICTS, Effect, consumer, transactional_consumer
+from offload.runtime.events import sums
+from offload.runtime.events.consumer import CONFLICTS, Effect, consumer, transactional_consumer
 from shop.contracts.orders import OrderCancelled, OrderPlaced
 from shop.contracts.stock import StockLow
 from tests.unit.consumer_bench import CONTEXT, Bench, message, order

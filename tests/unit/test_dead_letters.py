@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from offload.operate import dead_letter_commands, dead_letters
-from offload.operate.dead_letters import FUNCTION_DIED, UNDELIVERABLE, DeadLetters, Wanted
-from offload.operate.dropped import Dropped, dropped_of
-from offload.operate.failure import Failure
-from offload.operate.resources import Consumer
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.resources import Consumer
+from offload.cli.events import dead_letter_commands, dead_letters
+from offload.cli.events.dead_letters import FUNCTION_DIED, UNDELIVERABLE, DeadLetters, Wanted
+from offload.cli.events.dropped import Dropped, dropped_of
 from offload.runtime.reasons import Reason
 from tests.conftest import new_table
 from tests.patience import OUT_OF_SIGHT, PATIENCE

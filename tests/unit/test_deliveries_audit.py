@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from offload.operate import audit
-from offload.operate.audit import Account
-from offload.operate.command_line import app
-from offload.operate.deliveries_audit import DeliveryAccount, DeliveryLine, OddDelivery, draw_up
-from offload.runtime.sending.items import Record, delivery_id, delivery_key, due_pk
+from offload.cli.audit import events as audit
+from offload.cli.audit.deliveries import DeliveryAccount, DeliveryLine, OddDelivery, draw_up
+from offload.cli.audit.events import Account
+from offload.cli.main import app
+from offload.runtime.webhooks_out.items import Record, delivery_id, delivery_key, due_pk
 from tests.misbehaving_server import Answer, MisbehavingServer
 from tests.unit.sending_bench import SendingBench
 
@@ -185,7 +185,7 @@ def test_the_audit_shows_deliveries_and_ends_with_1_when_one_is_forgotten(monkey
     line = DeliveryLine("sub_1", "acme", 1234, 1200, 30, {"gone": 3, "expired": 1})
     fine = Account((), (), 0, deliveries=DeliveryAccount((line,), ()))
     monkeypatch.setattr(audit, "audit", lambda deployment: fine)
-    monkeypatch.setattr("offload.operate.resources.Deployment.of", lambda environment: None)
+    monkeypatch.setattr("offload.cli.deployment.resources.Deployment.of", lambda environment: None)
     result = RUNNER.invoke(app, ["audit"])
     assert result.exit_code == 0
     row = next(text for text in result.stdout.splitlines() if "sub_1" in text)

@@ -12,14 +12,15 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from offload.contracts.jobs.deliveries import Recovered
+from offload.cli.deployment import resources
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.resources import Deployment, JobService
+from offload.cli.jobs import commands as jobs_commands
+from offload.cli.main import app
 from offload.contracts.jobs.job import State
-from offload.operate import jobs_commands, resources
-from offload.operate.aws import Aws
-from offload.operate.command_line import app
-from offload.operate.failure import Failure
-from offload.operate.resources import Deployment, JobService
-from offload.runtime.sending.items import Record, delivery_id
+from offload.contracts.webhooks_out.recovery import Recovered
+from offload.runtime.webhooks_out.items import Record, delivery_id
 from tests.misbehaving_server import Answer, Gone, Hang, MisbehavingServer
 from tests.unit.job_server import CREDENTIALS, REGION, JobServer, serving_jobs
 from tests.unit.sending_bench import QUICK, SendingBench
@@ -125,7 +126,7 @@ def test_a_list_says_what_became_of_each_and_when_the_next_attempt_is(
 def test_a_list_goes_on_over_pages_until_its_limit(
     bench: SendingBench, server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offload.operate.subscriptions.MOST_LISTED", 2)
+    monkeypatch.setattr("offload.cli.webhooks_out.api.MOST_LISTED", 2)
     record = subscribed(bench, server)
     events: list[str] = []
     for _ in range(7):

@@ -17,16 +17,16 @@ import boto3
 import msgspec
 import pytest
 
-from offload.contracts.event import Event
-from offload.contracts.jobs.deliveries import DELIVERY_BATCH, Recovered, Recovery, What
+from offload.contracts.events.event import Event
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.job import Job, State
-from offload.contracts.subscriptions.message import message_of
-from offload.contracts.subscriptions.subscription import DeliveryState, Why
-from offload.runtime.sending.bus import event_of
-from offload.runtime.sending.health import Signal
-from offload.runtime.sending.items import Record, delivery_id, delivery_key
-from offload.runtime.sending.recoveries import is_owed
+from offload.contracts.webhooks_out.message import message_of
+from offload.contracts.webhooks_out.recovery import DELIVERY_BATCH, Recovered, Recovery, What
+from offload.contracts.webhooks_out.subscription import DeliveryState, Why
+from offload.runtime.webhooks_out.bus import event_of
+from offload.runtime.webhooks_out.health import Signal
+from offload.runtime.webhooks_out.items import Record, delivery_id, delivery_key
+from offload.runtime.webhooks_out.recoveries import is_owed
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.conftest import new_table
 from tests.misbehaving_server import Answer, MisbehavingServer

@@ -13,17 +13,17 @@ import pytest
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER  # type: ignore[import-untyped]
 from typer.testing import CliRunner, Result
 
-from offload.operate import aws
-from offload.operate import destroy as end
-from offload.operate.aws import Aws, shell_settings
-from offload.operate.command_line import app
-from offload.operate.destroy import Holding, Plan
-from offload.operate.embedded.process import Instance
-from offload.operate.failure import Failure
-from offload.operate.progress import SILENT
-from offload.operate.protection import protect_tables
-from offload.operate.resources import DeployedStack, Deployment
-from stacks.retention import HOLDS_DATA
+from offload.cdk.retention import HOLDS_DATA
+from offload.cli.deployment import aws
+from offload.cli.deployment.aws import Aws, shell_settings
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.progress import SILENT
+from offload.cli.deployment.resources import DeployedStack, Deployment
+from offload.cli.lifecycle import destroy as end
+from offload.cli.lifecycle.destroy import Holding, Plan
+from offload.cli.lifecycle.protection import protect_tables
+from offload.cli.local.process import Instance
+from offload.cli.main import app
 
 ACCOUNT, REGION = "444455556666", "eu-west-1"
 BUCKET, TABLE = "AWS::S3::Bucket", "AWS::DynamoDB::Table"

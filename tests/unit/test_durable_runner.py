@@ -26,8 +26,8 @@ from aws_durable_execution_sdk_python_testing.runner import WebRunner, WebRunner
 from aws_durable_execution_sdk_python_testing.stores.base import StoreType
 from aws_durable_execution_sdk_python_testing.web.server import WebServiceConfig
 
-from offload.operate.embedded.durable_runner import Adapter
-from offload.operate.embedded.process import ACCOUNT, HOST, REGION, free_port
+from offload.cli.local.durable_runner import Adapter
+from offload.cli.local.process import ACCOUNT, HOST, REGION, free_port
 from tests.patience import PATIENCE
 
 SETTLED: Final = 2.0

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from offload.operate.embedded.deploy import copy_for_emulator
-from offload.operate.failure import Failure
+from offload.cli.deployment.failure import Failure
+from offload.cli.local.deploy import copy_for_emulator
 
 BUS = {"Type": "AWS::Events::EventBus", "Properties": {"Name": "b"}}
 ARCHIVE = {

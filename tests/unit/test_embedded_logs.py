@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from offload.operate.failure import Failure
-from offload.operate.logs import Entry, Line, duration, entries, rendered
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.logs import Entry, Line, duration, entries, rendered
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 # As the emulator wrote it on 2026-11-23: one event a line, its own frame first.

@@ -13,9 +13,10 @@ from pathlib import Path
 import boto3
 import pytest
 
-from offload.operate.embedded import PROJECT, STATE_VARIABLE
-from offload.operate.embedded.process import EmbeddedAws, NotRunning, free_port
-from offload.operate.failure import Failure
+from offload.cli.deployment.failure import Failure
+from offload.cli.local.place import STATE_VARIABLE
+from offload.cli.local.process import EmbeddedAws, NotRunning, free_port
+from offload.project import PROJECT
 from tests.patience import PATIENCE
 
 
@@ -28,7 +29,7 @@ def embedded(tmp_path: Path) -> Iterator[EmbeddedAws]:
 
 def offload(state: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from offload.operate.command_line import main; main()", *arguments],
+        [sys.executable, "-c", "from offload.cli.main import main; main()", *arguments],
         env=os.environ | {STATE_VARIABLE: str(state)} | variables,
         cwd=PROJECT,
         capture_output=True,

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from offload.operate.aws import LOCAL, Aws
-from offload.operate.embedded.emulator import ForkServer, remembered
-from offload.operate.embedded.process import EmbeddedAws, free_port
+from offload.cli.deployment.aws import LOCAL, Aws
+from offload.cli.local.emulator import ForkServer, remembered
+from offload.cli.local.process import EmbeddedAws, free_port
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no worker is forked")

@@ -21,12 +21,12 @@ from aws_cdk import aws_apigatewayv2 as api
 from aws_cdk import aws_iam as iam
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER  # type: ignore[import-untyped]
 
-from stacks.constructs.encryption import Encryption, encrypt, service_statements
-from stacks.constructs.table import Table
-from stacks.constructs.work_queue import DeadLetterQueue
-from stacks.environment import OWN_KEY, Environment
-from stacks.guardrails import encryption as guardrail
-from stacks.guardrails.templates import Resource, Template, listed
+from offload.cdk.constructs.encryption import Encryption, encrypt, service_statements
+from offload.cdk.constructs.table import Table
+from offload.cdk.constructs.work_queue import DeadLetterQueue
+from offload.cdk.environment import OWN_KEY, Environment
+from offload.cdk.guardrails import encryption as guardrail
+from offload.cdk.guardrails.templates import Resource, Template, listed
 from tests.unit.keyed import EXISTING, PROJECT, Synthesized, roles_of, synthesized, with_key
 
 pytestmark = pytest.mark.synthesis

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from aws_cdk import App, Stack
 
+from offload.cdk.bundling import Target
+from offload.cdk.environment import Environment, UnusableEnvironment
 from offload.runtime.http.guard import AddressRefused, Guard
-from stacks.bundling import Target
-from stacks.environment import Environment, UnusableEnvironment
 
 pytestmark = pytest.mark.synthesis
 
@@ -27,7 +27,7 @@ point_in_time_recovery = false
 [bus]
 archive_days = 3
 
-[stock]
+[app.stock]
 opening_units = 1000
 low_below = 100
 
@@ -108,7 +108,6 @@ def test_every_python_that_a_file_may_name_can_be_bundled_for_both_architectures
         ('python = "3.13"', 'python = "2.7"', ("functions.python", "2.7")),
         ('architecture = "arm64"', 'architecture = "sparc"', ("functions.architecture", "sparc")),
         ("keep = false", 'keep = "no"', ("data.keep", "`bool`")),
-        ("low_below = 100", "low_below = -1", ("stock.low_below", ">= 0")),
         ("refused_per_minute = 60", "refused_per_minute = 0", ("webhooks.refused_per_minute", ">= 1")),
         ("burst = 100", "burst = 5001", ("webhooks.burst", "<= 5000")),
         ("burst = 100", "", ("webhooks", "`burst`")),

@@ -18,15 +18,15 @@ import msgspec
 import pytest
 
 from offload.contracts.egress import networks
-from offload.contracts.subscriptions.policy import Policy
-from offload.contracts.subscriptions.subscription import KEPT_OF_ANSWER, Attempt, Why
+from offload.contracts.webhooks_out.policy import Policy
+from offload.contracts.webhooks_out.subscription import KEPT_OF_ANSWER, Attempt, Why
 from offload.runtime.http.client import Answer, Client
 from offload.runtime.http.connect import pool
 from offload.runtime.http.failures import CallFailed, NotAnswered, RateLimited, Unsuccessful
 from offload.runtime.http.guard import Guard
-from offload.runtime.sending.items import Entry
-from offload.runtime.sending.retries import LONGEST_RETRY_AFTER, after
-from offload.runtime.sending.transport import Transport
+from offload.runtime.webhooks_out.items import Entry
+from offload.runtime.webhooks_out.retries import LONGEST_RETRY_AFTER, after
+from offload.runtime.webhooks_out.transport import Transport
 from tests.fuzzing import Shard, shards
 from tests.odd_answers import OddAnswer, an_answer
 from tests.wires import MARK, IdleLoop, Server, async_wires, sync_wires

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from offload.contracts.entry import REQUEST_BYTES
+from offload.contracts.events.entry import REQUEST_BYTES
 from offload.runtime.reasons import Reason
 from shop.ledger import read_ledger
 from tests import extremes

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import pytest
 
-from stacks.bundling import Bundle, Bundler, BundlingError, Target
+from offload.cdk.bundling import Bundle, Bundler, BundlingError, Target
 from tests.fuzzing import Shard, shards
 from tests.odd_folders import LIBRARY, PASSWORD, Folder, a_folder, written
 

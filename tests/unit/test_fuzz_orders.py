@@ -14,8 +14,8 @@ from typing import Final
 
 import pytest
 
-from offload.contracts.entry import Entry
-from offload.contracts.event import by_type, event_key, read_envelope
+from offload.contracts.events.entry import Entry
+from offload.contracts.events.event import by_type, event_key, read_envelope
 from shop.contracts.orders import OrderCancelled, OrderPlaced
 from shop.orders import COLUMNS, BadRows, UnreadableOrders, read_orders
 from tests import extremes

@@ -23,14 +23,14 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from offload.contracts.event import read_envelope
-from offload.contracts.webhooks.providers import GITHUB, SLACK, STANDARD_WEBHOOKS, plain_hmac
-from offload.contracts.webhooks.received import WebhookReceived
-from offload.contracts.webhooks.scheme import Provider, Scheme
-from offload.runtime.webhooks.body import DEEPEST
-from offload.runtime.webhooks.secrets import Secret, keyring
-from offload.runtime.webhooks.sign import signed_headers
-from offload.runtime.webhooks.verify import content_to_sign
+from offload.contracts.events.event import read_envelope
+from offload.contracts.webhooks_in.providers import GITHUB, SLACK, STANDARD_WEBHOOKS, plain_hmac
+from offload.contracts.webhooks_in.received import WebhookReceived
+from offload.contracts.webhooks_in.scheme import Provider, Scheme
+from offload.runtime.webhooks_in.body import DEEPEST
+from offload.runtime.webhooks_in.secrets import Secret, keyring
+from offload.runtime.webhooks_in.sign import signed_headers
+from offload.runtime.webhooks_in.verify import content_to_sign
 from shop.providers import PROVIDERS
 from tests import extremes
 from tests.fuzzing import Shard, shards

@@ -32,11 +32,11 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from stacks import lint, templates
-from stacks.constructs.acknowledge import acknowledge, acknowledge_objects, declare_signature_check
-from stacks.constructs.encryption import encrypt
-from stacks.environment import OWN_KEY, Environment
-from stacks.guardrails import RULES, Guardrails, guard, limits
+from offload.cdk import lint, templates
+from offload.cdk.constructs.acknowledge import acknowledge, acknowledge_objects, declare_signature_check
+from offload.cdk.constructs.encryption import encrypt
+from offload.cdk.environment import OWN_KEY, Environment
+from offload.cdk.guardrails import RULES, Guardrails, guard, limits
 from tests.environments import with_address
 from tests.patience import PATIENCE
 
@@ -771,7 +771,7 @@ def test_what_preflight_and_the_bill_read_is_refused_too_and_what_is_linted_is_l
         assert isinstance(queue, CfnResource)
         queue.add_property_override("VisibiltyTimeout", 60)
 
-    monkeypatch.setattr(templates, "compose", compose)
+    monkeypatch.setattr(templates, "compose_of_project", lambda: compose)
     with pytest.raises(RuntimeError, match="ValidationFailed"):
         templates.assembly("dev", tmp_path)
     monkeypatch.setattr(Environment, "names", lambda *_: ("dev",))
@@ -809,7 +809,7 @@ def test_the_documentation_has_a_row_for_each_rule_and_no_other() -> None:
 
 REFUSED_APP = """
 from aws_cdk import App, Stack, aws_sqs
-from stacks.guardrails import guard, synthesize
+from offload.cdk.guardrails import guard, synthesize
 app = App()
 guard(app)
 aws_sqs.Queue(Stack(app, "Shop"), "Queue", enforce_ssl=True)

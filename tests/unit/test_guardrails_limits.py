@@ -12,14 +12,14 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 
-from stacks.guardrails import limits
-from stacks.guardrails.limits import (
+from offload.cdk.guardrails import limits
+from offload.cdk.guardrails.limits import (
     NEW_ACCOUNT_CONCURRENCY,
     ROLE_CHARACTERS,
     concurrency_note,
     most_at_once,
 )
-from stacks.guardrails.templates import Template, Templates
+from offload.cdk.guardrails.templates import Template, Templates
 from tests.unit.test_guardrails import STRONG, Refusal, Synthesis
 
 pytestmark = pytest.mark.synthesis

@@ -347,7 +347,7 @@ def test_a_client_is_made_of_its_variable_and_reads_its_secret_seldom(
 
 def test_credentials_that_nobody_has_put_there_are_not_sent_and_are_looked_for_again(table: str, clock: Clock) -> None:
     secrets: SecretsManagerClient = boto3.client("secretsmanager")
-    # As CloudFormation generates it (stacks/patterns/integration.py).
+    # As CloudFormation generates it (offload/cdk/patterns/integration.py).
     arn = secrets.create_secret(Name=f"third-{uuid4().hex[:8]}", SecretString='{"unset":"Zx!7"}')["ARN"]
     made = Client("third-party", Guard.from_environment({}), secret=arn, monotonic=clock)
     with pytest.raises(CredentialsMissing, match="offload integrations credentials third-party"):

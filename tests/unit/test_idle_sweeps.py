@@ -1,4 +1,4 @@
-"""What an idle call of each scheduled function does is what the bill counts (`offload/operate/costs/sweeps.py`)."""
+"""What an idle call of each scheduled function does is what the bill counts (`offload/cli/costs/sweeps.py`)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import msgspec
 import pytest
 
 from bench.ledger.meter import Meter
+from offload.cli.costs.sweeps import COMMON_FIELDS, SWEEPS, Sweep
 from offload.contracts.calls import CallSettings, variable_of
 from offload.contracts.egress import variables
 from offload.contracts.functions import handler_of, own
-from offload.contracts.subscriptions.policy import Policy
-from offload.operate.costs.sweeps import COMMON_FIELDS, SWEEPS, Sweep
+from offload.contracts.webhooks_out.policy import Policy
 from offload.runtime import aws
 from shop.catalogue import CATALOGUE
 from tests.conftest import new_table

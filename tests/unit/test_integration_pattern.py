@@ -11,15 +11,15 @@ import pytest
 from aws_cdk import App, Duration, Stack
 from msgspec.structs import replace
 
+from offload.cdk.constructs.event_bus import EventBus
+from offload.cdk.constructs.operators import Operators
+from offload.cdk.constructs.python_function import ROOT_CONTEXT
+from offload.cdk.environment import Environment, Integrations
+from offload.cdk.guardrails import guard
+from offload.cdk.patterns.event_consumer import EventConsumer
+from offload.cdk.patterns.integration import Integration, UnusableIntegration
 from offload.contracts.calls import CallSettings
 from shop.catalogue import CATALOGUE
-from stacks.constructs.event_bus import EventBus
-from stacks.constructs.operators import Operators
-from stacks.constructs.python_function import ROOT_CONTEXT
-from stacks.environment import Environment, Integrations
-from stacks.guardrails import guard
-from stacks.patterns.event_consumer import EventConsumer
-from stacks.patterns.integration import Integration, UnusableIntegration
 
 pytestmark = pytest.mark.synthesis
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from offload.client.jobs import wanted
-from offload.contracts.event import Event
+from offload.contracts.events.event import Event
 from offload.contracts.jobs.events import JobWanted
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.job_type import OnConflict, Unique

@@ -23,8 +23,8 @@ from offload.client.async_jobs import AsyncJobs
 from offload.client.jobs import JobCancelled, JobFailed, JobRefused, Jobs, SomeRefused, TimedOut, Unreachable, wanted
 from offload.client.outbox import Outbox
 from offload.client.publisher import Retries
-from offload.contracts.entry import Entry
-from offload.contracts.event import BrokenContract
+from offload.contracts.events.entry import Entry
+from offload.contracts.events.event import BrokenContract
 from offload.contracts.jobs.job import Job, Progress, Question, State, Submit
 from shop.contracts.jobs.customer_segments import CUSTOMERS_SHARD, CustomersShard
 from shop.contracts.jobs.sales_report import SALES_REPORT, Period, Report

@@ -13,15 +13,16 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
+from offload.cli.audit.jobs import OVERDUE, draw_up
+from offload.cli.deployment import resources
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.resources import DeployedStack, Deployment, JobService, Resource
+from offload.cli.jobs import commands as jobs_commands
+from offload.cli.jobs.service import files_of
+from offload.cli.local.process import Instance
+from offload.cli.main import app
 from offload.contracts.jobs.job import State
-from offload.operate import jobs_commands, resources
-from offload.operate.aws import Aws
-from offload.operate.command_line import app
-from offload.operate.embedded.process import Instance
-from offload.operate.failure import Failure
-from offload.operate.jobs import files_of
-from offload.operate.jobs_audit import OVERDUE, draw_up
-from offload.operate.resources import DeployedStack, Deployment, JobService, Resource
 from shop.catalogue import CATALOGUE
 from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from tests.unit.job_bench import JobBench

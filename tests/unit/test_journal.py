@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from offload.contracts.claim import claim_key, claim_reference
-from offload.contracts.entry import WHOLE_BYTES, Entry
-from offload.contracts.event import Event
-from offload.operate.journal import published_with_other_data
-from offload.runtime.consumer import Effect, transactional_consumer
+from offload.cli.events.journal import published_with_other_data
+from offload.contracts.events.claim import claim_key, claim_reference
+from offload.contracts.events.entry import WHOLE_BYTES, Entry
+from offload.contracts.events.event import Event
+from offload.runtime.events.consumer import Effect, transactional_consumer
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.unit.consumer_bench import CONTEXT, Bench, message, order
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offload.runtime import sums
+from offload.runtime.events import sums
 from shop.contracts.orders import OrderCancelled, OrderLine, OrderPlaced
 from shop.ledger import Figures, read_ledger, sums_of
 from shop.orders import SHIPPED_DAY, read_orders

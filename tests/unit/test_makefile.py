@@ -28,7 +28,7 @@ def clone(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         "package-lock.json",
         "requirements.txt",
         "cdk.json",
-        "offload/operate/start",
+        "offload/cli/start",
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
@@ -98,7 +98,7 @@ def test_offload_starts_in_any_folder_and_through_a_link(clone: Path, tmp_path: 
     """On the real Python, with the packages of the tests."""
     venv.EnvBuilder(symlinks=True).create(clone / ".venv")
     started = clone / ".venv/bin/offload"
-    shutil.copy(clone / "offload/operate/start", started)
+    shutil.copy(clone / "offload/cli/start", started)
     started.chmod(0o755)
     link = tmp_path / "linked"
     link.symlink_to(started)
@@ -119,7 +119,7 @@ def test_offload_starts_where_a_shebang_would_be_too_long(tmp_path: Path) -> Non
     folder = tmp_path / ("long " * 30) / ("path " * 30)
     (folder / "bin").mkdir(parents=True)
     (folder / "bin/python").symlink_to(sys.executable)
-    start = (ROOT / "offload/operate/start").read_text(encoding="utf-8")
+    start = (ROOT / "offload/cli/start").read_text(encoding="utf-8")
     (folder / "bin/offload").write_text(start.replace("from offload", "print(__file__)\nraise SystemExit\n# "))
     (folder / "bin/offload").chmod(0o755)
     said = subprocess.run([folder / "bin/offload"], capture_output=True, text=True, check=True).stdout

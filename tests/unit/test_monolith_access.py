@@ -12,16 +12,16 @@ import pytest
 from aws_cdk import App, Stack
 
 from app import compose
+from offload.cdk.constructs.event_bus import EventBus
+from offload.cdk.constructs.job_service import JobService
+from offload.cdk.environment import OWN_KEY, Environment, Monolith
+from offload.cdk.guardrails import guard
+from offload.cdk.guardrails.templates import Resource, Templates, listed
+from offload.cdk.patterns.monolith_access import JOBS, SUBSCRIPTIONS, MonolithAccess, UnusableMonolith
 from offload.contracts.jobs.api import ROUTES as JOB_ROUTES
-from offload.contracts.subscriptions.api import ROUTES as SUBSCRIPTION_ROUTES
+from offload.contracts.webhooks_out.api import ROUTES as SUBSCRIPTION_ROUTES
 from shop.catalogue import CATALOGUE
 from shop.contracts.orders import OrderCancelled, OrderPlaced
-from stacks.constructs.event_bus import EventBus
-from stacks.constructs.job_service import JobService
-from stacks.environment import OWN_KEY, Environment, Monolith
-from stacks.guardrails import guard
-from stacks.guardrails.templates import Resource, Templates, listed
-from stacks.patterns.monolith_access import JOBS, SUBSCRIPTIONS, MonolithAccess, UnusableMonolith
 from tests.unit.keyed import PROJECT, synthesized, with_key
 
 pytestmark = pytest.mark.synthesis

@@ -11,14 +11,14 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from offload.operate.aws import Aws
-from offload.operate.operators import Notified, Subscribed, notified
-from offload.operate.resources import Deployment, Resource
-from offload.operate.status import show
-from offload.operate.terminal.screen import Screen
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.operators import Notified, Subscribed, notified
+from offload.cli.deployment.resources import Deployment, Resource
+from offload.cli.deployment.status import show
+from offload.cli.terminal.screen import Screen
 
 if TYPE_CHECKING:
-    from offload.operate.embedded.process import Instance
+    from offload.cli.local.process import Instance
 
 ADDRESS = "operators@offload-shop.net"
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:offload-prod-platform-OperatorsTopic2DD4C591-x"

@@ -26,7 +26,7 @@ from lambdas.order_import import bus as bus_module
 from lambdas.order_import import chunks, importing, objects, opening
 from lambdas.order_import.importing import OrderImport, OrderImportSettings
 from lambdas.order_import.objects import ObjectFile, ObjectWriter, blocks_of
-from offload.contracts.claim import split_reference
+from offload.contracts.events.claim import split_reference
 from offload.runtime import aws
 from offload.runtime.bus import NotPublished
 from offload.runtime.jobs.run import Permanent

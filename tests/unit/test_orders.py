@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from offload.contracts.event import by_type, read_envelope
+from offload.contracts.events.event import by_type, read_envelope
 from shop.contracts.orders import Invoice, OrderCancelled, OrderPlaced
 from shop.orders import (
     SHIPPED_DAY,

@@ -17,16 +17,16 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
-from offload.contracts.event import BrokenContract, Event, by_type, data_digest, read_envelope
-from offload.operate import resources
-from offload.operate.aws import Aws
-from offload.operate.command_line import app
-from offload.operate.embedded.process import Instance
-from offload.operate.failure import Failure
-from offload.operate.journal import JOURNAL
-from offload.operate.resources import Consumer, Deployment
-from offload.operate.terminal.screen import Screen
-from offload.runtime.consumer import mark_key
+from offload.cli.deployment import resources
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.resources import Consumer, Deployment
+from offload.cli.events.journal import JOURNAL
+from offload.cli.local.process import Instance
+from offload.cli.main import app
+from offload.cli.terminal.screen import Screen
+from offload.contracts.events.event import BrokenContract, Event, by_type, data_digest, read_envelope
+from offload.runtime.events.consumer import mark_key
 from offload.runtime.reasons import Reason
 from shop.catalogue import CATALOGUE
 from shop.commands.ledger import By, document_of, table_of

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offload.contracts.event import Event
+from offload.contracts.events.event import Event
 from offload.runtime import aws
-from offload.runtime import consumer as consumer_module
-from offload.runtime.consumer import consumer
+from offload.runtime.events import consumer as consumer_module
+from offload.runtime.events.consumer import consumer
 from offload.runtime.http.client import Answer
 from offload.runtime.http.failures import (
     CallFailed,

@@ -25,14 +25,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scop
 from sqlalchemy.pool import StaticPool
 from typer.testing import CliRunner
 
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.resources import Deployment
+from offload.cli.events.outbox_commands import app
+from offload.cli.local.process import Instance
 from offload.client.outbox import Outbox, State
 from offload.client.publisher import Publisher, Retries
 from offload.client.relay import Patience, Relay, RelayStopped, connect
-from offload.contracts.event import BrokenContract, Event
-from offload.operate.aws import Aws
-from offload.operate.embedded.process import Instance
-from offload.operate.outbox_commands import app
-from offload.operate.resources import Deployment
+from offload.contracts.events.event import BrokenContract, Event
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.patience import PATIENCE
 from tests.unit.bus_server import Answer, Bus, serving

@@ -11,11 +11,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from offload.operate import aws
-from offload.operate.aws import Aws, Identity, identity, shell_settings
-from offload.operate.command_line import app
-from offload.operate.embedded.process import Instance
-from offload.operate.failure import Failure
+from offload.cli.deployment import aws
+from offload.cli.deployment.aws import Aws, Identity, identity, shell_settings
+from offload.cli.deployment.failure import Failure
+from offload.cli.local.process import Instance
+from offload.cli.main import app
 from tests.rates_files import DAILY
 
 OWN, FOREIGN = "111122223333", "999988887777"

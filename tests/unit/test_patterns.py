@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from offload.cdk import environment
+from offload.cli.schemas.openapi import apis, document
 from offload.contracts.fields import is_field_name, is_field_value
 from offload.contracts.http_api import IDEMPOTENCY_KEY
 from offload.contracts.jobs import api as jobs_api
-from offload.contracts.subscriptions import api as subscriptions_api
-from offload.contracts.subscriptions.subscription import HeaderName, HeaderValue, Tenant
-from offload.operate.openapi import apis, document
+from offload.contracts.webhooks_out import api as subscriptions_api
+from offload.contracts.webhooks_out.subscription import HeaderName, HeaderValue, Tenant
 from shop.catalogue import CATALOGUE
-from stacks import environment
 
 PROJECT = Path(__file__).resolve().parents[2]
 # A `$` that ends a text: at the end of the pattern, of a group or of an alternative.

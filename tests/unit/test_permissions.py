@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import pytest
 
-from stacks.guardrails.access import UNUSED
-from stacks.guardrails.templates import Template, Templates
-from stacks.permissions.__main__ import DESTINATIONS, ENVIRONMENT, synthesized, with_destinations
-from stacks.permissions.compare import Report, compare
-from stacks.permissions.grants import Roles, fits, holds
-from stacks.permissions.record import Call, Line, Record, UnusableRecord, read_lines
+from offload.cdk.guardrails.access import UNUSED
+from offload.cdk.guardrails.templates import Template, Templates
+from offload.cdk.permissions.__main__ import DESTINATIONS, ENVIRONMENT, synthesized, with_destinations
+from offload.cdk.permissions.compare import Report, compare
+from offload.cdk.permissions.grants import Roles, fits, holds
+from offload.cdk.permissions.record import Call, Line, Record, UnusableRecord, read_lines
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.synthesis

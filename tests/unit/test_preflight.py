@@ -14,15 +14,15 @@ import botocore.session
 import pytest
 from typer.testing import CliRunner
 
-from offload.operate.aws import Aws
-from offload.operate.command_line import app as command_line
-from offload.operate.failure import Failure
-from offload.operate.preflight import assembly as assemblies
-from offload.operate.preflight import report
-from offload.operate.preflight.assembly import Assembly, Kept, NewStack, of_file, read
-from offload.operate.preflight.calls import CALLS, Reader, policy
-from offload.operate.preflight.facts import Identity, identity
-from offload.operate.preflight.item import Item, Untold
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.failure import Failure
+from offload.cli.main import app as command_line
+from offload.cli.preflight import assembly as assemblies
+from offload.cli.preflight import report
+from offload.cli.preflight.assembly import Assembly, Kept, NewStack, of_file, read
+from offload.cli.preflight.calls import CALLS, Reader, policy
+from offload.cli.preflight.facts import Identity, identity
+from offload.cli.preflight.item import Item, Untold
 from tests.recorded_aws import Answer, RecordedAws, Refusal
 
 pytestmark = pytest.mark.synthesis

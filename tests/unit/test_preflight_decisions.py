@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from offload.operate.preflight import account, changes, quotas, region, stacks
-from offload.operate.preflight.assembly import Assembly, Kept, NewStack
-from offload.operate.preflight.facts import Facts, OldStack
-from offload.operate.preflight.item import Item, Untold, not_known, refused, warning
-from offload.operate.preflight.report import accept, lines, summary
+from offload.cli.preflight import account, changes, quotas, region, stacks
+from offload.cli.preflight.assembly import Assembly, Kept, NewStack
+from offload.cli.preflight.facts import Facts, OldStack
+from offload.cli.preflight.item import Item, Untold, not_known, refused, warning
+from offload.cli.preflight.report import accept, lines, summary
 
 DENIED = Untold("denied", "x:Read", "no")
 HERE = "123456789012"

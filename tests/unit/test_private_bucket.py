@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from aws_cdk import App, Duration, Stack
 
-from stacks.constructs.private_bucket import AccessLogs, PrivateBucket
-from stacks.environment import OWN_KEY, Environment
-from stacks.guardrails.templates import Resource, Template
+from offload.cdk.constructs.private_bucket import AccessLogs, PrivateBucket
+from offload.cdk.environment import OWN_KEY, Environment
+from offload.cdk.guardrails.templates import Resource, Template
 from tests.assemblies import templates_in
 from tests.unit.keyed import Synthesized, synthesized, with_key
 

@@ -24,8 +24,8 @@ from offload.client.publisher import (
     Publisher,
     Retries,
 )
-from offload.contracts.entry import Entry
-from offload.contracts.event import BrokenContract, Event
+from offload.contracts.events.entry import Entry
+from offload.contracts.events.event import BrokenContract, Event
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.unit.bus_server import Answer, Bus, serving
 

@@ -14,9 +14,9 @@ import pytest
 from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 
-from offload.operate.failure import Failure
-from offload.operate.resources import Deployment
-from offload.operate.terminal.screen import Screen
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.resources import Deployment
+from offload.cli.terminal.screen import Screen
 from shop.commands import rates as rates_commands
 from shop.commands.ledger import By, document_of, table_of
 from shop.commands.ledger_currency import Conversion, of_sections

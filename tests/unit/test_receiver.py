@@ -25,12 +25,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from standardwebhooks import Webhook
 
-from offload.operate.failure import Failure
-from offload.operate.receiver import LARGEST, Answers, Delivery, Receiver
+from offload.cli.deployment.failure import Failure
+from offload.cli.webhooks_out.receiver import LARGEST, Answers, Delivery, Receiver
 from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
-OFFLOAD = (sys.executable, "-c", "from offload.operate.command_line import main; main()")
+OFFLOAD = (sys.executable, "-c", "from offload.cli.main import main; main()")
 SECRET = "whsec_" + base64.b64encode(b"n" * 32).decode()
 OLD_SECRET = "whsec_" + base64.b64encode(b"o" * 32).decode()
 OTHER_SECRET = "whsec_" + base64.b64encode(b"x" * 32).decode()

@@ -27,9 +27,9 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from offload.contracts.webhooks.providers import STANDARD_WEBHOOKS
-from offload.runtime.webhooks.secrets import Secret, keyring
-from offload.runtime.webhooks.sign import signed_headers
+from offload.contracts.webhooks_in.providers import STANDARD_WEBHOOKS
+from offload.runtime.webhooks_in.secrets import Secret, keyring
+from offload.runtime.webhooks_in.sign import signed_headers
 from tests.patience import PATIENCE
 from tests.standard_webhooks_verifiers import installed, node
 

@@ -146,7 +146,7 @@ def test_what_a_consumer_does_around_its_handler_is_the_function_s_whose_module_
     for name in ("CONSUMER", "QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "MARKS_TABLE", "CLAIMS_BUCKET"):
         monkeypatch.setenv(f"OFFLOAD_{name}", "x")
     monkeypatch.setenv("OFFLOAD_ATTEMPTS", "1")
-    from offload.runtime import consumer
+    from offload.runtime.events import consumer
 
     seen: list[Caller | None] = []
     # In a module that is no test's.
@@ -154,7 +154,7 @@ def test_what_a_consumer_does_around_its_handler_is_the_function_s_whose_module_
     here.__dict__.update(__name__="offload.runtime.elsewhere", seen=seen, caller=caller)
     monkeypatch.setattr(consumer._Consumer, "_handle", here.see)
     code = """
-        from offload.runtime.consumer import transactional_consumer
+        from offload.runtime.events.consumer import transactional_consumer
         handler = transactional_consumer()(lambda events: None)
     """
     context: Any = None

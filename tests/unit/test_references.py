@@ -13,7 +13,7 @@ import pytest
 from aws_cdk import App, CfnOutput, CfnResource, Fn, Stack
 from aws_cdk import aws_sqs as sqs
 
-from stacks.references import UnusableAssembly, definition, name_outputs_by_definition
+from offload.cdk.references import UnusableAssembly, definition, name_outputs_by_definition
 
 pytestmark = pytest.mark.synthesis
 

@@ -29,10 +29,10 @@ from msgspec import Raw
 from lambdas.release_notes.changes import Entry, change_of
 from lambdas.release_notes.log import ChangeLog, Contended
 from lambdas.release_notes.page import link, page_of, plain
-from offload.contracts.event import BrokenContract, Event, by_type, read_envelope
-from offload.contracts.webhooks.received import WebhookReceived, received_type
-from offload.operate.failure import Failure
-from offload.operate.schemas import schema_of
+from offload.cli.deployment.failure import Failure
+from offload.cli.schemas.schemas import schema_of
+from offload.contracts.events.event import BrokenContract, Event, by_type, read_envelope
+from offload.contracts.webhooks_in.received import WebhookReceived, received_type
 from offload.runtime import aws
 from shop.catalogue import CATALOGUE
 from shop.change_log import page_key

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stacks.retention import HOLDS_DATA
+from offload.cdk.retention import HOLDS_DATA
 from tests.assemblies import templates_in
 
 pytestmark = pytest.mark.synthesis
@@ -79,7 +79,7 @@ def policies(resources: list[dict[str, Any]]) -> set[tuple[str | None, str | Non
 
 def test_every_type_of_the_app_is_known_to_hold_data_or_to_hold_none(prod: Synthesized, dev: Synthesized) -> None:
     types = {resource["Type"] for resource in prod.resources + dev.resources}
-    assert types - set(HOLDS_DATA) - HOLDS_NONE == set(), "does it hold data? then it goes into stacks/retention.py"
+    assert types - set(HOLDS_DATA) - HOLDS_NONE == set(), "does it hold data? add it to offload/cdk/retention.py"
     assert not set(HOLDS_DATA) & HOLDS_NONE
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lambdas.sales_report.charts import Bar, columns, scale_of, short, strip
 from lambdas.sales_report.page import page_of
 from lambdas.sales_report.table import table_of
-from offload.runtime import sums
+from offload.runtime.events import sums
 from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from shop.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
 from shop.ledger import Figures, Ledger, ledger_of, sums_of

@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from offload.contracts.event import BrokenContract, Envelope, Event
+from offload.contracts.events.event import BrokenContract, Envelope, Event
 from shop.contracts.orders import OrderPlaced
 from tests.scale.plan import Plan
 from tests.scale.poison import KINDS, MISSING_CLAIM, Poison, mark_of, number_in, poison

@@ -14,12 +14,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from msgspec import Meta, Struct, defstruct
 
-from offload.contracts.event import EventData
-from offload.contracts.jobs.api import ROUTES
-from offload.contracts.subscriptions.api import ROUTES as SUBSCRIPTION_ROUTES
-from offload.contracts.subscriptions.message import message_of
-from offload.operate import openapi
-from offload.operate.schemas import (
+from offload.cli.schemas import openapi
+from offload.cli.schemas.schemas import (
     FOLDER,
     BreakingChange,
     breaking_changes,
@@ -29,6 +25,10 @@ from offload.operate.schemas import (
     text_of,
     write,
 )
+from offload.contracts.events.event import EventData
+from offload.contracts.jobs.api import ROUTES
+from offload.contracts.webhooks_out.api import ROUTES as SUBSCRIPTION_ROUTES
+from offload.contracts.webhooks_out.message import message_of
 from shop.catalogue import CATALOGUE
 from shop.contracts.orders import OrderPlaced
 from shop.contracts.stock import StockLow

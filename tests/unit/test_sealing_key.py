@@ -12,17 +12,17 @@ import pytest
 from standardwebhooks import Webhook
 from typer.testing import CliRunner, Result
 
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.progress import SILENT
+from offload.cli.deployment.resources import Deployment
+from offload.cli.deployment.secret_versions import replace_version
+from offload.cli.main import app
+from offload.cli.webhooks_out import sealing_key
+from offload.cli.webhooks_out.api import subscriptions_api
+from offload.cli.webhooks_out.sealing_key import RotatedKey, rotate_sealing_key
 from offload.contracts.secret_versions import CURRENT, PREVIOUS
-from offload.operate import sealing_key
-from offload.operate.command_line import app
-from offload.operate.failure import Failure
-from offload.operate.progress import SILENT
-from offload.operate.resources import Deployment
-from offload.operate.sealing_key import RotatedKey, rotate_sealing_key
-from offload.operate.secret_versions import replace_version
-from offload.operate.subscriptions import subscriptions_api
 from offload.runtime.lean_aws import services
-from offload.runtime.sending.vault import Vault
+from offload.runtime.webhooks_out.vault import Vault
 from tests.misbehaving_server import MisbehavingServer
 from tests.unit.sending_bench import SendingBench
 

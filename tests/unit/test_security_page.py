@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stacks.templates import assembly
+from offload.cdk.templates import assembly
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = (PROJECT / "docs" / "security.md").read_text(encoding="utf-8")

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from offload.contracts.secret_versions import CURRENT, PREVIOUS
-from offload.contracts.subscriptions.api import DeliveryFilters
-from offload.contracts.subscriptions.subscription import (
+from offload.contracts.webhooks_out.api import DeliveryFilters
+from offload.contracts.webhooks_out.subscription import (
     LONGEST_BODY,
     RETRY_SCHEDULE,
     Change,
@@ -26,10 +26,10 @@ from offload.contracts.subscriptions.subscription import (
 )
 from offload.runtime.http.guard import Guard
 from offload.runtime.refusals import Refusal
-from offload.runtime.sending import health, items, listing
-from offload.runtime.sending import sender as sender_module
-from offload.runtime.sending.items import delivery_id
-from offload.runtime.sending.refusals import (
+from offload.runtime.webhooks_out import health, items, listing
+from offload.runtime.webhooks_out import sender as sender_module
+from offload.runtime.webhooks_out.items import delivery_id
+from offload.runtime.webhooks_out.refusals import (
     BadFilter,
     BadHeader,
     BadSecret,
@@ -42,7 +42,7 @@ from offload.runtime.sending.refusals import (
     StillWaiting,
     TooManySecrets,
 )
-from offload.runtime.sending.vault import NotSealedHere, Vault, brought, shown
+from offload.runtime.webhooks_out.vault import NotSealedHere, Vault, brought, shown
 from tests.misbehaving_server import (
     Answer,
     Gone,
@@ -682,9 +682,9 @@ def test_a_sender_that_died_is_followed_by_another_and_its_delivery_comes_again_
 
 
 def test_a_late_record_of_another_s_attempt_changes_nothing(bench: SendingBench, server: MisbehavingServer) -> None:
-    from offload.contracts.subscriptions.subscription import Attempt
-    from offload.runtime.sending.deliveries import Outcome
-    from offload.runtime.sending.retries import Next
+    from offload.contracts.webhooks_out.subscription import Attempt
+    from offload.runtime.webhooks_out.deliveries import Outcome
+    from offload.runtime.webhooks_out.retries import Next
 
     record = bench.subscribe(server.url(new_name()))
     event = bench.owe(record)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offload.contracts.subscriptions.subscription import RETRY_SCHEDULE, Attempt, Why
-from offload.runtime.sending import health, retries
-from offload.runtime.sending.health import EndpointHealth, Round
+from offload.contracts.webhooks_out.subscription import RETRY_SCHEDULE, Attempt, Why
+from offload.runtime.webhooks_out import health, retries
+from offload.runtime.webhooks_out.health import EndpointHealth, Round
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=14)

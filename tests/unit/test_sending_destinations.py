@@ -11,9 +11,9 @@ import boto3
 import pytest
 import standardwebhooks.webhooks
 
-from offload.contracts.subscriptions.subscription import Change, DeliveryState, Wish
-from offload.runtime.sending.items import delivery_id
-from offload.runtime.sending.refusals import BadHeader, BadUrl
+from offload.contracts.webhooks_out.subscription import Change, DeliveryState, Wish
+from offload.runtime.webhooks_out.items import delivery_id
+from offload.runtime.webhooks_out.refusals import BadHeader, BadUrl
 from tests.unit.sending_bench import Clock, SendingBench
 
 SUBJECT = "Zoë's order"

@@ -12,10 +12,10 @@ import boto3
 import pytest
 
 from offload.runtime.log import Logger
-from offload.runtime.sending.health import EndpointHealth
-from offload.runtime.sending.sender import Sent
-from offload.runtime.sending.shift import Shift
-from offload.runtime.sending.tokens import Lane, QueueTokens, subscription_of
+from offload.runtime.webhooks_out.health import EndpointHealth
+from offload.runtime.webhooks_out.sender import Sent
+from offload.runtime.webhooks_out.shift import Shift
+from offload.runtime.webhooks_out.tokens import Lane, QueueTokens, subscription_of
 from tests.patience import OUT_OF_SIGHT, PATIENCE
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")

@@ -11,9 +11,9 @@ import boto3
 import pytest
 
 from offload.contracts.functions import own
-from offload.contracts.subscriptions.events import SubscriptionFailing
-from offload.runtime.sending.bus import BusSignals
-from offload.runtime.sending.health import Signal
+from offload.contracts.webhooks_out.events import SubscriptionFailing
+from offload.runtime.webhooks_out.bus import BusSignals
+from offload.runtime.webhooks_out.health import Signal
 from tests.calls.plugin import tell
 from tests.calls.recording import acting_as
 from tests.patience import OUT_OF_SIGHT

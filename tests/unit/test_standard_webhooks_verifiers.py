@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from offload.contracts.webhooks.providers import STANDARD_WEBHOOKS
-from offload.runtime.webhooks.secrets import Secret, keyring
-from offload.runtime.webhooks.sign import signed_headers
+from offload.contracts.webhooks_in.providers import STANDARD_WEBHOOKS
+from offload.runtime.webhooks_in.secrets import Secret, keyring
+from offload.runtime.webhooks_in.sign import signed_headers
 from tests.standard_webhooks_verifiers import ASYMMETRIC, SYMMETRIC, Disagree, Verifiers, installed
 
 pytestmark = pytest.mark.skipif(not installed(), reason="node_modules is not installed: make toolchain")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from lambdas.stock_levels.levels import SHELVES, apply, shelf_of
-from offload.contracts.event import Event
+from offload.contracts.events.event import Event
 from shop.contracts.orders import Invoice, OrderCancelled, OrderLine, OrderPlaced
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from offload.contracts.subscriptions.filters import BadFilter, check, is_pattern, matches, type_matches
+from offload.contracts.webhooks_out.filters import BadFilter, check, is_pattern, matches, type_matches
 
 ORDER: dict[str, Any] = {
     "country": "France",

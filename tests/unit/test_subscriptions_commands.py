@@ -13,14 +13,14 @@ import pytest
 from botocore.credentials import Credentials
 from typer.testing import CliRunner, Result
 
+from offload.cli.deployment import resources
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.resources import Deployment
+from offload.cli.local.process import Instance
+from offload.cli.main import app
+from offload.cli.webhooks_out.api import SubscriptionsApi
 from offload.client.job_calls import Signer
-from offload.operate import resources
-from offload.operate.aws import Aws
-from offload.operate.command_line import app
-from offload.operate.embedded.process import Instance
-from offload.operate.failure import Failure
-from offload.operate.resources import Deployment
-from offload.operate.subscriptions import SubscriptionsApi
 from tests.misbehaving_server import Answer, Hang, MisbehavingServer
 from tests.unit.sending_bench import QUICK, SendingBench
 
@@ -176,7 +176,7 @@ def test_subscriptions_are_listed_by_tenant_state_and_type(endpoint: str) -> Non
 def test_more_subscriptions_than_a_page_has_are_all_listed(
     bench: SendingBench, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offload.operate.subscriptions.MOST_LISTED", 2)
+    monkeypatch.setattr("offload.cli.webhooks_out.api.MOST_LISTED", 2)
     made = {bench.subscribe(endpoint, ["order.*"]).id for _ in range(5)}
     assert {each["id"] for each in document("list")["subscriptions"]} == made
 

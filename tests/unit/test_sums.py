@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from offload.runtime import sums
+from offload.runtime.events import sums
 from tests.conftest import new_table
 from tests.patience import PATIENCE
 

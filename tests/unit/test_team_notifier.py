@@ -39,7 +39,7 @@ from lambdas.team_notifier.outcomes import outcome_of
 from lambdas.team_notifier.topics import TOPICS, lines_of
 from offload.contracts.calls import CallSettings, variable_of
 from offload.contracts.egress import variables
-from offload.contracts.event import Event
+from offload.contracts.events.event import Event
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.job import State
 from offload.runtime.http.client import Answer

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import pytest
 
-from offload.contracts.audience import Audience, tenant_in
-from offload.contracts.event import EventData
-from offload.contracts.subscriptions.message import message_of
-from offload.contracts.subscriptions.tenants import (
+from offload.contracts.events.audience import Audience, tenant_in
+from offload.contracts.events.event import EventData
+from offload.contracts.webhooks_out.message import message_of
+from offload.contracts.webhooks_out.tenants import (
     NO_TENANT,
     example_for,
     is_decided_by_data,

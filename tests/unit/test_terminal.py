@@ -27,35 +27,30 @@ from rich.table import Table
 from rich.text import Text
 from typer.testing import CliRunner, Result
 
+from offload.cli import main as command_line
+from offload.cli import terminal
+from offload.cli.audit import events as audit
+from offload.cli.deployment import logs, resources, status
+from offload.cli.deployment.failure import Failure
+from offload.cli.events import dead_letter_commands, outbox_commands
+from offload.cli.events.dead_letters import DeadLetters
+from offload.cli.integrations import integrations
+from offload.cli.jobs import commands as jobs_commands
+from offload.cli.main import SUB_COMMANDS, app
+from offload.cli.preflight import report
+from offload.cli.preflight.item import Item
+from offload.cli.terminal.screen import Screen
+from offload.cli.webhooks_in import received as webhooks
+from offload.cli.webhooks_in import try_endpoint as webhook_sending
+from offload.cli.webhooks_out import delivery_commands as deliveries_commands
+from offload.cli.webhooks_out import receiver_commands
+from offload.cli.webhooks_out import subscription_commands as subscriptions_commands
+from offload.cli.webhooks_out.api import SubscriptionsApi
+from offload.cli.webhooks_out.receiver import Delivery
 from offload.client.jobs import Jobs
 from offload.client.outbox import HeldEvent, Outbox, Status
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.visible import visible, visible_block, visible_json
-from offload.operate import (
-    audit,
-    command_line,
-    dead_letter_commands,
-    deliveries_commands,
-    integrations,
-    jobs_commands,
-    logs,
-    outbox_commands,
-    receiver_commands,
-    resources,
-    status,
-    subscriptions_commands,
-    terminal,
-    webhook_sending,
-    webhooks,
-)
-from offload.operate.command_line import SUB_COMMANDS, app
-from offload.operate.dead_letters import DeadLetters
-from offload.operate.failure import Failure
-from offload.operate.preflight import report
-from offload.operate.preflight.item import Item
-from offload.operate.receiver import Delivery
-from offload.operate.subscriptions import SubscriptionsApi
-from offload.operate.terminal.screen import Screen
 from shop import commands
 from shop.catalogue import CATALOGUE
 from shop.commands import change_log as change_log_commands
@@ -73,7 +68,7 @@ HOSTILE = (
     "\nFORGED It adds up.[red]:smile:[/nope][link=http://evil]"
 )
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
-OPERATE = Path(terminal.__file__).parents[1]
+COMMAND_LINE = Path(terminal.__file__).parents[1]
 APP_COMMANDS = Path(str(commands.__file__)).parent
 
 
@@ -464,7 +459,7 @@ def test_markup_and_emoji_codes_are_text() -> None:
 
 
 def test_cells_with_escapes_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
-    from offload.operate.options import print_columns
+    from offload.cli.deployment.options import print_columns
 
     print_columns([("\x1b", "a"), ("bbbbbb", "c")])
     assert capsys.readouterr().out == "\\x1b    a\nbbbbbb  c\n"
@@ -498,7 +493,7 @@ def test_escapes_say_which_character_it_was() -> None:
 
 
 def around(tree: ast.AST) -> Iterator[str]:
-    """Each place in a source that prints past `offload.operate.terminal`, as line: what."""
+    """Each place in a source that prints past `offload.cli.terminal`, as line: what."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id="print" | "input" | "breakpoint" as name)):
@@ -543,13 +538,13 @@ FORBIDDEN = {
 }  # fmt: skip
 
 # What runs as processes of their own, in other environments, whose output is a file.
-APART = {OPERATE / "embedded" / f"{name}.py" for name in ("durable_runner", "emulator", "fork_server")}
+APART = {COMMAND_LINE / "local" / f"{name}.py" for name in ("durable_runner", "emulator", "fork_server")}
 
 
 def test_nothing_of_the_command_line_prints_past_the_terminal() -> None:
     found = [
         f"{file}:{place}"
-        for file in sorted([*OPERATE.rglob("*.py"), *APP_COMMANDS.rglob("*.py")])
+        for file in sorted([*COMMAND_LINE.rglob("*.py"), *APP_COMMANDS.rglob("*.py")])
         if file.parent.name != "terminal" and file not in APART
         for place in around(ast.parse(file.read_text("utf-8")))
     ]

@@ -15,9 +15,9 @@ import boto3
 import msgspec
 import pytest
 
-from offload.contracts.event import by_type, read_envelope
-from offload.contracts.webhooks.providers import GITHUB, SHOPIFY, SLACK, STANDARD_WEBHOOKS, STRIPE
-from offload.contracts.webhooks.received import (
+from offload.contracts.events.event import by_type, read_envelope
+from offload.contracts.webhooks_in.providers import GITHUB, SHOPIFY, SLACK, STANDARD_WEBHOOKS, STRIPE
+from offload.contracts.webhooks_in.received import (
     LONGEST_TYPE,
     MOST_VARIANTS,
     WebhookReceived,
@@ -25,9 +25,9 @@ from offload.contracts.webhooks.received import (
     event_id,
     received_type,
 )
-from offload.contracts.webhooks.scheme import Provider
-from offload.contracts.webhooks.shards import SHARDS, listed_in
-from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret
+from offload.contracts.webhooks_in.scheme import Provider
+from offload.contracts.webhooks_in.shards import SHARDS, listed_in
+from offload.contracts.webhooks_in.stored_secret import SecretDocument, StoredSecret
 from offload.runtime.lean_aws import AwsRefused, AwsUnreachable
 from shop.contracts.warehouse import WAREHOUSE
 from shop.providers import PROVIDERS

@@ -12,18 +12,18 @@ import pytest
 from aws_cdk import App, CfnResource, Stack
 from constructs import Construct
 
-from offload.contracts.webhooks.providers import GITHUB, SLACK, STANDARD_WEBHOOKS
-from offload.contracts.webhooks.scheme import Provider
-from offload.contracts.webhooks.shards import MOST_A_SECOND, SHARDS
-from offload.contracts.webhooks.stored_secret import SecretDocument
+from offload.cdk.constructs.event_bus import EventBus
+from offload.cdk.constructs.operators import Operators
+from offload.cdk.constructs.python_function import ROOT_CONTEXT
+from offload.cdk.environment import Environment
+from offload.cdk.guardrails import guard
+from offload.cdk.guardrails.access import SIGNATURE_CHECK
+from offload.cdk.patterns.webhook_receiver import UnusableProvider, WebhookReceiver
+from offload.contracts.webhooks_in.providers import GITHUB, SLACK, STANDARD_WEBHOOKS
+from offload.contracts.webhooks_in.scheme import Provider
+from offload.contracts.webhooks_in.shards import MOST_A_SECOND, SHARDS
+from offload.contracts.webhooks_in.stored_secret import SecretDocument
 from shop.catalogue import CATALOGUE
-from stacks.constructs.event_bus import EventBus
-from stacks.constructs.operators import Operators
-from stacks.constructs.python_function import ROOT_CONTEXT
-from stacks.environment import Environment
-from stacks.guardrails import guard
-from stacks.guardrails.access import SIGNATURE_CHECK
-from stacks.patterns.webhook_receiver import UnusableProvider, WebhookReceiver
 from tests.environments import with_address
 from tests.unit.test_background_job import CONTEXT
 

@@ -12,18 +12,18 @@ import pytest
 from aws_cdk import App, Stack
 from msgspec.structs import replace
 
-from offload.contracts.audience import tenant_in
-from offload.contracts.event import EventData
-from offload.contracts.subscriptions.api import ROUTES
-from offload.contracts.subscriptions.policy import Policy
+from offload.cdk.constructs.event_bus import EventBus
+from offload.cdk.constructs.operators import Operators
+from offload.cdk.constructs.python_function import ROOT_CONTEXT
+from offload.cdk.environment import Queues
+from offload.cdk.guardrails import guard
+from offload.cdk.patterns.webhook_sender import WebhookSender
+from offload.contracts.events.audience import tenant_in
+from offload.contracts.events.event import EventData
+from offload.contracts.webhooks_out.api import ROUTES
+from offload.contracts.webhooks_out.policy import Policy
 from shop.catalogue import CATALOGUE
 from shop.contracts.stock import StockLow
-from stacks.constructs.event_bus import EventBus
-from stacks.constructs.operators import Operators
-from stacks.constructs.python_function import ROOT_CONTEXT
-from stacks.environment import Queues
-from stacks.guardrails import guard
-from stacks.patterns.webhook_sender import WebhookSender
 from tests.environments import with_address
 from tests.unit.test_background_job import CONTEXT
 

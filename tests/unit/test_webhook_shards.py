@@ -11,9 +11,15 @@ from typing import Any
 import pytest
 
 from bench.ledger.meter import item_size
-from offload.contracts.webhooks.providers import GITHUB, SHOPIFY, STRIPE
-from offload.contracts.webhooks.received import MOST_VARIANTS, variant_of
-from offload.contracts.webhooks.shards import (
+from offload.cdk.constructs.webhook_entry import _SHOWN
+from offload.cdk.environment import Environment
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.resources import Deployment, WebhookEntry
+from offload.cli.local.process import Instance
+from offload.cli.webhooks_in import received as webhooks
+from offload.contracts.webhooks_in.providers import GITHUB, SHOPIFY, STRIPE
+from offload.contracts.webhooks_in.received import MOST_VARIANTS, variant_of
+from offload.contracts.webhooks_in.shards import (
     MOST_A_SECOND,
     PARTITION_UNITS,
     SHARDS,
@@ -21,14 +27,8 @@ from offload.contracts.webhooks.shards import (
     owed_in,
     shard_of,
 )
-from offload.operate import webhooks
-from offload.operate.aws import Aws
-from offload.operate.embedded.process import Instance
-from offload.operate.resources import Deployment, WebhookEntry
-from offload.runtime.webhooks.deliveries import Deliveries, Delivery
+from offload.runtime.webhooks_in.deliveries import Deliveries, Delivery
 from shop.providers import PROVIDERS
-from stacks.constructs.webhook_entry import _SHOWN
-from stacks.environment import Environment
 from tests.unit.webhook_bench import Bench, a_receiver, client
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 from slack_sdk.signature import Clock, SignatureVerifier
 
-from offload.contracts.webhooks.providers import (
+from offload.contracts.webhooks_in.providers import (
     GITHUB,
     SHOPIFY,
     SLACK,
@@ -33,7 +33,7 @@ from offload.contracts.webhooks.providers import (
     SVIX,
     plain_hmac,
 )
-from offload.contracts.webhooks.scheme import (
+from offload.contracts.webhooks_in.scheme import (
     Algorithm,
     BodyField,
     Encoding,
@@ -47,8 +47,8 @@ from offload.contracts.webhooks.scheme import (
     Timestamp,
     Unit,
 )
-from offload.runtime.webhooks import ed25519
-from offload.runtime.webhooks.refusals import (
+from offload.runtime.webhooks_in import ed25519
+from offload.runtime.webhooks_in.refusals import (
     REFUSALS,
     BadSignature,
     FromTheFuture,
@@ -64,9 +64,9 @@ from offload.runtime.webhooks.refusals import (
     Stale,
     WebhookRefused,
 )
-from offload.runtime.webhooks.secrets import BadSecret, Secret, keyring
-from offload.runtime.webhooks.sign import signed_headers
-from offload.runtime.webhooks.verify import LONGEST_SIGNATURES, verify
+from offload.runtime.webhooks_in.secrets import BadSecret, Secret, keyring
+from offload.runtime.webhooks_in.sign import signed_headers
+from offload.runtime.webhooks_in.verify import LONGEST_SIGNATURES, verify
 from shop.contracts.warehouse import WAREHOUSE
 from shop.providers import PROVIDERS
 from tests.patience import PATIENCE

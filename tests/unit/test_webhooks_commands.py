@@ -16,17 +16,20 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from offload.contracts.webhooks.providers import GITHUB, SHOPIFY, STANDARD_WEBHOOKS, STRIPE
-from offload.contracts.webhooks.scheme import Provider
-from offload.contracts.webhooks.stored_secret import LONGEST_DOCUMENT, MOST_SECRETS, StoredSecret, StoredSecrets
-from offload.operate import audit, resources, webhook_secrets, webhooks
-from offload.operate.audit import Account, OwedWebhook, owed_webhooks
-from offload.operate.aws import Aws
-from offload.operate.command_line import app
-from offload.operate.embedded.process import Instance
-from offload.operate.failure import Failure
-from offload.operate.resources import Deployment, WebhookEntry
-from offload.runtime.webhooks.secrets import Secret, keyring
+from offload.cli.audit import events as audit
+from offload.cli.audit.events import Account, OwedWebhook, owed_webhooks
+from offload.cli.deployment import resources
+from offload.cli.deployment.aws import Aws
+from offload.cli.deployment.failure import Failure
+from offload.cli.deployment.resources import Deployment, WebhookEntry
+from offload.cli.local.process import Instance
+from offload.cli.main import app
+from offload.cli.webhooks_in import received as webhooks
+from offload.cli.webhooks_in import secrets as webhook_secrets
+from offload.contracts.webhooks_in.providers import GITHUB, SHOPIFY, STANDARD_WEBHOOKS, STRIPE
+from offload.contracts.webhooks_in.scheme import Provider
+from offload.contracts.webhooks_in.stored_secret import LONGEST_DOCUMENT, MOST_SECRETS, StoredSecret, StoredSecrets
+from offload.runtime.webhooks_in.secrets import Secret, keyring
 from shop.contracts.warehouse import WAREHOUSE
 from shop.providers import PROVIDERS
 from tests.unit.webhook_bench import SECRETS, Bench, Context, a_receiver, client, gateway_event

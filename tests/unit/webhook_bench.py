@@ -18,10 +18,10 @@ from typing import Any, Final
 import boto3
 import pytest
 
-from offload.contracts.webhooks.scheme import Provider
-from offload.contracts.webhooks.stored_secret import SecretDocument, StoredSecret, StoredSecrets
-from offload.runtime.webhooks.secrets import Secret, keyring
-from offload.runtime.webhooks.sign import signed_headers
+from offload.contracts.webhooks_in.scheme import Provider
+from offload.contracts.webhooks_in.stored_secret import SecretDocument, StoredSecret, StoredSecrets
+from offload.runtime.webhooks_in.secrets import Secret, keyring
+from offload.runtime.webhooks_in.sign import signed_headers
 from shop.providers import PROVIDERS
 from tests.patience import OUT_OF_SIGHT, PATIENCE
 
@@ -163,7 +163,7 @@ def gateway_event(
 
 
 def deliveries_table() -> str:
-    """A table as stacks/constructs/webhook_entry.py makes it."""
+    """A table as offload/cdk/constructs/webhook_entry.py makes it."""
     name = f"deliveries-{uuid.uuid4().hex[:8]}"
     indexes: Iterable[tuple[str, str, str, str]] = (
         ("recent", "shown", "listed", "S"),

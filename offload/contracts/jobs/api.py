@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from offload.contracts.event import Moment
+from offload.contracts.events.event import Moment
 from offload.contracts.http_api import Problem, Route
 from offload.contracts.jobs.job import BULK_LIMIT, LONGEST_INPUT, Answer, Job, State, Submit, Tag
 

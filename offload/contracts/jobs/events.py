@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Raw
 
-from offload.contracts.audience import OPERATORS, Audience
-from offload.contracts.event import EventData, Id, Moment
+from offload.contracts.events.audience import OPERATORS, Audience
+from offload.contracts.events.event import EventData, Id, Moment
 from offload.contracts.jobs.job import State, Tag
 from offload.contracts.jobs.job_type import Priority
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from offload.contracts.event import Id, Moment
+from offload.contracts.events.event import Id, Moment
 from offload.contracts.jobs.job_type import Priority
 
 # A year ahead is as far as a job may be put off.

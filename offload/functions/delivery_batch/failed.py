@@ -8,16 +8,16 @@ from typing import Final
 
 from msgspec import UNSET
 
-from offload.contracts.jobs.deliveries import Recovered, Recovery
-from offload.contracts.subscriptions.api import DeliveryFilters
-from offload.contracts.subscriptions.policy import Policy
-from offload.contracts.subscriptions.subscription import Delivery, DeliveryState, SubscriptionState, Why
+from offload.contracts.webhooks_out.api import DeliveryFilters
+from offload.contracts.webhooks_out.policy import Policy
+from offload.contracts.webhooks_out.recovery import Recovered, Recovery
+from offload.contracts.webhooks_out.subscription import Delivery, DeliveryState, SubscriptionState, Why
 from offload.runtime.jobs.run import Run
-from offload.runtime.sending import items, listing
-from offload.runtime.sending.deliveries import Deliveries
-from offload.runtime.sending.items import Record
-from offload.runtime.sending.refusals import NoSuchDelivery, PayloadGone, StillWaiting
-from offload.runtime.sending.tokens import QueueTokens
+from offload.runtime.webhooks_out import items, listing
+from offload.runtime.webhooks_out.deliveries import Deliveries
+from offload.runtime.webhooks_out.items import Record
+from offload.runtime.webhooks_out.refusals import NoSuchDelivery, PayloadGone, StillWaiting
+from offload.runtime.webhooks_out.tokens import QueueTokens
 
 _AT_ONCE: Final = 100
 

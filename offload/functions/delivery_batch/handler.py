@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from offload.contracts.jobs.deliveries import DELIVERY_BATCH, Recovered, Recovery, What
+from offload.contracts.webhooks_out.recovery import DELIVERY_BATCH, Recovered, Recovery, What
 from offload.runtime.catalogue import catalogue
 from offload.runtime.jobs.run import Permanent, Run, job
-from offload.runtime.sending.deployed import SendingSettings, utc_now
-from offload.runtime.sending.recoveries import Recoveries, concerns
+from offload.runtime.webhooks_out.deployed import SendingSettings, utc_now
+from offload.runtime.webhooks_out.recoveries import Recoveries, concerns
 
 from .failed import Failed
 from .missing import Missing

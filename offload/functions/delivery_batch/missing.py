@@ -4,8 +4,8 @@ Which events there were, the journal's marks say; whether a delivery exists, its
 event's. What was in an event only the archive has, so it is the planner that makes the deliveries: a replay of the
 archive to its rule alone brings it the period's events again, and it plans what is not there yet. It would do so for
 every subscription that wants the event today; by the replay's name it looks up which are meant here, and which of them
-were there when the bus took it (`offload.runtime.sending.recoveries`). So nothing is published again that any other
-consumer hears, and a second replay of the same period does nothing.
+were there when the bus took it (`offload.runtime.webhooks_out.recoveries`). So nothing is published again that any
+other consumer hears, and a second replay of the same period does nothing.
 
 The archive has an event some minutes after the bus took it, so the period ends before them: what is counted here and is
 not in the archive yet would be called lost after a replay that could not bring it.
@@ -23,16 +23,16 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from offload.contracts.event import EventData
-from offload.contracts.jobs.deliveries import Recovered, Recovery
-from offload.contracts.subscriptions.filters import type_matches
-from offload.contracts.subscriptions.tenants import is_decided_by_data, may_be_told
+from offload.contracts.events.event import EventData
+from offload.contracts.webhooks_out.filters import type_matches
+from offload.contracts.webhooks_out.recovery import Recovered, Recovery
+from offload.contracts.webhooks_out.tenants import is_decided_by_data, may_be_told
 from offload.runtime import aws
 from offload.runtime.jobs.run import Run
-from offload.runtime.sending import items
-from offload.runtime.sending.deliveries import Deliveries
-from offload.runtime.sending.items import Record
-from offload.runtime.sending.recoveries import Kept, Recoveries, is_owed
+from offload.runtime.webhooks_out import items
+from offload.runtime.webhooks_out.deliveries import Deliveries
+from offload.runtime.webhooks_out.items import Record
+from offload.runtime.webhooks_out.recoveries import Kept, Recoveries, is_owed
 
 from .replay import Replay
 

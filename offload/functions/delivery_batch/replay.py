@@ -12,7 +12,7 @@ from offload.runtime import aws
 from offload.runtime.jobs.run import Cancelled, Permanent, RetryAfter, Run
 
 PREFIX: Final = "missing-"
-"""What the names of replays begin with; the function may start no others (stacks/constructs/event_bus.py)."""
+"""What the names of replays begin with; the function may start no others (offload/cdk/constructs/event_bus.py)."""
 
 _LOOK_EVERY: Final = 2.0  # seconds
 # Of the 15 minutes that an attempt has, what is left is for counting before and waiting after.

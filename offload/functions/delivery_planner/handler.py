@@ -8,17 +8,17 @@ from typing import Any
 import msgspec
 from msgspec import UnsetType
 
-from offload.contracts.event import Event
-from offload.contracts.subscriptions.filters import matches, type_matches
-from offload.contracts.subscriptions.message import message_of
-from offload.contracts.subscriptions.tenants import is_told
+from offload.contracts.events.event import Event
+from offload.contracts.webhooks_out.filters import matches, type_matches
+from offload.contracts.webhooks_out.message import message_of
+from offload.contracts.webhooks_out.tenants import is_told
 from offload.runtime.catalogue import catalogue
-from offload.runtime.consumer import Arrival, Effect, consumer_of_arrivals
+from offload.runtime.events.consumer import Arrival, Effect, consumer_of_arrivals
 from offload.runtime.log import Logger
-from offload.runtime.sending.deliveries import Payload
-from offload.runtime.sending.deployed import SendingSettings, utc_now
-from offload.runtime.sending.items import Record
-from offload.runtime.sending.recoveries import Recoveries, is_owed
+from offload.runtime.webhooks_out.deliveries import Payload
+from offload.runtime.webhooks_out.deployed import SendingSettings, utc_now
+from offload.runtime.webhooks_out.items import Record
+from offload.runtime.webhooks_out.recoveries import Recoveries, is_owed
 
 settings = SendingSettings.from_environment()
 subscriptions, deliveries, tokens = settings.subscriptions, settings.deliveries, settings.tokens

@@ -13,13 +13,13 @@ from offload.runtime.catalogue import catalogue
 from offload.runtime.http.guard import Guard
 from offload.runtime.lean_aws import services
 from offload.runtime.log import Logger
-from offload.runtime.sending.bus import BusSignals
-from offload.runtime.sending.deployed import SendingSettings, utc_now
-from offload.runtime.sending.sender import Sender
-from offload.runtime.sending.shift import Shift
-from offload.runtime.sending.tokens import Lane, subscription_of
-from offload.runtime.sending.transport import Transport
-from offload.runtime.sending.vault import Vault
+from offload.runtime.webhooks_out.bus import BusSignals
+from offload.runtime.webhooks_out.deployed import SendingSettings, utc_now
+from offload.runtime.webhooks_out.sender import Sender
+from offload.runtime.webhooks_out.shift import Shift
+from offload.runtime.webhooks_out.tokens import Lane, subscription_of
+from offload.runtime.webhooks_out.transport import Transport
+from offload.runtime.webhooks_out.vault import Vault
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

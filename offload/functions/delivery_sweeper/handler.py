@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from offload.runtime.log import Logger
-from offload.runtime.sending.deployed import SendingSettings, utc_now
+from offload.runtime.webhooks_out.deployed import SendingSettings, utc_now
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from offload.contracts.event import Event, EventData
-from offload.runtime.consumer import Effect, transactional_consumer
+from offload.contracts.events.event import Event, EventData
+from offload.runtime.events.consumer import Effect, transactional_consumer
 
 
 @transactional_consumer()

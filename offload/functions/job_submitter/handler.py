@@ -6,11 +6,11 @@ from typing import Final
 
 from msgspec import UnsetType
 
-from offload.contracts.event import Event
+from offload.contracts.events.event import Event
 from offload.contracts.jobs.events import JobWanted
 from offload.contracts.jobs.job import Submit
 from offload.runtime.catalogue import catalogue
-from offload.runtime.consumer import consumer
+from offload.runtime.events.consumer import consumer
 from offload.runtime.jobs.refusals import Contended, JobRefused, NotDeployed
 from offload.runtime.jobs.store import JobStore
 from offload.runtime.reasons import Refused

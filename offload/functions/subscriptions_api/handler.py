@@ -1,4 +1,4 @@
-"""The HTTP API of subscriptions and deliveries: a function for each route of `offload.contracts.subscriptions.api`."""
+"""The HTTP API of subscriptions and deliveries: a function for each route of `offload.contracts.webhooks_out.api`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Raw, UnsetType
 from msgspec.structs import replace
 
-from offload.contracts.audience import OPERATORS
-from offload.contracts.event import Event
-from offload.contracts.subscriptions.api import (
+from offload.contracts.events.audience import OPERATORS
+from offload.contracts.events.event import Event
+from offload.contracts.webhooks_out.api import (
     ROUTES,
     Deliveries,
     DeliveryFilters,
@@ -26,23 +26,23 @@ from offload.contracts.subscriptions.api import (
     Trial,
     Tried,
 )
-from offload.contracts.subscriptions.filters import type_matches
-from offload.contracts.subscriptions.message import TEST_TYPE, Message, message_of
-from offload.contracts.subscriptions.subscription import Delivery, SubscriptionState, Wish
-from offload.contracts.subscriptions.tenants import example_for, may_be_told
+from offload.contracts.webhooks_out.filters import type_matches
+from offload.contracts.webhooks_out.message import TEST_TYPE, Message, message_of
+from offload.contracts.webhooks_out.subscription import Delivery, SubscriptionState, Wish
+from offload.contracts.webhooks_out.tenants import example_for, may_be_told
 from offload.runtime.catalogue import catalogue
 from offload.runtime.http.guard import Guard
 from offload.runtime.http_api import Answer, HttpApi, Request
 from offload.runtime.lean_aws import services
 from offload.runtime.log import Logger
-from offload.runtime.sending import listing
-from offload.runtime.sending.deployed import SendingSettings, utc_now
-from offload.runtime.sending.items import Entry, Record, delivery_id, delivery_of
-from offload.runtime.sending.refusals import BadTypes
-from offload.runtime.sending.signing import signed_headers
-from offload.runtime.sending.subscribing import Subscribing
-from offload.runtime.sending.transport import Transport
-from offload.runtime.sending.vault import Vault
+from offload.runtime.webhooks_out import listing
+from offload.runtime.webhooks_out.deployed import SendingSettings, utc_now
+from offload.runtime.webhooks_out.items import Entry, Record, delivery_id, delivery_of
+from offload.runtime.webhooks_out.refusals import BadTypes
+from offload.runtime.webhooks_out.signing import signed_headers
+from offload.runtime.webhooks_out.subscribing import Subscribing
+from offload.runtime.webhooks_out.transport import Transport
+from offload.runtime.webhooks_out.vault import Vault
 
 
 class ApiSettings(SendingSettings, frozen=True, kw_only=True):

@@ -15,9 +15,9 @@ from offload.runtime.catalogue import providers
 from offload.runtime.lean_aws import services
 from offload.runtime.log import Logger
 from offload.runtime.settings import Settings
-from offload.runtime.webhooks.bus import Bus
-from offload.runtime.webhooks.deliveries import Deliveries
-from offload.runtime.webhooks.secret_cache import SecretCache
+from offload.runtime.webhooks_in.bus import Bus
+from offload.runtime.webhooks_in.deliveries import Deliveries
+from offload.runtime.webhooks_in.secret_cache import SecretCache
 
 from .receiving import Answered, Receiver, claims_in
 from .request import Request

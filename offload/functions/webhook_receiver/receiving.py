@@ -13,10 +13,10 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from offload.contracts.claim import claim_key, claim_reference
-from offload.contracts.entry import WHOLE_BYTES, Entry
-from offload.contracts.event import Event
-from offload.contracts.webhooks.received import (
+from offload.contracts.events.claim import claim_key, claim_reference
+from offload.contracts.events.entry import WHOLE_BYTES, Entry
+from offload.contracts.events.event import Event
+from offload.contracts.webhooks_in.received import (
     MOST_VARIANTS,
     WebhookReceived,
     body_key,
@@ -26,13 +26,13 @@ from offload.contracts.webhooks.received import (
     received_type,
     variant_of,
 )
-from offload.contracts.webhooks.scheme import Provider
+from offload.contracts.webhooks_in.scheme import Provider
 from offload.runtime.lean_aws import AwsRefused, AwsUnreachable
 from offload.runtime.text import stored
-from offload.runtime.webhooks.body import read_body
-from offload.runtime.webhooks.bus import Bus
-from offload.runtime.webhooks.deliveries import Admission, Deliveries, Delivery, Kept, pack
-from offload.runtime.webhooks.refusals import (
+from offload.runtime.webhooks_in.body import read_body
+from offload.runtime.webhooks_in.bus import Bus
+from offload.runtime.webhooks_in.deliveries import Admission, Deliveries, Delivery, Kept, pack
+from offload.runtime.webhooks_in.refusals import (
     BadSignature,
     BodyTooLarge,
     NoActiveSecret,
@@ -41,8 +41,8 @@ from offload.runtime.webhooks.refusals import (
     Unavailable,
     WebhookRefused,
 )
-from offload.runtime.webhooks.secret_cache import Known, NotReadable, SecretCache
-from offload.runtime.webhooks.verify import Verified, verify
+from offload.runtime.webhooks_in.secret_cache import Known, NotReadable, SecretCache
+from offload.runtime.webhooks_in.verify import Verified, verify
 
 from .request import Request
 

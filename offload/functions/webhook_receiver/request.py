@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from ipaddress import IPv6Network, ip_address
 from typing import Any, Final
 
-from offload.contracts.webhooks.scheme import Provider
-from offload.runtime.webhooks.refusals import BodyTooLarge, NoSuchProvider
+from offload.contracts.webhooks_in.scheme import Provider
+from offload.runtime.webhooks_in.refusals import BodyTooLarge, NoSuchProvider
 
 # Lambda takes 6 MB a call (gettingstarted-limits.html, read 2026-11-27), the request with its headers as JSON and a
 # body that is no text in base64, a third longer: 4 MiB of it still fit. API Gateway answers for what does not.

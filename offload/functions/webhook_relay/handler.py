@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from offload.contracts.entry import REQUEST_ENTRIES
+from offload.contracts.events.entry import REQUEST_ENTRIES
 from offload.runtime.lean_aws import services
 from offload.runtime.log import Logger
 from offload.runtime.settings import Settings
-from offload.runtime.webhooks.bus import Batch, Bus
-from offload.runtime.webhooks.deliveries import Deliveries, Item
+from offload.runtime.webhooks_in.bus import Batch, Bus
+from offload.runtime.webhooks_in.deliveries import Deliveries, Item
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -37,7 +37,7 @@ from aws_durable_execution_sdk_python.exceptions import SuspendExecution, Unreco
 from aws_durable_execution_sdk_python.retries import RetryDecision
 from botocore.exceptions import BotoCoreError, ClientError
 
-from offload.contracts.event import Id
+from offload.contracts.events.event import Id
 from offload.contracts.jobs.job import Answer, Progress, Question
 from offload.contracts.jobs.job_type import InputT, JobType, ResultT
 from offload.runtime import aws, invocation

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, Named
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from offload.contracts.event import Id
+from offload.contracts.events.event import Id
 from offload.contracts.jobs.job import BULK_LIMIT, LONGEST_DELAY_SECONDS, Job, Progress, State, Submit
 from offload.contracts.jobs.job_type import InputT, JobType, ResultT
 from offload.runtime import aws, invocation

@@ -22,8 +22,8 @@ from typing import Any, Final, Literal
 import msgspec
 from botocore.exceptions import ClientError
 
-from offload.contracts.entry import Entry
-from offload.contracts.event import FIRST_MOMENT, LAST_MOMENT
+from offload.contracts.events.entry import Entry
+from offload.contracts.events.event import FIRST_MOMENT, LAST_MOMENT
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.job import (
     LONGEST_DELAY_SECONDS,

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from offload.contracts.event import Count
+from offload.contracts.events.event import Count
 from offload.contracts.jobs.job_type import JobType
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from offload.contracts.event import Count
+from offload.contracts.events.event import Count
 from offload.contracts.jobs.job_type import JobType, Retry
 
 

@@ -1,0 +1,1 @@
+"""What stacks are made of: the constructs and patterns, bundling, guardrails, and the typed environment."""

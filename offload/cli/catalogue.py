@@ -1,0 +1,18 @@
+"""What the app of this project has."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from offload.cli.deployment.failure import Failure
+from offload.contracts.catalogue import Catalogue, UnusableCatalogue
+from offload.project import PROJECT, Project, UnusableProject
+
+
+@cache
+def catalogue() -> Catalogue:
+    """The catalogue that pyproject.toml names; raises Failure when there is none to be read."""
+    try:
+        return Project.at(PROJECT).catalogue()
+    except (UnusableProject, UnusableCatalogue) as error:
+        raise Failure(str(error)) from error

@@ -1,0 +1,1 @@
+"""Commands of events: types, dead letters, the outbox."""

@@ -1,0 +1,1 @@
+"""Commands of integrations: the third parties that functions call."""

@@ -1,0 +1,1 @@
+"""Commands of an environment's life on AWS: before a deploy, protection, the end."""

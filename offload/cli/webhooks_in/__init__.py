@@ -1,0 +1,1 @@
+"""Commands of webhooks that third parties send us."""

@@ -1,0 +1,1 @@
+"""Commands of webhooks that we send: subscriptions, deliveries, a receiver."""

@@ -1,0 +1,1 @@
+"""What consumers share: decoding, the inbox, claim checks, reasons, sums."""
