@@ -84,7 +84,9 @@ def assembly_of(root: Path, courier: Courier) -> Path:
     shutil.copy(PROJECT / "lambdas" / "constraints.txt", root / "lambdas")
     shutil.copy(PROJECT / "lambdas" / "requirements.in", root / "lambdas")
     (root / "lambdas" / "courier" / "handler.py").write_text(HANDLER)
-    (root / "offload").symlink_to(PROJECT / "offload")
+    for package in ("offload", "shop"):
+        (root / package).symlink_to(PROJECT / package)
+    shutil.copy(PROJECT / "pyproject.toml", root)
     out = root / "cdk.out"
     # Resources are found by their paths, which the CDK's command line turns on and a test has to.
     app = App(outdir=str(out), context=CONTEXT | {ROOT_CONTEXT: str(root), "aws:cdk:enable-path-metadata": True})
