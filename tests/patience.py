@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-PATIENCE: Final = 900.0
+PATIENCE: Final = 3600.0
 """Seconds. Reached only by what never comes: no test takes it for a measure of anything."""
 
 OUT_OF_SIGHT: Final[Mapping[Any, str]] = {"VisibilityTimeout": "43200"}

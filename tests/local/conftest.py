@@ -16,11 +16,13 @@ import pytest
 
 from offload.cli.deployment.aws import LOCAL, Aws
 from offload.cli.deployment.resources import Deployment
+from offload.cli.jobs.service import jobs_of
 from offload.cli.local.deploy import synthesize
 from offload.cli.local.place import STATE_VARIABLE
 from offload.cli.local.process import EmbeddedAws, free_port
 from offload.cli.local.up import bring_up
 from offload.project import PROJECT
+from shop.catalogue import CATALOGUE
 from tests.calls.plugin import worker_variables
 from tests.patience import PATIENCE
 
@@ -120,7 +122,12 @@ def bring_up_and_stop(folder: Path, assembly: Path, *, auth: bool = False) -> No
     """Deploys an assembly to an embedded AWS in the folder, and stops it, its state written."""
     embedded = EmbeddedAws(folder, port=free_port(), auth=auth, variables=worker_variables())
     try:
-        bring_up(embedded, assembly=assembly)
+        deployment = bring_up(embedded, assembly=assembly)
+        # Jobs of the clock would be among those of a test that runs at their time.
+        with jobs_of(deployment) as jobs:
+            for job_type in CATALOGUE.job_types.values():
+                if job_type.schedule:
+                    jobs.pause(job_type.name)
     finally:
         stopped = embedded.stop()
     assert stopped is not None
