@@ -165,5 +165,8 @@ lock: toolchain ## compile the pinned, hashed requirements, the functions' too
 schemas: toolchain ## write the JSON Schemas of the contracts into schemas/
 	@$(BIN)/python -m offload.cli.schemas.schemas
 
+package: toolchain ## build the wheel and the sdist into dist/, the same bytes on every machine
+	@rm -rf dist && $(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist . && ls dist
+
 clean: down ## remove what make installed and made
-	@rm -rf .venv node_modules .offload cdk.out .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv node_modules .offload dist cdk.out .pytest_cache .mypy_cache .ruff_cache

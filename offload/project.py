@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,4 +85,9 @@ class Project:
     def catalogue(self) -> Catalogue:
         """What the app has: nothing where no catalogue is named. Raises UnusableCatalogue."""
         named = self.settings.catalogue
-        return Catalogue.load(named) if named else Catalogue("")
+        if not named:
+            return Catalogue("")
+        # `offload` is a script of the environment that it is installed in.
+        if str(self.root) not in sys.path:
+            sys.path.insert(0, str(self.root))
+        return Catalogue.load(named)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Final
 
 from offload.contracts.catalogue import Catalogue
+from offload.contracts.idle import READ, IdleCall, seconds_of
 from shop.contracts.github import RELEASES, PullRequestClosed
 from shop.contracts.jobs.customer_segments import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD
 from shop.contracts.jobs.exchange_rates import EXCHANGE_RATES
@@ -47,4 +48,10 @@ CATALOGUE: Final = Catalogue(
         "rates": "shop.commands.rates",
     },
     demo="shop.commands.demo:first_day",
+    # An item a topic.
+    idle_calls={
+        "team_notifier": IdleCall(
+            read_units=3 * READ, seconds=seconds_of(3), log_bytes=300, fields=frozenset({"events"})
+        ),
+    },
 )

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from offload.contracts.events.event import EventData
+from offload.contracts.idle import IdleCall
 from offload.contracts.jobs.events import JobFinished, JobWanted
 from offload.contracts.jobs.job import State
 from offload.contracts.jobs.job_type import JobType
@@ -46,6 +47,8 @@ class Catalogue:
     - `commands` are groups of commands beside the framework's: a name, and the module whose `app` is a Typer
       application. `demo` is a function, as "module:name", that `offload up` calls with the deployment and the steps
       that it shows.
+    - `idle_calls` are what functions of its own do that a schedule calls and that find nothing to do, by their sources:
+      the bill of an idle month counts them.
 
     Raises UnusableCatalogue for two types of one name.
     """
@@ -57,6 +60,7 @@ class Catalogue:
     providers: Providers = field(default_factory=Providers)
     commands: Mapping[str, str] = field(default_factory=dict)
     demo: str | None = None
+    idle_calls: Mapping[str, IdleCall] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what, names in {

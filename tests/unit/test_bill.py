@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from offload.cli.costs import documents, prices
 from offload.cli.costs.bill import ALARMS, METRICS, SECRETS, SQS, Bill, UnpricedResource, bill
-from offload.cli.costs.sweeps import SWEEPS
+from offload.cli.costs.sweeps import idle_calls
 from offload.cli.deployment.failure import Failure
 from offload.cli.main import app
 from offload.contracts.functions import handler_of, own
+from shop.catalogue import CATALOGUE
 from tests.assemblies import Templates, templates_in
 
 pytestmark = pytest.mark.synthesis
@@ -190,7 +191,7 @@ def parts(found: Bill) -> dict[str, float]:
 def test_a_schedule_s_calls_are_counted_with_what_the_function_does_in_them() -> None:
     minute, hour = parts(bill("dev", scheduled())), parts(bill("dev", scheduled("rate(1 hour)")))
     assert minute["Scheduler"] == minute["Lambda, requests"] == 43_800
-    assert minute["DynamoDB, reads"] == 43_800 * SWEEPS[own("webhook_relay")].read_units
+    assert minute["DynamoDB, reads"] == 43_800 * idle_calls(CATALOGUE)[own("webhook_relay")].read_units
     assert 0 < minute["Lambda, time"] < 43_800 * 0.25
     assert "custom metrics" not in minute
     assert hour == pytest.approx({name: each / 60 for name, each in minute.items()})
@@ -210,7 +211,10 @@ def test_a_metric_with_a_default_value_is_paid() -> None:
     ("broken", "says"),
     [
         (lambda: scheduled("cron(0 2 * * ? *)"), "Shop/Minute: the schedule 'cron(0 2 * * ? *)' is no rate"),
-        (lambda: scheduled(source="night_watch"), "what an idle call of lambdas/night_watch does is not in"),
+        (
+            lambda: scheduled(source="night_watch"),
+            "what an idle call of lambdas/night_watch does is not in the catalogue",
+        ),
         (lambda: stack(Rows=("AWS::DynamoDB::Table", {})), "Shop/Rows: a table with provisioned capacity"),
         (
             lambda: stack(Tick=("AWS::Events::Rule", {"ScheduleExpression": "rate(1 minute)"})),
@@ -272,7 +276,7 @@ def test_the_command_rewrites_the_documents(
         whole = (PROJECT / name).read_text(encoding="utf-8")
         emptied = re.sub(r"(<!-- bill: [a-z-]+ -->\n).*?(<!-- /bill -->)", r"\1\2", whole, flags=re.S)
         (tmp_path / name).write_text(emptied, encoding="utf-8")
-    monkeypatch.setattr("offload.cli.local.place.PROJECT", tmp_path)
+    monkeypatch.setattr("offload.project.PROJECT", tmp_path)
     monkeypatch.setattr(documents, "environments", lambda: ("dev", "prod", "staging"))
     assert run("--write").stdout == "README.md: rewritten\ndocs/costs.md: rewritten\n"
     assert run("--write").stdout == "README.md: as it was\ndocs/costs.md: as it was\n"

@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from bench.ledger.meter import Meter
-from offload.cli.costs.sweeps import COMMON_FIELDS, SWEEPS, Sweep
+from offload.cli.costs.sweeps import idle_calls
 from offload.contracts.calls import CallSettings, variable_of
 from offload.contracts.egress import variables
 from offload.contracts.functions import handler_of, own
+from offload.contracts.idle import COMMON_FIELDS, IdleCall
 from offload.contracts.webhooks_out.policy import Policy
 from offload.runtime import aws
 from shop.catalogue import CATALOGUE
@@ -51,7 +52,7 @@ def metered() -> Meter:
     return meter
 
 
-def assert_line(lines: str, sweep: Sweep) -> None:
+def assert_line(lines: str, sweep: IdleCall) -> None:
     """Each minute one line, no longer than is counted, with no field that is not known to be there."""
     found = lines.splitlines()
     assert len(found) == MINUTES
@@ -70,7 +71,7 @@ def test_the_sweep_of_jobs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setattr(module, "store", bench.store)
     # The first one begins the schedules.
     module.handler({}, Invocation())
-    meter, sweep = metered(), SWEEPS[own("job_sweeper")]
+    meter, sweep = metered(), idle_calls(CATALOGUE)[own("job_sweeper")]
     capsys.readouterr()
     for _ in range(MINUTES):
         bench.pass_time(minutes=1)
@@ -88,7 +89,7 @@ def test_the_sweep_of_deliveries(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     module = imported(own("delivery_sweeper"))
     # A new worker reads the subscriptions once.
     module.subscriptions.all()
-    meter, sweep = metered(), SWEEPS[own("delivery_sweeper")]
+    meter, sweep = metered(), idle_calls(CATALOGUE)[own("delivery_sweeper")]
     capsys.readouterr()
     for now in minutes(datetime(2026, 11, 29, 12, tzinfo=UTC)):
         monkeypatch.setattr(module, "utc_now", now)
@@ -111,7 +112,7 @@ def test_the_sweep_of_webhooks_that_the_bus_did_not_take(
             return call(action, request, **settings)
 
         monkeypatch.setattr(bench.relay.dynamodb, "call", counted)
-        sweep = SWEEPS[own("webhook_relay")]
+        sweep = idle_calls(CATALOGUE)[own("webhook_relay")]
         capsys.readouterr()
         for _ in range(MINUTES):
             bench.relay.handler({}, Invocation())
@@ -137,7 +138,7 @@ def test_the_sweep_of_the_team_s_notices(monkeypatch: pytest.MonkeyPatch, capsys
     }.items():
         monkeypatch.setenv(name, value)
     module = imported("team_notifier")
-    meter, sweep = metered(), SWEEPS["team_notifier"]
+    meter, sweep = metered(), idle_calls(CATALOGUE)["team_notifier"]
     capsys.readouterr()
     for _ in range(MINUTES):
         module.handler({}, Invocation())

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from offload.cli.catalogue import catalogue
 from offload.cli.costs import prices
-from offload.cli.costs.sweeps import COMMON_FIELDS, SWEEPS, Sweep
+from offload.cli.costs.sweeps import idle_calls
 from offload.cli.deployment.failure import Failure
 from offload.contracts.functions import folder_of, source_of
+from offload.contracts.idle import COMMON_FIELDS, IdleCall
 
 Template: TypeAlias = Mapping[str, Any]
 
@@ -263,10 +265,10 @@ def _schedule(resource: _Resource) -> Iterator[Usage]:
     function = resource.siblings[called]["Properties"]
     handler = str(function.get("Handler", ""))
     source = source_of(handler)
-    sweep = SWEEPS.get(source or handler)
+    sweep = idle_calls(catalogue()).get(source or handler)
     if sweep is None:
         named = folder_of(source) if source else handler
-        raise resource.unpriced(f"what an idle call of {named} does is not in offload/cli/costs/sweeps.py")
+        raise resource.unpriced(f"what an idle call of {named} does is not in the catalogue's idle_calls")
     how_often = "each minute" if every == 1 else f"each {every} minutes"
     why = f"function called {how_often}"
     yield Usage(SCHEDULER, calls, f"schedule, {how_often}")
@@ -313,7 +315,7 @@ def _metric_filter(resource: _Resource) -> Iterator[Usage]:
         yield Usage(METRICS, 1, "metric of a log that an idle function feeds")
 
 
-def _idle_lines(resource: _Resource) -> Sweep | None:
+def _idle_lines(resource: _Resource) -> IdleCall | None:
     """What is logged to a metric filter's group while nothing arrives; None when nothing is."""
     group = resource.referred(resource.properties["LogGroupName"], "AWS::Logs::LogGroup")
     for name, other in resource.siblings.items():
@@ -322,7 +324,7 @@ def _idle_lines(resource: _Resource) -> Sweep | None:
             continue
         function = resource.siblings[resource.referred(target, "AWS::Lambda::Function") or name]["Properties"]
         if function.get("LoggingConfig", {}).get("LogGroup") == {"Ref": group}:
-            return SWEEPS.get(source_of(str(function.get("Handler", ""))) or "")
+            return idle_calls(catalogue()).get(source_of(str(function.get("Handler", ""))) or "")
     return None
 
 
