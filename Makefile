@@ -16,7 +16,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain up down test test-fast check check-types check-templates check-permissions calls named synth bootstrap diff deploy destroy restore conformance bench bill prove lock schemas clean
+.PHONY: help toolchain up down test test-fast check check-types check-templates check-permissions calls named synth bootstrap diff deploy destroy restore conformance bench bill prove lock schemas package clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -146,7 +146,7 @@ bench: toolchain ## every benchmark under bench/, one after the other
 	@missed=0; for bench in bench/*/run.py; do echo "$$bench"; $(BIN)/python $$bench || missed=1; done; exit $$missed
 
 bill: toolchain ## rewrite what README.md and docs/costs.md say of an idle month
-	@$(BIN)/offload bill --write
+	@$(BIN)/python -m shop.commands.bill_documents
 
 prove: toolchain ## the proofs that are too long for `make test`, whole
 	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest $(PARALLEL) $$(grep -l OFFLOAD_PROVE tests/unit/*.py)

@@ -284,7 +284,7 @@ class Environment(msgspec.Struct, frozen=True):
         aws = environment.aws
         if environment.data.keep:
             aws = Aws(account=aws.account or "123456789012", region=aws.region or "eu-west-1")
-        email = environment.alarms.email or "operators@offload-shop.net"
+        email = environment.alarms.email or "operators@offload-app.net"
         return msgspec.structs.replace(environment, aws=aws, alarms=Alarms(email=email))
 
     def section(self, name: str, kind: type[SectionT]) -> SectionT:

@@ -93,7 +93,7 @@ class AsyncJobs:
         return list(handles.values())
 
     def bind(self, job_type: JobType[InputT, ResultT], **options: Unpack[Options]) -> AsyncBound[InputT, ResultT]:
-        """A job type that can be asked for like a Celery task: `await jobs.bind(SALES_REPORT).delay(first=…)`."""
+        """A job type that can be asked for like a Celery task: `await jobs.bind(REPORT).delay(first=…)`."""
         return AsyncBound(self, job_type, options)
 
     def handle(self, job_type: JobType[Any, ResultT], job_id: str) -> AsyncHandle[ResultT]:

@@ -1,10 +1,10 @@
 """Background jobs from the monolith: submit them, wait for them, take their results.
 
     jobs = Jobs("https://….execute-api.eu-west-1.amazonaws.com")
-    handle = jobs.submit(SALES_REPORT, Period(first=date(2010, 12, 1)))
+    handle = jobs.submit(REPORT, Period(first=date(2010, 12, 1)))
     report = handle.result(timeout=60)
-    sales_report = jobs.bind(SALES_REPORT)
-    sales_report.delay(first=date(2010, 12, 1))
+    report = jobs.bind(REPORT)
+    report.delay(first=date(2010, 12, 1))
 
 `offload.client.async_jobs` has the same for asyncio.
 """
@@ -157,7 +157,7 @@ class Jobs:
         return list(handles.values())
 
     def bind(self, job_type: JobType[InputT, ResultT], **options: Unpack[Options]) -> Bound[InputT, ResultT]:
-        """A job type that can be asked for like a Celery task: `jobs.bind(SALES_REPORT).delay(first=…)`."""
+        """A job type that can be asked for like a Celery task: `jobs.bind(REPORT).delay(first=…)`."""
         return Bound(self, job_type, options)
 
     # -- jobs that are there

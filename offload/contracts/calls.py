@@ -41,12 +41,12 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def is_name(third_party: str) -> bool:
-    """Whether `third_party` can be a third party's name: lower-case words with hyphens (`exchange-rates`)."""
+    """Whether `third_party` can be a third party's name: lower-case words with hyphens (`parcel-service`)."""
     return _NAME.fullmatch(third_party) is not None
 
 
 def variable_of(third_party: str) -> str:
-    """The variable with the CallSettings of a third party (`exchange-rates`) as JSON."""
+    """The variable with the CallSettings of a third party (`parcel-service`) as JSON."""
     return _VARIABLE + third_party.upper().replace("-", "_")
 
 

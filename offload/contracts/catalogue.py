@@ -114,11 +114,11 @@ _AT: Final = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
 _ENDPOINT: Final[dict[str, Any]] = {
     "subscription": "sub_3f6c2c9a41e04d1f9b7e",
     "tenant": NO_TENANT,
-    "url": "https://shop.example/webhooks",
+    "url": "https://subscriber.example/webhooks",
     "failing_since": _AT,
 }
 _OUTWARD: Final[tuple[EventData, ...]] = (
-    JobFinished(job="job-5f1c", job_type="sales_report", state=State.SUCCEEDED, attempts=1, finished_at=_AT),
+    JobFinished(job="job-5f1c", job_type="report", state=State.SUCCEEDED, attempts=1, finished_at=_AT),
     SubscriptionFailing(**_ENDPOINT, percent=50, pauses_at=_AT + timedelta(days=5), noticed_at=_AT),
     SubscriptionPaused(**_ENDPOINT, reason="failing", paused_at=_AT + timedelta(days=5)),
     SubscriptionRecovered(**_ENDPOINT, recovered_at=_AT + timedelta(days=6)),

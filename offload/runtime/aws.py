@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # A call that hangs must end well before the function does, so that a record is retried and not the whole batch killed.
 # Requests are made by our own typed code and checked by AWS again: checking them in botocore too costs a transaction of
-# a dozen actions most of a millisecond (bench/ledger).
+# a dozen actions most of a millisecond.
 _CONFIG = botocore.config.Config(
     connect_timeout=2,
     read_timeout=5,

@@ -14,7 +14,7 @@ class MissingSetting(Exception):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Subclass it with one field a variable: field `ledger_table` is the variable `LEDGER_TABLE`."""
+    """Subclass it with one field a variable: field `notes_table` is the variable `NOTES_TABLE`."""
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str] | None = None) -> Self:

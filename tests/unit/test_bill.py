@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from offload.cli.costs import documents, prices
+from offload.cli.costs import environments as costs
+from offload.cli.costs import prices
 from offload.cli.costs.bill import ALARMS, METRICS, SECRETS, SQS, Bill, UnpricedResource, bill
 from offload.cli.costs.sweeps import idle_calls
 from offload.cli.deployment.failure import Failure
 from offload.cli.main import app
 from offload.contracts.functions import handler_of, own
 from shop.catalogue import CATALOGUE
+from shop.commands import bill_documents as documents
 from tests.assemblies import Templates, templates_in
 
 pytestmark = pytest.mark.synthesis
@@ -29,7 +31,7 @@ POLLS = 730 * 3600 / 20
 
 @pytest.fixture(scope="module")
 def templates(assembly_of: Callable[[str], Path]) -> dict[str, Templates]:
-    return {name: templates_in(assembly_of(name)) for name in documents.environments()}
+    return {name: templates_in(assembly_of(name)) for name in costs.environments()}
 
 
 @pytest.fixture(scope="module")
@@ -268,31 +270,24 @@ def test_the_command_prints_json(run: Callable[..., Any], bills: dict[str, Bill]
 
 
 @pytest.mark.slow
-def test_the_command_rewrites_the_documents(
-    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_documents_are_rewritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bills: dict[str, Bill]
 ) -> None:
     (tmp_path / "docs").mkdir()
     for name in documents.DOCUMENTS:
         whole = (PROJECT / name).read_text(encoding="utf-8")
         emptied = re.sub(r"(<!-- bill: [a-z-]+ -->\n).*?(<!-- /bill -->)", r"\1\2", whole, flags=re.S)
         (tmp_path / name).write_text(emptied, encoding="utf-8")
-    monkeypatch.setattr("offload.project.PROJECT", tmp_path)
-    monkeypatch.setattr(documents, "environments", lambda: ("dev", "prod", "staging"))
-    assert run("--write").stdout == "README.md: rewritten\ndocs/costs.md: rewritten\n"
-    assert run("--write").stdout == "README.md: as it was\ndocs/costs.md: as it was\n"
+    monkeypatch.setattr(documents, "PROJECT", tmp_path)
+    documents.main()
+    assert capsys.readouterr().out == "README.md: rewritten\ndocs/costs.md: rewritten\n"
+    documents.main()
+    assert capsys.readouterr().out == "README.md: as it was\ndocs/costs.md: as it was\n"
     for name in documents.DOCUMENTS:
-        assert documents.blocks((tmp_path / name).read_text(encoding="utf-8"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("arguments", [(), ("dev", "--write")])
-def test_the_command_takes_an_environment_or_rewrites(run: Callable[..., Any], arguments: tuple[str, ...]) -> None:
-    failed = run(*arguments).exception
-    assert isinstance(failed, Failure)
-    assert "name one environment (dev, prod, staging), or rewrite documents: --write" in str(failed)
+        assert documents.rewritten((tmp_path / name).read_text(encoding="utf-8"), bills) == (PROJECT / name).read_text()
 
 
 @pytest.mark.slow
 def test_an_unknown_environment_is_a_failure_in_one_line() -> None:
     with pytest.raises(Failure, match=r"^no environment 'qa': environments/qa\.toml does not exist"):
-        documents.synthesized(["qa"])
+        costs.synthesized(["qa"])

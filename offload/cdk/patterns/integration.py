@@ -67,7 +67,7 @@ class Integration(Construct):
         super().__init__(scope, construct_id)
         if not is_name(third_party):
             raise UnusableIntegration(
-                f"{self.node.path}: third_party '{third_party}': write lower-case words with hyphens, as exchange-rates"
+                f"{self.node.path}: third_party '{third_party}': write lower-case words with hyphens, as parcel-service"
             )
         if not Integration.is_used(self, third_party):
             raise UnusableIntegration(

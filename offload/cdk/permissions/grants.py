@@ -69,7 +69,7 @@ class Roles:
     """The functions of an app with their roles. `account` is the one that the templates name, where they name one.
 
     Resources are written as the record of calls and people read them: `<Jobs3A3E4888>/index/due` is the index of a
-    table of the app, by its logical id; `ssm:parameter/offload/dev/jobs/sales_report` is an ARN without its account.
+    table of the app, by its logical id; `ssm:parameter/offload/dev/jobs/yearly_report` is an ARN without its account.
     """
 
     def __init__(self, templates: Templates, account: str | None = None) -> None:

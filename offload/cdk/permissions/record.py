@@ -41,7 +41,7 @@ class Line(NamedTuple):
 
 
 class Record:
-    """The calls of every function (`sales_ledger`) and of every pattern (`@consumer`)."""
+    """The calls of every function (`reminders`) and of every pattern (`@consumer`)."""
 
     def __init__(self, calls: Mapping[str, Iterable[Call]]) -> None:
         self._calls = {caller: frozenset(made) for caller, made in calls.items()}

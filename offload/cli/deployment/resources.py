@@ -186,7 +186,7 @@ class Deployment:
         return tuple(resource for resource in self.resources if resource.type in types)
 
     def one(self, name: str, *types: str) -> Resource:
-        """The one resource of the types whose construct is `name`, or is inside of it: `Ledger`, `SalesLedger/Marks`.
+        """The one resource of the types whose construct is `name`, or is inside of it: `Calendar`, `Reminders/Marks`.
 
         Raises Failure when there is none, or more than one.
         """
@@ -236,7 +236,7 @@ class Deployment:
         for resource in self.every(_FUNCTION):
             source = source_of(str(resource.properties.get("Handler", "")))
             if source is not None:
-                # In `SalesLedger/Function/Function` the name ends before the first role.
+                # In `Reminders/Function/Function` the name ends before the first role.
                 name = resource.path.partition("/Function")[0]
                 found.append(Function(name, source, resource.physical_id, self._log_group(resource), resource.path))
         return tuple(sorted(found, key=lambda function: function.name))

@@ -44,7 +44,7 @@ def types(as_json: JsonOption = False) -> None:
 
 @app.command()
 def publish(
-    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type, such as order.placed.")],
+    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type, such as appointment.booked.")],
     data: Annotated[typer.FileBinaryRead, typer.Option(metavar="FILE|-", help="Its data as JSON; - reads stdin.")],
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,

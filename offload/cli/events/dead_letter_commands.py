@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="What consumers gave up on: list it with its reasons, look at it, send it through again.")
 
-ConsumerOption: TypeAlias = Annotated[str | None, typer.Option(help="Of this consumer only, such as SalesLedger.")]
+ConsumerOption: TypeAlias = Annotated[str | None, typer.Option(help="Of this consumer only, such as Reminders.")]
 ReasonOption: TypeAlias = Annotated[str | None, typer.Option(help="With this reason only, such as broken-contract.")]
 
 TypeOption: TypeAlias = Annotated[
-    str | None, typer.Option("--type", help="Of events of this type only, such as order.placed.")
+    str | None, typer.Option("--type", help="Of events of this type only, such as appointment.booked.")
 ]
 TextOption: TypeAlias = Annotated[str | None, typer.Option(help="Whose error has this text in it, whatever its case.")]
 _MOMENT = ["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]

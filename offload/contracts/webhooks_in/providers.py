@@ -124,9 +124,9 @@ def _shopify(name: str, prefix: str, event_type: Alternatives) -> Scheme:
 # without `X-` and the topic apart from its action; a developer preview).
 # shopify.dev/changelog/updates-to-webhook-retry-mechanism of 2024-09-10: 8 retries over 4 h with the same body.
 # dev.to, "Shopify Webhooks: HMAC Verification, 5-Second Timeout, Retries" of 2026-09-27: 1 s to connect, 5 s in all.
-# The shop: X-Shopify-Shop-Domain (shopify.dev/docs/apps/build/webhooks/delivery-structure), shopify-shop-domain
+# The store: X-Shopify-Shop-Domain (shopify.dev/docs/apps/build/webhooks/delivery-structure), shopify-shop-domain
 # (Shopify/shopify-app-js, `ShopifyEventsHeader`), read 2026-11-29. Neither it nor the topic is signed, and two topics
-# or two shops may have one body. No time is signed: bodies are remembered for ever.
+# or two stores may have one body. No time is signed: bodies are remembered for ever.
 SHOPIFY: Final = Provider(
     name="shopify",
     title="Shopify",

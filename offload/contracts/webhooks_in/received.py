@@ -2,7 +2,7 @@
 
 A consumer of one kind of webhook has a contract of its own, which only names the type:
 
-    class ReleasePublished(WebhookReceived, frozen=True, kw_only=True):
+    class Published(WebhookReceived, frozen=True, kw_only=True):
         TYPE: ClassVar[str] = received_type("github", "release.published")
 """
 
@@ -40,7 +40,7 @@ class WebhookReceived(EventData, frozen=True, kw_only=True):
     """A webhook whose signature held.
 
     `payload` is the body's JSON as received, or the JSON in the field `payload` of a form; any other body is `text`, as
-    received. `event_type`, `account` (the shop, the workspace) and `delivery_id` are as the sender wrote them; where
+    received. `event_type`, `account` (the store, the workspace) and `delivery_id` are as the sender wrote them; where
     they are not `..._signed`, anyone who has one signed request can change them, and the `endpoint` too. `key_id` names
     the secret by which the signature held.
     """

@@ -117,7 +117,7 @@ class Scheme(Struct, frozen=True, kw_only=True):
     holds is enough; those of no known version, and what is no signature, are passed over. `signed` is what is signed,
     with `{id}`, `{timestamp}` and `{body}` standing for the header's text and the body's bytes.
 
-    `account` is where the sender says whose event it is: the shop, the workspace, the hook's organization.
+    `account` is where the sender says whose event it is: the store, the workspace, the hook's organization.
 
     A header that comes twice is refused, with one exception: where `separator` is a comma the header is a list by RFC
     9110 (5.3), and its repetitions are joined by commas.

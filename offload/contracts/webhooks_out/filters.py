@@ -46,7 +46,7 @@ def is_pattern(text: str) -> bool:
 
 
 def type_matches(patterns: Iterable[str], event_type: str) -> bool:
-    """Whether one of the patterns is this type, or a prefix of it: `order.*` takes `order.placed`."""
+    """Whether one of the patterns is this type, or a prefix of it: `job.*` takes `job.finished`."""
     return any(
         pattern in (ALL, event_type) or (pattern.endswith(".*") and event_type.startswith(pattern[:-1]))
         for pattern in patterns

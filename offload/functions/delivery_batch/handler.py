@@ -16,7 +16,7 @@ from .replay import Replay
 
 
 class BatchSettings(SendingSettings, frozen=True, kw_only=True):
-    """And what stacks/shop.py gives this function."""
+    """And what the stack with the WebhookSender gives this function."""
 
     offload_journal_table: str
     offload_archive: str

@@ -6,7 +6,7 @@ fold the postings of its shard into the shard's *totals*, in one transaction, so
 
 A table of sums holds, in each of `SHARDS` partitions `sums#N`:
 `head` (its version goes up with each fold), `posting#…` (not yet folded), `total#SECTION` (folded).
-A section bounds the size of a total: the ledger's section is a day.
+A section bounds the size of a total: a day is one, for instance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # 1,000 postings a second (10,000 events at batch 10) of 5 units, twice for the transaction and once more for the
 # fold's delete, stay below half of a partition's 1,000 write units a second (DynamoDB bp-partition-key-design,
-# read 2026-11-23); the sum is in docs/ledger.md.
+# read 2026-11-23).
 SHARDS: Final = 32
 FOLD_EVERY: Final = 32
 # A fold's transaction: postings deleted, totals put and the head, below DynamoDB's 100 actions.
