@@ -32,6 +32,7 @@ WITHOUT_AWS = {
     "clean": "removes files",
     "down": "the embedded AWS",
     "lock": "pins requirements",
+    "package": "builds the wheel",
     "prove": "tests",
     "schemas": "writes files",
     "synth": "needs no credentials; tests/snapshots and make check synthesize every environment",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from offload.cdk.templates import assembly
+from offload.contracts.functions import folder_of, source_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = (PROJECT / "docs" / "security.md").read_text(encoding="utf-8")
@@ -28,9 +29,10 @@ def test_every_secret_is_in_the_table_with_each_function_that_may_read_it(tmp_pa
     for stack in assembly("staging", tmp_path).stacks:
         resources: dict[str, Any] = stack.template["Resources"]
         roles = {
-            resource["Properties"]["Role"]["Fn::GetAtt"][0]: resource["Properties"]["Handler"].split(".")[1]
+            resource["Properties"]["Role"]["Fn::GetAtt"][0]: folder_of(source).rpartition("/")[2]
             for resource in resources.values()
-            if resource["Type"] == "AWS::Lambda::Function" and "lambdas." in resource["Properties"].get("Handler", "")
+            if resource["Type"] == "AWS::Lambda::Function"
+            and (source := source_of(resource["Properties"].get("Handler", ""))) is not None
         }
         secrets = {
             name: place(each) for name, each in resources.items() if each["Type"] == "AWS::SecretsManager::Secret"
