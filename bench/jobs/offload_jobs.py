@@ -38,7 +38,8 @@ from offload.runtime import aws
 from offload.runtime.jobs import items
 from offload.runtime.jobs.registry import Registry
 from offload.runtime.jobs.run import JobHandler, Run
-from offload.runtime.jobs.store import JobStore, StoreSettings
+from offload.runtime.jobs.store import JobStore
+from offload.runtime.jobs.table import StoreSettings
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -65,7 +65,7 @@ def transaction_cancelled(aws: Oracle) -> Any:
     "A failed condition with ALL_OLD answers with the item that is there, and leaves it",
     document=f"{API}/API_UpdateItem.html",
     read=READ,
-    relied=("offload/runtime/http/breaker.py", "offload/runtime/jobs/store.py"),
+    relied=("offload/runtime/http/breaker.py", "offload/runtime/jobs/submitting.py"),
     expected=["ConditionalCheckFailedException", {"N": "7"}, {"N": "7"}],
 )
 def condition_fails(aws: Oracle) -> Any:
@@ -141,7 +141,7 @@ def transaction_of_a_hundred(aws: Oracle) -> Any:
     "An item holds 400 KB (409,600 bytes) with the names of its attributes; one more is refused",
     document=f"{GUIDE}/Constraints.html",
     read="2026-11-24",
-    relied=("offload/runtime/jobs/store.py", "offload/runtime/webhooks_in/deliveries.py"),
+    relied=("offload/runtime/jobs/ending.py", "offload/runtime/webhooks_in/deliveries.py"),
     expected=[None, "ValidationException"],
 )
 def item_of_400_kb(aws: Oracle) -> Any:
@@ -234,7 +234,7 @@ def query_pages(aws: Oracle) -> Any:
     " after a while",
     document=f"{API}/API_Query.html",
     read=READ,
-    relied=("offload/runtime/jobs/store.py", "offload/runtime/webhooks_out/deliveries.py"),
+    relied=("offload/runtime/jobs/listing.py", "offload/runtime/webhooks_out/deliveries.py"),
     expected=["ValidationException", 1],
 )
 def index_is_eventual(aws: Oracle) -> Any:

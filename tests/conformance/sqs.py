@@ -162,7 +162,7 @@ def batch_fails_in_part(aws: Oracle) -> Any:
     "A delay of up to 900 seconds hides a new message; more is refused",
     document=f"{API}/API_SendMessage.html",
     read=READ,
-    relied=("offload/runtime/webhooks_out/sender.py", "offload/runtime/jobs/store.py"),
+    relied=("offload/runtime/webhooks_out/sender.py", "offload/runtime/jobs/table.py"),
     expected=["hidden", "seen", None, "refused"],
     on=EVERYWHERE,
     differs={

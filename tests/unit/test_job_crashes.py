@@ -25,9 +25,10 @@ from offload.contracts.jobs.job import Job, State, Submit
 from offload.contracts.jobs.job_type import JobType, OnConflict, Retry, Unique
 from offload.runtime import aws
 from offload.runtime.jobs import items
+from offload.runtime.jobs.ending import LONGEST_RESULT
 from offload.runtime.jobs.refusals import AlreadyEnded, NotHeld
 from offload.runtime.jobs.run import JobHandler, Run
-from offload.runtime.jobs.store import LONGEST_RESULT, LOOK_AHEAD
+from offload.runtime.jobs.table import LOOK_AHEAD
 from tests.unit.job_bench import JobBench
 from tests.unit.test_job_machine import ALLOWED
 from tests.unit.test_job_sweeper import Timekeeper

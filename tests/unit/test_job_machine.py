@@ -18,8 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from offload.contracts.jobs.job import Submit
 from offload.contracts.jobs.job_type import JobType, OnConflict, Retry, Unique
+from offload.runtime.jobs.leases import Lease
 from offload.runtime.jobs.refusals import AlreadyEnded, IdempotencyConflict, LostLease, NotEnded, NotHeld
-from offload.runtime.jobs.store import JobStore, Lease
+from offload.runtime.jobs.store import JobStore
 from tests.unit.test_job_store import Mail, Sent, Service
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ from offload.contracts.jobs.job import Job, State, Submit
 from offload.contracts.jobs.job_type import JobType, OnConflict, Priority, Retention, Retry, Unique
 from offload.runtime import aws
 from offload.runtime.jobs import items
+from offload.runtime.jobs.leases import Lease
+from offload.runtime.jobs.listing import Page
 from offload.runtime.jobs.refusals import (
     BadInput,
     BadTime,
@@ -29,7 +31,8 @@ from offload.runtime.jobs.refusals import (
     NotHeld,
 )
 from offload.runtime.jobs.registry import Registry
-from offload.runtime.jobs.store import JobStore, Lease, NotStarted, Page
+from offload.runtime.jobs.slots import NotStarted
+from offload.runtime.jobs.store import JobStore
 from tests.patience import OUT_OF_SIGHT
 
 if TYPE_CHECKING:
@@ -372,13 +375,13 @@ def test_an_ended_job_is_kept_as_long_as_its_type_says_of_its_end(
     days = {"succeeded": 1, "failed": 2, "cancelled": 3}
     kept = Retention(**{state: timedelta(days=each) for state, each in days.items()})
     brief = JobType(name="mail", input=Mail, result=Sent, retention=kept)
-    monkeypatch.setattr(service.store, "_types", {"mail": brief})
+    monkeypatch.setattr(service.store._table, "_types", {"mail": brief})
     jobs = {state: service.submit(brief) for state in days}
     service.store.succeed(brief, service.start(jobs["succeeded"], job_type=brief), b"null")
     service.store.fail(brief, service.start(jobs["failed"], job_type=brief), "no", permanent=True)
     service.store.cancel(jobs["cancelled"])
     for state, job in jobs.items():
-        item = service.store._item(job)
+        item = service.store._table.item(job)
         assert item["state"]["S"] == state
         assert int(item["expires"]["N"]) == int((service.time + timedelta(days=days[state])).timestamp())
 
@@ -389,15 +392,15 @@ def test_of_two_who_decide_at_the_same_moment_one_is_refused(service: Service, m
     service.start(job, job_type=payment)
     service.pass_time(seconds=61)
     assert service.settle(job, payment) == "held"
-    read = service.store._item
+    read = service.store._table.item
 
     def read_and_overtaken(job_id: str) -> Any:
         item = read(job_id)
-        monkeypatch.setattr(service.store, "_item", read)
+        monkeypatch.setattr(service.store._table, "item", read)
         service.store.decide(payment, job, "fail", why="bank says no")
         return item
 
-    monkeypatch.setattr(service.store, "_item", read_and_overtaken)
+    monkeypatch.setattr(service.store._table, "item", read_and_overtaken)
     with pytest.raises(NotHeld, match="somebody else decided"):
         service.store.decide(payment, job, "done")
     assert service.store.get(job).state is State.FAILED

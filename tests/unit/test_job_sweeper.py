@@ -18,8 +18,9 @@ from msgspec import Struct
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.job_type import JobType, Schedule
 from offload.runtime import aws
+from offload.runtime.jobs.ending import Ending
+from offload.runtime.jobs.leases import Lease
 from offload.runtime.jobs.run import Permanent, Run
-from offload.runtime.jobs.store import JobStore, Lease
 from tests.unit.job_bench import Invocation, JobBench
 
 
@@ -267,7 +268,7 @@ def test_an_end_that_nobody_was_told_of_is_told(
     handler = bench.handler(MAIL, lambda *_: Nothing())
     job_id = bench.submit(MAIL, Nothing())
     with monkeypatch.context() as patch:
-        patch.setattr(JobStore, "_announce", killed)
+        patch.setattr(Ending, "announce", killed)
         with pytest.raises(KeyboardInterrupt):
             bench.run(handler, job_id)
     assert bench.store.get(job_id).state is State.SUCCEEDED

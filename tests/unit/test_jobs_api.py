@@ -18,7 +18,8 @@ import pytest
 from msgspec import Struct
 
 from offload.contracts.jobs.job_type import JobType
-from offload.runtime.jobs.store import LONGEST_RESULT, Lease
+from offload.runtime.jobs.ending import LONGEST_RESULT
+from offload.runtime.jobs.leases import Lease
 from tests.unit.job_bench import Invocation, JobBench
 
 _NAME = "offload.functions.jobs_api.handler"

@@ -21,7 +21,7 @@ from offload.runtime.jobs import durable
 from offload.runtime.jobs.durable import LongJobHandler, LongRun, StepFailed, Unanswered, long_job
 from offload.runtime.jobs.refusals import NotAsking
 from offload.runtime.jobs.run import Permanent
-from offload.runtime.jobs.store import NotStarted
+from offload.runtime.jobs.slots import NotStarted
 from tests.calls.recording import acting_as
 from tests.patience import PATIENCE
 from tests.unit.job_bench import JobBench

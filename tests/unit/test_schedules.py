@@ -16,8 +16,8 @@ from msgspec import Struct
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.job_type import CatchUp, JobType, Overlap, Schedule, rate_of
 from offload.runtime.jobs import schedules
+from offload.runtime.jobs.leases import Lease
 from offload.runtime.jobs.schedules import BadSchedule, Fired, due_fires, fire_times, next_fires
-from offload.runtime.jobs.store import Lease
 from shop.contracts.jobs.sales_report import SALES_REPORT
 from tests.unit.job_bench import JobBench
 

@@ -17,7 +17,9 @@ from offload.runtime import aws
 from offload.runtime.catalogue import catalogue
 from offload.runtime.jobs import schedules
 from offload.runtime.jobs.refusals import JobRefused, NotDeployed
-from offload.runtime.jobs.store import LOOK_AHEAD, Due, JobStore
+from offload.runtime.jobs.store import JobStore
+from offload.runtime.jobs.sweep import Due
+from offload.runtime.jobs.table import LOOK_AHEAD
 from offload.runtime.log import Logger
 
 if TYPE_CHECKING:

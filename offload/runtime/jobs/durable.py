@@ -41,9 +41,10 @@ from offload.contracts.events.event import Id
 from offload.contracts.jobs.job import Answer, Progress, Question
 from offload.contracts.jobs.job_type import InputT, JobType, ResultT
 from offload.runtime import aws, invocation
+from offload.runtime.jobs.leases import Lease
 from offload.runtime.jobs.refusals import JobRefused, LostLease
 from offload.runtime.jobs.run import AFTER_DEADLINE, BETWEEN_WRITES, Cancelled, Permanent, RetryAfter, Stop, whole
-from offload.runtime.jobs.store import JobStore, Lease
+from offload.runtime.jobs.store import JobStore
 from offload.runtime.log import Logger
 from offload.runtime.text import message_of, said, stored
 

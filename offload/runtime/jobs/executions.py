@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import timedelta
 from typing import Final
 
 from botocore.exceptions import ClientError
 
 from offload.runtime import aws
+
+ASK_ENGINE_AGAIN: Final = timedelta(minutes=5)
+"""How long a long job that waits is left alone; a cancel of it is seen by the next sweep."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What DurableExecutionName may be (Lambda's API_Invoke.html, read 2026-11-24)."""

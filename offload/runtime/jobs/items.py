@@ -26,6 +26,8 @@ LONGEST_HISTORY: Final = 100
 """Changes that are kept with a job: its first and its newest."""
 LARGEST: Final = 400_000
 """Bytes of a job's item; DynamoDB takes 400 KB (Constraints.html, "Item size", read 2026-11-29)."""
+FAR: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""The due time of what waits for a person, so that no sweep looks at it."""
 # An error with its change in the history, progress, a question, a lease.
 _ROOM_TO_CHANGE: Final = 16_000
 _RANK: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
@@ -34,6 +36,12 @@ _RANK: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 def job_key(job_id: str) -> dict[str, Any]:
     """The key of a job."""
     return {"pk": {"S": f"job#{job_id}"}, "sk": {"S": "job"}}
+
+
+def id_of(item: Item) -> str:
+    """The id of the job whose item this is."""
+    job_id: str = item["pk"]["S"]
+    return job_id.removeprefix("job#")
 
 
 def child_id(parent: str, gather: int, index: int) -> str:
@@ -147,7 +155,7 @@ def job_of(item: Item) -> Job:
         return moment(item[name]) if name in item else None
 
     return Job(
-        id=item["pk"]["S"].removeprefix("job#"),
+        id=id_of(item),
         type=item["type"]["S"],
         state=State(item["state"]["S"]),
         attempt=int(item["attempt"]["N"]),

@@ -24,8 +24,10 @@ from offload.contracts.jobs.job import BULK_LIMIT, LONGEST_DELAY_SECONDS, Job, P
 from offload.contracts.jobs.job_type import InputT, JobType, ResultT
 from offload.runtime import aws, invocation
 from offload.runtime.jobs import items
+from offload.runtime.jobs.leases import Lease
 from offload.runtime.jobs.refusals import AlreadyEnded, Contended, JobRefused, LostLease, TooManyChildren
-from offload.runtime.jobs.store import JobStore, Lease, NotStarted
+from offload.runtime.jobs.slots import NotStarted
+from offload.runtime.jobs.store import JobStore
 from offload.runtime.log import Logger
 from offload.runtime.reasons import Reason, passing
 from offload.runtime.settings import MissingSetting, Settings

@@ -13,7 +13,8 @@ from offload.runtime.jobs.run import AttemptHandler, JobSettings, Outcome
 from offload.runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from offload.runtime.jobs.store import JobStore, Lease
+    from offload.runtime.jobs.leases import Lease
+    from offload.runtime.jobs.store import JobStore
 
 UNTIL_IT_RUNS: Final = timedelta(minutes=2)
 """How long a started attempt may take to its first call: after that it counts as lost, and is tried again."""
