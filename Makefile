@@ -50,20 +50,20 @@ node_modules/.ready: package.json package-lock.json | .venv/.ready
 
 # Neither writes bytecode later: without it each cold start of a function would compile the emulator's packages anew.
 # What runs from a folder is stopped before the folder goes.
-.offload/embedded/.ready: requirements/embedded.txt .offload/python | $(BIN)/offload
+.offload/embedded/.ready: offload/cli/local/requirements/embedded.txt .offload/python | $(BIN)/offload
 	@echo "Installing the embedded AWS into .offload/embedded"
 	@if [ -d .offload/embedded ]; then $(BIN)/offload down; fi
 	@mkdir -p .offload && rm -rf .offload/embedded
 	@$(BIN)/uv venv --quiet --python $(BIN)/python .offload/embedded
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --python .offload/embedded/bin/python --require-hashes requirements/embedded.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python .offload/embedded/bin/python --require-hashes offload/cli/local/requirements/embedded.txt
 	@touch $@
 
-.offload/durable/.ready: requirements/durable.txt .offload/python | $(BIN)/offload
+.offload/durable/.ready: offload/cli/local/requirements/durable.txt .offload/python | $(BIN)/offload
 	@echo "Installing the runner of durable functions into .offload/durable"
 	@if [ -d .offload/durable ]; then $(BIN)/offload down; fi
 	@mkdir -p .offload && rm -rf .offload/durable
 	@$(BIN)/uv venv --quiet --python $(BIN)/python .offload/durable
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --python .offload/durable/bin/python --require-hashes requirements/durable.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python .offload/durable/bin/python --require-hashes offload/cli/local/requirements/durable.txt
 	@touch $@
 
 .offload/moto/.ready: requirements/moto.txt .offload/python | $(BIN)/offload
@@ -156,7 +156,7 @@ prove: toolchain ## the proofs that are too long for `make test`, whole
 # A file whose content stays keeps its time: nothing is installed again for it.
 lock: toolchain ## compile the pinned, hashed requirements, the functions' too
 	@for name in uv app dev embedded durable moto; do \
-	  case $$name in app) out=requirements.txt;; *) out=requirements/$$name.txt;; esac; \
+	  case $$name in app) out=requirements.txt;; embedded|durable) out=offload/cli/local/requirements/$$name.txt;; *) out=requirements/$$name.txt;; esac; \
 	  if [ -f $$out ]; then cp $$out .offload/compiled.txt; else rm -f .offload/compiled.txt; fi; \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in --output-file .offload/compiled.txt || exit 1; \
 	  cmp -s .offload/compiled.txt $$out || cp .offload/compiled.txt $$out; done

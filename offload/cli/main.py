@@ -21,6 +21,7 @@ from offload.cli.preflight.commands import preflight
 from offload.cli.webhooks_out import receiver_commands
 
 SUB_COMMANDS: dict[str, str] = {
+    "new": "offload.cli.new.commands",
     "events": "offload.cli.events.commands",
     "dead-letters": "offload.cli.events.dead_letter_commands",
     "outbox": "offload.cli.events.outbox_commands",

@@ -32,7 +32,8 @@ def clone(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "requirements", folder / "requirements")
+    for locks in ("requirements", "offload/cli/local/requirements"):
+        shutil.copytree(ROOT / locks, folder / locks)
     shutil.copytree(ROOT / "environments", folder / "environments")
     return folder
 
@@ -142,7 +143,7 @@ def test_the_toolchain_installs_in_any_folder_and_once(installed: Path) -> None:
 
 @ONE
 def test_a_lock_that_changes_nothing_leaves_every_file_s_time_and_nothing_is_installed(installed: Path) -> None:
-    files = [installed / "requirements.txt", *(installed / "requirements").glob("*.txt")]
+    files = [installed / "requirements.txt", *installed.rglob("requirements/*.txt")]
     before = {file: file.stat().st_mtime for file in files}
     make(installed, "lock")
     assert {file: file.stat().st_mtime for file in files} == before
@@ -175,6 +176,6 @@ def test_another_python_installs_everything_that_runs_on_it(installed: Path) -> 
 @ONE
 @pytest.mark.parametrize("name", ["embedded", "durable"])
 def test_a_running_emulator_is_stopped_before_its_environment_goes(installed: Path, name: str) -> None:
-    newer(installed / f"requirements/{name}.txt")
+    newer(installed / f"offload/cli/local/requirements/{name}.txt")
     assert installed_again(installed) == {f".offload/{name}"}
     assert f".offload/{name}/marker" in (installed / "stopped").read_text(encoding="utf-8").splitlines()
