@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import UnsetType
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -35,30 +32,24 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.types import TypeDecorator
 
-from offload.contracts.events.entry import Entry
+from offload.client.outbox_rows import (
+    DEFAULT_TABLE,
+    INDEXES,
+    KEY_LENGTH,
+    LEASE_LENGTH,
+    NAME_LENGTH,
+    OPEN,
+    STATE_LENGTH,
+    State,
+    index_name,
+    new_rows,
+)
 from offload.contracts.events.event import Event
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, scoped_session
 
-_KEY_LENGTH: Final = 255
-_NAME_LENGTH: Final = 256
-
-
-class State(StrEnum):
-    """What has become of a row."""
-
-    WAITING = "waiting"
-    """To be published."""
-    HELD = "held"
-    """The bus refused it for good: a person decides. Later rows of its key wait behind it."""
-    PUBLISHED = "published"
-    DISCARDED = "discarded"
-    """A person decided that it is not to be published."""
-
-
-OPEN: Final = (State.WAITING, State.HELD)
-"""The states in which a row is in the way of later rows of its key."""
+__all__ = ["OPEN", "HeldEvent", "Outbox", "State", "Status", "UtcMoment"]
 
 
 class UtcMoment(TypeDecorator[datetime]):
@@ -110,7 +101,7 @@ class Status:
 class Outbox:
     """The outbox table of one database: its definition, writing to it, and what operators ask of it."""
 
-    def __init__(self, name: str = "outbox_events", *, schema: str | None = None) -> None:
+    def __init__(self, name: str = DEFAULT_TABLE, *, schema: str | None = None) -> None:
         self.name = name
         self.schema = schema
         self.rows: Final = self.table(MetaData())
@@ -125,24 +116,24 @@ class Outbox:
             metadata,
             # Insertion order. A number may become visible after a higher one: no reader may keep a high-water mark.
             Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-            Column("event_id", String(_NAME_LENGTH), nullable=False),
-            Column("event_type", String(_NAME_LENGTH), nullable=False),
-            Column("ordering_key", String(_KEY_LENGTH), nullable=False),
+            Column("event_id", String(NAME_LENGTH), nullable=False),
+            Column("event_type", String(NAME_LENGTH), nullable=False),
+            Column("ordering_key", String(KEY_LENGTH), nullable=False),
             Column("event", Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb"), nullable=False),
-            Column("state", String(9), nullable=False),
+            Column("state", String(STATE_LENGTH), nullable=False),
             Column("written_at", UtcMoment(), nullable=False),
             Column("published_at", UtcMoment()),
             Column("attempts", Integer, nullable=False, default=0),
             Column("refusals", Integer, nullable=False, default=0),
             Column("retry_at", UtcMoment()),
             Column("reason", Text()),
-            Column("lease", String(32)),
+            Column("lease", String(LEASE_LENGTH)),
             Column("leased_until", UtcMoment()),
             schema=self.schema,
             sqlite_autoincrement=True,
         )
-        Index(f"{self.name}_by_state", table.c.state, table.c.id)
-        Index(f"{self.name}_by_key", table.c.ordering_key, table.c.state, table.c.id)
+        for end, columns in INDEXES.items():
+            Index(index_name(self.name, end), *(table.c[column] for column in columns))
         return table
 
     @property
@@ -168,19 +159,7 @@ class Outbox:
             raise TypeError(
                 "outbox.add needs the Session or Connection whose transaction writes the fact, not an Engine"
             )
-        now = datetime.now(UTC)
-        entries = [Entry.of(event) for event in events]
-        rows = [
-            {
-                "event_id": entry.id,
-                "event_type": entry.type,
-                "ordering_key": _ordering_key(event, key),
-                "event": entry.detail.decode(),
-                "state": State.WAITING,
-                "written_at": now,
-            }
-            for event, entry in zip(events, entries, strict=True)
-        ]
+        rows = new_rows(events, key)
         if not rows:
             return
         if isinstance(transaction, Connection):
@@ -277,11 +256,3 @@ class Outbox:
 def _metadata(key: Any) -> Any:
     """The MetaData of a class or table that a Session has a bind for; None where it has none."""
     return getattr(key, "metadata", None)
-
-
-def _ordering_key(event: Event[Any], key: str | None) -> str:
-    chosen = key if key is not None else event.id if isinstance(event.subject, UnsetType) else event.subject
-    # PostgreSQL's text has no NUL, an index's key has a longest length. Equal keys stay equal: that is all it is for.
-    if len(chosen) > _KEY_LENGTH or "\0" in chosen:
-        return "sha256:" + sha256(chosen.encode()).hexdigest()
-    return chosen
