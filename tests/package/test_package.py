@@ -36,7 +36,7 @@ for top in sys.argv[1].split(","):
     found = [each.name for each in pkgutil.walk_packages(package.__path__, f"{top}.")]
     assert found, top
     for name in found:
-        if name not in sys.argv[2].split(","):
+        if not any(f"{name}.".startswith(f"{each}.") for each in sys.argv[2].split(",")):
             importlib.import_module(name)
 """
 
@@ -81,7 +81,7 @@ class Installed:
         return {each["name"] for each in listed}
 
     def imports(self, packages: Iterable[str], *, without: Iterable[str] = ()) -> None:
-        """Imports every module of the packages, apart from those named; outside of any app."""
+        """Imports every module of the packages, apart from those named and what is below them; outside of any app."""
         outside = self.python.parent
         run([self.python, "-I", "-c", _MODULES, ",".join(packages), ",".join(without)], cwd=outside)
 
@@ -112,7 +112,8 @@ def test_a_monolith_that_publishes_and_submits_gets_only_what_it_needs(
     # typing-extensions stands for what newer Pythons have themselves.
     assert CLIENT - {"typing-extensions"} <= installed.names <= CLIENT
     installed.imports(
-        ["offload.client", "offload.contracts"], without=["offload.client.outbox", "offload.client.relay"]
+        ["offload.client", "offload.contracts"],
+        without=["offload.client.outbox", "offload.client.relay", "offload.client.django"],
     )
 
 
@@ -120,7 +121,15 @@ def test_a_monolith_with_an_outbox_gets_its_library_too(wheel: Path, tmp_path: P
     installed = Installed(tmp_path / "venv", f"{wheel}[outbox]")
     # SQLAlchemy asks for greenlet on some processors.
     assert OUTBOX - {"typing-extensions"} <= installed.names <= OUTBOX | {"greenlet"}
-    installed.imports(["offload.client", "offload.contracts"])
+    installed.imports(["offload.client", "offload.contracts"], without=["offload.client.django"])
+
+
+def test_a_monolith_on_django_gets_django(wheel: Path, tmp_path: Path) -> None:
+    installed = Installed(tmp_path / "venv", f"{wheel}[django]")
+    assert installed.names - CLIENT == {"asgiref", "django", "sqlparse"}
+    installed.imports(
+        ["offload.client.django"], without=["offload.client.django.models", "offload.client.django.outbox"]
+    )
 
 
 def test_the_command_line_and_the_constructs_have_all_that_they_import(wheel: Path, tmp_path: Path) -> None:
@@ -128,6 +137,8 @@ def test_the_command_line_and_the_constructs_have_all_that_they_import(wheel: Pa
     installed.imports(
         ["offload.cdk", "offload.cli", "offload.client", "offload.contracts", "offload.runtime"],
         without=[
+            # It has an extra of its own.
+            "offload.client.django",
             # Tools of the framework's own development.
             *("offload.cdk.lint", "offload.cdk.permissions.record", "offload.cdk.permissions.compare"),
             "offload.cdk.permissions.__main__",
@@ -155,7 +166,7 @@ def test_without_the_command_line_offload_says_what_to_install(wheel: Path, tmp_
 
 def test_every_extra_resolves_for_every_python(wheel: Path) -> None:
     command = [UV, "pip", "compile", "--quiet", "--universal", "--no-header", "--python-version", PYTHONS[0], "-"]
-    for extra in ("client", "outbox", "runtime", "cdk", "cli"):
+    for extra in ("client", "outbox", "django", "runtime", "cdk", "cli"):
         wanted = f"offload[{extra}] @ {wheel.as_uri()}"
         done = subprocess.run(command, input=wanted, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert done.returncode == 0, (extra, done.stderr)
