@@ -292,7 +292,7 @@ SHOWN = {
 OWN_WORDS = {
     "before-deploy", "bill", "dead-letters drop", "deliveries recover", "destroy", "down", "events publish",
     "events types", "integrations credentials", "jobs decide", "jobs pause", "jobs resume", "jobs retry", "jobs submit",
-    "new app",
+    "new app", "new consumer", "new event", "new job",
     "orders generate", "outbox discard", "outbox relay", "outbox retry", "protect", "rates import", "receiver",
     "subscriptions create", "subscriptions delete", "subscriptions rotate", "subscriptions rotate-sealing-key",
     "target", "up", "webhooks rotate",

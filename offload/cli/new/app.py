@@ -15,12 +15,15 @@ from offload.cdk.bundling import BundlingError
 from offload.cdk.bundling.lock import compile_lock
 from offload.cdk.bundling.requirements import LOCK
 from offload.cli.deployment.failure import Failure
+from offload.cli.new.edit import with_sorted_imports
 from offload.project import FRAMEWORK
 
 _TEMPLATES: Final = Path(__file__).with_name("template")
 _ENDING: Final = ".tmpl"
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _EXTRA: Final = "cli"
+OWN_FOLDERS: Final = ("app", "lambdas", "stacks")
+"""What an app's modules import of their own, beside its package."""
 # Folders of an app: its package cannot be named like one of them.
 _TAKEN: Final = frozenset({"stacks", "lambdas", "tests", "environments", "app", FRAMEWORK})
 
@@ -87,4 +90,5 @@ def _filled_in(folder: Path, values: Mapping[str, str]) -> Iterator[tuple[Path, 
         text = template.read_text(encoding="utf-8")
         for key, value in values.items():
             name, text = name.replace(f"{{{{{key}}}}}", value), text.replace(f"{{{{{key}}}}}", value)
-        yield folder / name, text
+        own = {values["package"], *OWN_FOLDERS}
+        yield folder / name, with_sorted_imports(text, own) if name.endswith(".py") else text

@@ -2,7 +2,7 @@
 
 with transaction.atomic():
     order.save()
-    outbox.add(OrderPlaced(...).event())
+    outbox.add(AppointmentBooked(...).event())
 """
 
 from __future__ import annotations
