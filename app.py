@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from aws_cdk import App
 
-from offload.cdk.app import composition, run
-from offload.cdk.environment import Environment
-from offload.cdk.platform import Platform
+from offload.cdk import Environment, Platform, composition, run
 from shop.catalogue import CATALOGUE
 from stacks.shop import Shop
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from offload.cdk.access import Access
-from offload.cdk.constructs.acknowledge import acknowledge_objects, allow_to_miss
-from offload.cdk.constructs.private_bucket import PrivateBucket
-from offload.cdk.constructs.table import Table
+from offload.cdk import Access, PrivateBucket, Table, acknowledge_objects, allow_to_miss
 
 _PAGES = "change-log/*"
 

@@ -9,10 +9,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from offload.cdk.access import Access
-from offload.cdk.constructs.log_alarm import alarm_on_log
-from offload.cdk.constructs.python_function import PythonFunction
-from offload.cdk.constructs.table import Table
+from offload.cdk import Access, PythonFunction, Table, alarm_on_log
 
 FILES: Final = {
     "RATES_DAILY_URL": "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml",

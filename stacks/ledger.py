@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from constructs import Construct
 
-from offload.cdk.access import Access
-from offload.cdk.constructs.table import Table
+from offload.cdk import Access, Table
 
 
 class Ledger(Construct):

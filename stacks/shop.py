@@ -5,15 +5,17 @@ from __future__ import annotations
 from aws_cdk import Duration
 from constructs import Construct
 
-from offload.cdk.environment import Environment
-from offload.cdk.environment_stack import EnvironmentStack
-from offload.cdk.patterns.background_job import BackgroundJob
-from offload.cdk.patterns.event_consumer import EventConsumer
-from offload.cdk.patterns.integration import Integration
-from offload.cdk.patterns.monolith_access import MonolithAccess
-from offload.cdk.patterns.webhook_receiver import WebhookReceiver
-from offload.cdk.patterns.webhook_sender import WebhookSender
-from offload.cdk.platform import Platform
+from offload.cdk import (
+    BackgroundJob,
+    Environment,
+    EnvironmentStack,
+    EventConsumer,
+    Integration,
+    MonolithAccess,
+    Platform,
+    WebhookReceiver,
+    WebhookSender,
+)
 from offload.contracts.functions import own
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.webhooks_in.providers import (

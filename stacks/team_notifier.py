@@ -6,11 +6,7 @@ from aws_cdk import Duration
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from offload.cdk.access import Access
-from offload.cdk.constructs.each_minute import call_each_minute
-from offload.cdk.constructs.log_alarm import alarm_on_log
-from offload.cdk.constructs.python_function import PythonFunction
-from offload.cdk.constructs.table import Table
+from offload.cdk import Access, PythonFunction, Table, alarm_on_log, call_each_minute
 
 _BEHIND = Duration.minutes(30)
 

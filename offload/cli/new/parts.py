@@ -121,7 +121,7 @@ def consumer(app: App, name: str, event_type: str, stack: str | None = None) -> 
         f'EventConsumer(self, "{values["Class"]}", source="{module}", events=({contract.__name__},), bus=platform.bus)'
     )
     imports = {
-        "offload.cdk.patterns.event_consumer": "EventConsumer",
+        "offload.cdk": "EventConsumer",
         contract.__module__: contract.__name__,
     }
     return Part(
@@ -150,7 +150,7 @@ def job(app: App, name: str, stack: str | None = None) -> Part:
     call = (
         f'BackgroundJob(self, "{values["Class"]}", source="{module}", job={values["CONSTANT"]}, service=platform.jobs)'
     )
-    imports = {"offload.cdk.patterns.background_job": "BackgroundJob", where: values["CONSTANT"]}
+    imports = {"offload.cdk": "BackgroundJob", where: values["CONSTANT"]}
     return Part(
         added=_new(
             {
