@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from offload.client.job_calls import Answer, Call, Calls, JobRefused, NoAnswer, Page, Pause, Signer, SomeRefused, Steps
 from offload.client.job_wish import Options, built, encoded, new_key, seconds, wish_of
-from offload.client.jobs import TIMEOUT, without_values
 from offload.client.publisher import Retries
+from offload.client.signed_http import TIMEOUT, without_values
 from offload.contracts.jobs.job import Answer as JobAnswer
 from offload.contracts.jobs.job import Job, Progress, State
 from offload.contracts.jobs.job_type import JobType

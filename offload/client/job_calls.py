@@ -71,9 +71,10 @@ class JobRefused(Exception):
 
 
 class Unreachable(Exception):
-    """The job service gave no usable answer, however often it was asked.
+    """The service gave no usable answer, however often it was asked.
 
-    A submit may have been accepted all the same: submit it again under the same `idempotency_key`.
+    What was asked may have been done all the same: ask for a job or a subscription again under the same
+    `idempotency_key`.
     """
 
     def __init__(self, message: str, *, idempotency_key: str | None = None) -> None:
@@ -259,7 +260,7 @@ class Calls:
                     became[at] = outcome.became()
                     if outcome.may_pass():
                         busy.append(at)
-            pause = self._backoff(attempt)
+            pause = backoff(self.retries, attempt, self.jitter)
             if busy and (attempt >= self.retries.attempts or self.clock() + pause >= ends):
                 break
             if busy:
@@ -402,15 +403,12 @@ class Calls:
                 if got.status < _CLIENT_ERRORS:
                     raise _not_done(call, got)
                 raise _refused_by_s3(call, got, attempt - 1) if call.url else _refusal(got, attempt - 1)
-            pause = max(self._backoff(attempt), _retry_after(got))
+            pause = max(backoff(self.retries, attempt, self.jitter), retry_after(got))
             if attempt >= self.retries.attempts or self.clock() + pause >= ends:
                 why = _told(got) if isinstance(got, Answer) else got.why if got else ""
                 raise Unreachable(f"{_answerer(call)} has no answer to {call.told} after {attempt} attempts: {why}")
             yield Pause(pause)
             attempt += 1
-
-    def _backoff(self, attempt: int) -> float:
-        return self.jitter(0, min(self.retries.cap, self.retries.base * 2 ** min(attempt - 1, 32)))
 
 
 @dataclass(frozen=True)
@@ -429,7 +427,7 @@ class _Outcome(Struct, frozen=True):
     problem: Problem | None = None
 
     def may_pass(self) -> bool:
-        return _is_trouble(self.status) and (self.problem is None or self.problem.refusal().type not in _STAYS)
+        return is_trouble(self.status) and (self.problem is None or self.problem.refusal().type not in _STAYS)
 
     def became(self) -> Accepted | JobRefused:
         if self.job is not None:
@@ -473,15 +471,22 @@ def _json(more: Mapping[str, str] | None = None, traceparent: str | None = None)
     return {"Content-Type": "application/json", **(more or {}), **traced}
 
 
-def _is_trouble(status: int) -> bool:
+def backoff(retries: Retries, attempt: int, jitter: Callable[[float, float], float]) -> float:
+    """Seconds to wait after an attempt, the first being 1: full jitter."""
+    return jitter(0, min(retries.cap, retries.base * 2 ** min(attempt - 1, 32)))
+
+
+def is_trouble(status: int) -> bool:
+    """Whether an answer of this status may pass: the service or the way to it is in trouble, not the call."""
     return status == _TOO_MANY_REQUESTS or status >= _SERVER_ERRORS
 
 
 def _may_pass(answer: Answer) -> bool:
-    return _is_trouble(answer.status) and _refusal(answer, 0).type not in _STAYS
+    return is_trouble(answer.status) and _refusal(answer, 0).type not in _STAYS
 
 
-def _retry_after(got: Answer | NoAnswer | None) -> float:
+def retry_after(got: Answer | NoAnswer | None) -> float:
+    """The seconds that an answer asks to wait for; 0 when it does not."""
     said = got.headers.get("retry-after", "") if isinstance(got, Answer) else ""
     return float(said) if said.isdigit() else 0.0
 

@@ -11,22 +11,18 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, Unpack
 
-import httpx
 from msgspec import Struct
 
 from offload.client.job_calls import (
     Answer,
-    Call,
     Calls,
     JobCancelled,
     JobFailed,
@@ -43,7 +39,7 @@ from offload.client.job_calls import (
 )
 from offload.client.job_wish import Options, built, encoded, new_key, seconds, wanted, wish_of
 from offload.client.publisher import Retries
-from offload.contracts.fields import is_field_value
+from offload.client.signed_http import TIMEOUT, SignedHttp
 from offload.contracts.jobs.job import Answer as JobAnswer
 from offload.contracts.jobs.job import Job, Progress, State
 from offload.contracts.jobs.job_type import JobType
@@ -51,6 +47,7 @@ from offload.contracts.jobs.job_type import JobType
 if TYPE_CHECKING:
     import ssl
 
+    import httpx
     from botocore.credentials import Credentials
 
 __all__ = [
@@ -75,20 +72,8 @@ InputT = TypeVar("InputT", bound=Struct)
 ResultT = TypeVar("ResultT", bound=Struct)
 T = TypeVar("T")
 
-TIMEOUT: Final = httpx.Timeout(30.0, connect=3.0)
-"""Seconds: API Gateway answers within 30 or not at all (http-api-quotas.html, read 2026-11-24)."""
 
-
-def without_values(error: httpx.HTTPError, headers: Mapping[str, str]) -> str:
-    """What may be told of an error: httpx quotes the headers and the answers that HTTP does not take, keys too."""
-    kind = type(error).__name__
-    if not isinstance(error, httpx.ProtocolError):
-        return f"{kind}: {error}" if str(error) else kind
-    wrong = [name for name, value in headers.items() if not is_field_value(value)]
-    return f"{kind}: the header {wrong[0]} has a value that HTTP does not take" if wrong else kind
-
-
-class Jobs:
+class Jobs(SignedHttp):
     """The job service of one environment. Threads may share one; a forked process gets connections of its own."""
 
     def __init__(
@@ -109,12 +94,9 @@ class Jobs:
 
         `trust_env` lets the environment's proxies and certificates count. Raises JobRefused without credentials.
         """
-        self._endpoint = endpoint
-        self._signer = Signer(credentials, region)
+        super().__init__(endpoint, Signer(credentials, region), verify=verify, trust_env=trust_env, timeout=timeout)
         self._calls = Calls(retries or Retries(), clock, jitter)
         self._sleep = sleep
-        self._settings: dict[str, Any] = {"verify": verify, "trust_env": trust_env, "timeout": timeout}
-        self._http: tuple[int, httpx.Client] | None = None
 
     # -- asking for jobs
 
@@ -245,18 +227,6 @@ class Jobs:
 
     # -- how it is done
 
-    def close(self) -> None:
-        """Closes the connections."""
-        if self._http is not None:
-            self._http[1].close()
-            self._http = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def run(self, steps: Steps[T]) -> T:
         """Drives a call's steps to their end."""
         given: Answer | NoAnswer | None = None
@@ -271,22 +241,6 @@ class Jobs:
                 given = None
             else:
                 given = self._send(step)
-
-    def _send(self, call: Call) -> Answer | NoAnswer:
-        url = call.address(self._endpoint)
-        headers = dict(call.headers) if call.url else self._signer.signed(call, url)
-        try:
-            with _opened(call.content) as content:
-                answer = self._client().request(call.method, url, content=content, headers=headers)
-        except httpx.TransportError as error:
-            return NoAnswer(without_values(error, headers))
-        return Answer(answer.status_code, dict(answer.headers), answer.content)
-
-    def _client(self) -> httpx.Client:
-        # Two processes on one connection would read each other's answers.
-        if self._http is None or self._http[0] != os.getpid():
-            self._http = (os.getpid(), httpx.Client(**self._settings))
-        return self._http[1]
 
 
 class Handle(Generic[ResultT]):
@@ -341,12 +295,3 @@ class Bound(Generic[InputT, ResultT]):
     def delay(self, **fields: Any) -> Handle[ResultT]:
         """Asks for a job whose input has these fields; raises as `Jobs.submit` does."""
         return self.jobs.submit(self.job_type, built(self.job_type, fields), **self.options)
-
-
-@contextmanager
-def _opened(content: bytes | Path) -> Iterator[Any]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    with content.open("rb") as stream:
-        yield stream

@@ -76,7 +76,7 @@ def send(
     """
     import httpx
 
-    from offload.client.jobs import without_values
+    from offload.client.signed_http import without_values
 
     sender, entry = provider_of(deployment, provider), deployment.webhook_entry
     key, scheme = _key(deployment, sender)

@@ -159,7 +159,7 @@ class SubscriptionsApi:
         import httpx
 
         from offload.client.job_calls import Call
-        from offload.client.jobs import without_values
+        from offload.client.signed_http import without_values
 
         content = b"" if body is None else msgspec.json.encode(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
