@@ -126,7 +126,7 @@ def test_a_list_says_what_became_of_each_and_when_the_next_attempt_is(
 def test_a_list_goes_on_over_pages_until_its_limit(
     bench: SendingBench, server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offload.cli.webhooks_out.api.MOST_LISTED", 2)
+    monkeypatch.setattr("offload.client.subscriptions.MOST_LISTED", 2)
     record = subscribed(bench, server)
     events: list[str] = []
     for _ in range(7):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
-import httpx
 import pytest
 from botocore.credentials import Credentials
 from typer.testing import CliRunner, Result
@@ -19,8 +18,8 @@ from offload.cli.deployment.failure import Failure
 from offload.cli.deployment.resources import Deployment
 from offload.cli.local.process import Instance
 from offload.cli.main import app
-from offload.cli.webhooks_out.api import SubscriptionsApi
-from offload.client.job_calls import Signer
+from offload.cli.webhooks_out.api import Refused, SubscriptionsApi
+from offload.contracts.webhooks_out.subscription import Wish
 from tests.misbehaving_server import Answer, Hang, MisbehavingServer
 from tests.unit.sending_bench import QUICK, SendingBench
 
@@ -176,7 +175,7 @@ def test_subscriptions_are_listed_by_tenant_state_and_type(endpoint: str) -> Non
 def test_more_subscriptions_than_a_page_has_are_all_listed(
     bench: SendingBench, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offload.cli.webhooks_out.api.MOST_LISTED", 2)
+    monkeypatch.setattr("offload.client.subscriptions.MOST_LISTED", 2)
     made = {bench.subscribe(endpoint, ["order.*"]).id for _ in range(5)}
     assert {each["id"] for each in document("list")["subscriptions"]} == made
 
@@ -352,11 +351,26 @@ def test_a_refusal_of_the_gateway_says_which_permission_is_lacking(monkeypatch: 
 @pytest.mark.parametrize("status", [202, 206, 301, 302, 303, 304, 307, 308])
 def test_a_redirect_before_the_api_has_deleted_and_changed_nothing(server: MisbehavingServer, status: int) -> None:
     server.script(f"api-{status}", then=Answer(status, headers={"Location": "https://login.example/?next=a-secret"}))
-    signer = Signer(Credentials("AKIDEXAMPLE", "secret"), "eu-west-1")
-    with httpx.Client(trust_env=False) as http:
-        api = SubscriptionsApi(server.url(f"api-{status}"), signer, http)
+    credentials = Credentials("AKIDEXAMPLE", "secret")
+    url = server.url(f"api-{status}")
+    with SubscriptionsApi(url, credentials=credentials, region="eu-west-1", trust_env=False) as api:
         calls: list[Callable[[], object]] = [lambda: api.delete("sub_1"), lambda: api.pause("sub_1"), api.event_types]
         for each in calls:
             with pytest.raises(Failure, match=f"is not the API of subscriptions: status {status}, .*nothing was done"):
                 each()
     assert len(server.received(f"api-{status}")) == len(calls)
+
+
+def test_the_api_s_trouble_is_said_in_its_words_and_nothing_is_sent_again(server: MisbehavingServer) -> None:
+    said = b'{"type":"urn:offload:problem:contended","title":"It is being changed","detail":"ask again"}'
+    server.script("api-busy", then=Answer(503, body=said))
+    credentials = Credentials("AKIDEXAMPLE", "secret")
+    url = server.url("api-busy")
+    with SubscriptionsApi(url, credentials=credentials, region="eu-west-1", trust_env=False) as api:
+        wish = Wish(url="https://example.com", types=("order.placed",))
+        calls: list[Callable[[], object]] = [lambda: api.delete("sub_1"), lambda: api.create(wish), api.event_types]
+        for each in calls:
+            with pytest.raises(Refused) as refused:
+                each()
+            assert (refused.value.slug, str(refused.value)) == ("contended", "It is being changed: ask again")
+    assert len(server.received("api-busy")) == len(calls)

@@ -119,8 +119,9 @@ class Answering:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name in self._said:
             return self._said[name]
-        names = {**vars(sys.modules[self._of.__module__])}
-        kind = eval(getattr(self._of, name).__annotations__["return"], names)  # noqa: S307 - our own annotations
+        method = getattr(self._of, name)
+        names = {**vars(sys.modules[method.__module__])}
+        kind = eval(method.__annotations__["return"], names)  # noqa: S307 - our own annotations
         return lambda *_, **__: filled(kind)
 
 
