@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeVar, U
 import httpx
 from msgspec import Struct
 
+from offload.client import connection
 from offload.client.job_calls import Answer, Call, Calls, JobRefused, NoAnswer, Page, Pause, Signer, SomeRefused, Steps
 from offload.client.job_wish import Options, built, encoded, new_key, seconds, wish_of
 from offload.client.publisher import Retries
@@ -59,6 +60,11 @@ class AsyncJobs:
         self._calls = Calls(retries or Retries(), clock, jitter)
         self._sleep = sleep
         self._http = httpx.AsyncClient(verify=verify, trust_env=trust_env, timeout=timeout)
+
+    @classmethod
+    def from_environment(cls, *, retries: Retries | None = None, timeout: httpx.Timeout = TIMEOUT) -> Self:
+        """The job service that OFFLOAD_JOBS_URL names; raises NotConnected, and JobRefused without credentials."""
+        return cls(connection.jobs_url(), retries=retries, timeout=timeout)
 
     async def submit(
         self, job_type: JobType[InputT, ResultT], content: InputT, **options: Unpack[Options]

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeVar, Unpack
 
 from msgspec import Struct
 
+from offload.client import connection
 from offload.client.job_calls import (
     Answer,
     Calls,
@@ -97,6 +98,11 @@ class Jobs(SignedHttp):
         super().__init__(endpoint, Signer(credentials, region), verify=verify, trust_env=trust_env, timeout=timeout)
         self._calls = Calls(retries or Retries(), clock, jitter)
         self._sleep = sleep
+
+    @classmethod
+    def from_environment(cls, *, retries: Retries | None = None, timeout: httpx.Timeout = TIMEOUT) -> Self:
+        """The job service that OFFLOAD_JOBS_URL names; raises NotConnected, and JobRefused without credentials."""
+        return cls(connection.jobs_url(), retries=retries, timeout=timeout)
 
     # -- asking for jobs
 

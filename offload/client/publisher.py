@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from offload.client import connection
 from offload.contracts.events.claim import CLAIM_LIMIT, claim_key, claim_reference
 from offload.contracts.events.entry import REQUEST_BYTES as REQUEST_BYTES
 from offload.contracts.events.entry import REQUEST_ENTRIES as REQUEST_ENTRIES
@@ -222,6 +223,11 @@ class Publisher:
         )
         events = session.client("events", endpoint_url=endpoint_url, config=once)
         return cls(bus, events=events, claims=claims, retries=retries)
+
+    @classmethod
+    def from_environment(cls, *, retries: Retries | None = None) -> Publisher:
+        """A publisher on the bus that OFFLOAD_BUS names, with OFFLOAD_CLAIMS_BUCKET; raises NotConnected."""
+        return cls.connect(connection.bus(), claims_bucket=connection.claims_bucket(), retries=retries)
 
     def publish(self, *events: Event[Any]) -> None:
         """Publishes events. Raises as `publish_many` does."""

@@ -11,13 +11,14 @@ import random
 import re
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from offload.client import connection
 from offload.client.job_calls import (
     Answer,
     Call,
@@ -129,6 +130,11 @@ class Subscriptions(SignedHttp):
         self._sleep = sleep
         self._clock = clock
         self._jitter = jitter
+
+    @classmethod
+    def from_environment(cls, *, retries: Retries | None = None, timeout: httpx.Timeout = TIMEOUT) -> Self:
+        """The API that OFFLOAD_SUBSCRIPTIONS_URL names; raises NotConnected, and SubscriptionRefused as above."""
+        return cls(connection.subscriptions_url(), retries=retries, timeout=timeout)
 
     # -- subscriptions
 
