@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from offload.cli import terminal
 from offload.cli.audit import commands as audit_commands
 from offload.cli.costs import commands as bill_commands
+from offload.cli.deployment import connect as connecting
 from offload.cli.deployment import options
 from offload.cli.deployment.failure import Failure
 from offload.cli.lifecycle import commands as lifecycle_commands
@@ -121,6 +122,25 @@ def status(*, environment: options.EnvironmentOption = "local", as_json: options
         terminal.print_json(found)
     else:
         statuses.show(found, terminal.console())
+
+
+@app.command()
+def connect(
+    name: Annotated[
+        str | None, typer.Argument(metavar="ENV", help="The environment; the same as --environment.")
+    ] = None,
+    *,
+    form: Annotated[
+        connecting.Format, typer.Option("--format", help="`export` lines for a POSIX shell, or a JSON object.")
+    ] = connecting.Format.ENV,
+    environment: options.EnvironmentOption = "local",
+) -> None:
+    """Print the environment variables by which the monolith reaches what is deployed."""
+    from offload.cli.deployment.resources import Deployment
+
+    if name and environment not in (name, "local"):
+        raise typer.BadParameter(f"{name} and {environment}: name one environment")
+    connecting.show(connecting.variables(Deployment.of(name or environment)), form)
 
 
 @app.command()

@@ -56,7 +56,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))
-BY_NAME = ("target", "before-deploy", "protect", "destroy")
+BY_NAME = ("target", "before-deploy", "protect", "destroy", "connect")
 """Commands that are given the environment as their argument."""
 
 
@@ -146,7 +146,7 @@ def test_every_command_refuses_another_account_in_one_line(path: tuple[str, ...]
 
 
 @pytest.mark.parametrize("command", BY_NAME)
-def test_so_does_every_command_that_make_runs(command: str, shell: Any) -> None:
+def test_so_does_every_command_that_is_given_its_name_as_the_argument(command: str, shell: Any) -> None:
     shell(FOREIGN, REGION)
     refuse([command, "owned"])
 

@@ -291,7 +291,7 @@ SHOWN = {
 """The commands that show what others wrote, with the arguments that they need."""
 
 OWN_WORDS = {
-    "before-deploy", "bill", "dead-letters drop", "deliveries recover", "destroy", "down", "events publish",
+    "before-deploy", "bill", "connect", "dead-letters drop", "deliveries recover", "destroy", "down", "events publish",
     "events types", "integrations credentials", "jobs decide", "jobs pause", "jobs resume", "jobs retry", "jobs submit",
     "new app", "new consumer", "new event", "new job",
     "orders generate", "outbox discard", "outbox relay", "outbox retry", "protect", "rates import", "receiver",

@@ -7,7 +7,7 @@ a physical name, and nothing of this has to be configured.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -190,14 +190,11 @@ class Deployment:
 
         Raises Failure when there is none, or more than one.
         """
-        among = self.every(*types)
-        exact = [resource for resource in among if resource.path == name]
-        inside = [resource for resource in among if f"/{resource.path}/".find(f"/{name}/") >= 0]
-        found = exact or inside
+        found = self._called(name, types)
         if len(found) == 1:
             return found[0]
         kinds = " or ".join(kind.rpartition("::")[2] for kind in types)
-        known = ", ".join(resource.path for resource in (found or among)) or "none"
+        known = ", ".join(resource.path for resource in (found or self.every(*types))) or "none"
         problem = "more than one" if found else "no"
         raise Failure(f"environment {self.environment} has {problem} {kinds} called '{name}': {known}")
 
@@ -208,6 +205,10 @@ class Deployment:
         if len(buses) != 1:
             raise Failure(f"environment {self.environment} has {len(buses)} event buses, and should have one")
         return buses[0].physical_id
+
+    def bus_or_none(self) -> str | None:
+        """The event bus's name, None in an environment without one; raises Failure for more than one."""
+        return self.bus if self.every(_BUS) else None
 
     @cached_property
     def archive(self) -> str:
@@ -225,6 +226,10 @@ class Deployment:
     def bucket(self, name: str) -> str:
         """The physical name of the bucket whose construct is `name`."""
         return self.one(name, _BUCKET).physical_id
+
+    def bucket_or_none(self, name: str) -> str | None:
+        """The same, None in an environment without one; raises Failure for more than one."""
+        return self.bucket(name) if self._called(name, (_BUCKET,)) else None
 
     def queue(self, name: str) -> str:
         """The URL of the queue whose construct is `name`."""
@@ -352,6 +357,12 @@ class Deployment:
         )
 
     # -- reading
+
+    def _called(self, name: str, types: Sequence[str]) -> list[Resource]:
+        """The resources of the types whose construct is `name`, else those inside of one that is."""
+        among = self.every(*types)
+        exact = [resource for resource in among if resource.path == name]
+        return exact or [resource for resource in among if f"/{resource.path}/".find(f"/{name}/") >= 0]
 
     def _own(self, source: str) -> Resource | None:
         """The function with this source, as a resource."""
