@@ -223,10 +223,10 @@ def test_nobody_there_is_said_in_a_line(time: Time) -> None:
     )
 
 
-# -- what is no answer of the API's
+# -- answers of others
 
 
-def test_a_redirect_is_not_followed_and_is_no_success(odd: OddServer, asking: Subscriptions) -> None:
+def test_a_redirect_is_refused_and_not_followed(odd: OddServer, asking: Subscriptions) -> None:
     odd.otherwise = answer(302, b"", {"Location": "https://login.example/?next=a-secret"})
     with pytest.raises(SubscriptionRefused) as refused:
         asking.delete("sub_1")
