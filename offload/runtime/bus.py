@@ -1,4 +1,4 @@
-"""Publishes a function's events, by botocore. Functions that bring no botocore have `runtime/webhooks/bus.py`."""
+"""Publishes a function's events, by botocore. Functions that bring no botocore have `runtime/webhooks_in/bus.py`."""
 
 from __future__ import annotations
 
