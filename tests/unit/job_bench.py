@@ -17,7 +17,6 @@ from offload.runtime import aws
 from offload.runtime.jobs.registry import Registry
 from offload.runtime.jobs.run import JobHandler, Run
 from offload.runtime.jobs.store import JobStore
-from tests.patience import OUT_OF_SIGHT
 
 
 class Invocation:
@@ -57,7 +56,7 @@ class JobBench:
         self.s3.create_bucket(Bucket=self.name)
         aws.events().create_event_bus(Name=self.name)
         self.sqs = aws.sqs()
-        self.dead = self.sqs.create_queue(QueueName=f"{self.name}-dead", Attributes=OUT_OF_SIGHT)["QueueUrl"]
+        self.dead = self.sqs.create_queue(QueueName=f"{self.name}-dead")["QueueUrl"]
         self.queues: dict[str, str] = {}
         self.types = {kind.name: kind for kind in types}
         for kind in types:
@@ -77,9 +76,7 @@ class JobBench:
 
     def deploy(self, kind: JobType[Any, Any]) -> None:
         """Gives a type its place."""
-        self.queues[kind.name] = self.sqs.create_queue(QueueName=f"{self.name}-{kind.name}", Attributes=OUT_OF_SIGHT)[
-            "QueueUrl"
-        ]
+        self.queues[kind.name] = self.sqs.create_queue(QueueName=f"{self.name}-{kind.name}")["QueueUrl"]
         place = json.dumps({"queues": dict.fromkeys(Priority, self.queues[kind.name])})
         aws.ssm().put_parameter(Name=f"/{self.name}/{kind.name}", Value=place, Type="String")
 
