@@ -121,7 +121,9 @@ def test_no_more_handlers_run_at_once_than_the_type_and_the_key_allow(
         while len(runs) < len(jobs) or inside.total():
             assert time.monotonic() < ends, f"{len(runs)} of {len(jobs)} jobs ran"
             for body in bench.nudges(limited):
-                bench.invoke(handler, body)
+                # What the handler leaves to SQS comes again.
+                if bench.invoke(handler, body)["batchItemFailures"]:
+                    bench.sqs.send_message(QueueUrl=bench.queues[limited.name], MessageBody=body)
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(worker, range(8)))
