@@ -488,6 +488,21 @@ def test_a_folder_name_that_python_cannot_import_is_refused(root: Path) -> None:
     assert refusal(root, "sales-ledger").startswith("lambdas/sales-ledger: a function's folder is named like")
 
 
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [
+        ("orders/one", "lambdas/orders/one"),
+        ("../one", "lambdas/../one"),
+        ("/one", "lambdas//one"),
+        ("offload/functions/orders/one", "offload/functions/orders/one"),
+        ("offload/functions/../one", "offload/functions/../one"),
+    ],
+)
+def test_a_source_that_is_no_name_of_one_folder_is_refused(root: Path, source: str, folder: str) -> None:
+    write(root, {f"{folder}/handler.py": HANDLER})
+    assert refusal(root, source).startswith(f"{folder}: a function's folder is named like a Python module")
+
+
 def test_a_folder_without_handler_py_is_named_with_the_mend(root: Path) -> None:
     (root / "lambdas/one/handler.py").unlink()
     assert refusal(root) == "lambdas/one: has no handler.py: write one that defines `handler`"

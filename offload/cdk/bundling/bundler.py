@@ -35,7 +35,7 @@ from offload.cdk.bundling.requirements import (
 )
 from offload.cdk.bundling.sources import content_of, refuse_name, refuse_unreadable
 from offload.cdk.bundling.target import Target
-from offload.contracts.functions import folder_of, handler_of
+from offload.contracts.functions import OWN_FUNCTIONS, folder_of, handler_of
 from offload.project import Project
 
 # The largest a function may be when unzipped, its layers included:
@@ -134,9 +134,9 @@ class Bundler:
 
     def _plan(self, source: str, target: Target, reaches: Sequence[str]) -> _Plan:
         shown = folder_of(source)
-        folder = self.project.path_of(shown)
-        if not _SOURCE_NAME.match(folder.name) or folder.name not in (source, source.rpartition("/")[2]):
+        if not _SOURCE_NAME.match(source.removeprefix(f"{OWN_FUNCTIONS}/")):
             raise BundlingError(f"{shown}: a function's folder is named like a Python module (lower case, digits, _)")
+        folder = self.project.path_of(shown)
         if not folder.is_dir():
             raise BundlingError(f"{shown}: there is no such folder: make it, with a handler.py")
         if (folder / "handler.py").is_symlink():
