@@ -63,15 +63,15 @@ class Project:
         except msgspec.ValidationError as error:
             raise UnusableProject(f"{file}: [tool.offload]: {error}") from error
 
-    def home(self, package: str) -> Path:
-        """The folder that a package of `packages` is in: the project's own, or where the framework is installed."""
-        if package == FRAMEWORK and not (self.root / FRAMEWORK).is_dir():
+    def home(self, name: str) -> Path:
+        """The folder that a name in a bundle is relative to: the project's, or where the framework is installed."""
+        if name.partition("/")[0] == FRAMEWORK and not (self.root / FRAMEWORK).is_dir():
             return _INSTALLED
         return self.root
 
-    def path_of(self, relative: str) -> Path:
-        """The file or folder whose name in a bundle is `relative`: the first part is the package's."""
-        return self.home(relative.partition("/")[0]) / relative
+    def path_of(self, name: str) -> Path:
+        """The file or folder of that name in a bundle."""
+        return self.home(name) / name
 
     @property
     def packages(self) -> tuple[str, ...]:

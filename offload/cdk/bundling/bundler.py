@@ -70,12 +70,12 @@ class Bundle:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a bundle will hold: files relative to the project, a requirements file of pins, and the trace; and of the
+    """What a bundle will hold: files by their names in it, a requirements file of pins, and the trace; and of the
     pinned distributions those that the function's own requirements bring. `tests` are folders of tests that the
-    function imports from packages.
+    function imports from packages; `shown` is the function's folder, as errors name it.
     """  # noqa: D205
 
-    source: str
+    shown: str
     own_names: frozenset[str]
     files: tuple[tuple[str, bytes], ...]
     pins: str
@@ -150,12 +150,12 @@ class Bundler:
                 f"{shown}/handler.py: defines no `handler`: name the function that Lambda calls `handler`"
             )
         lock = Lock.read(self.root / LOCK)
-        own_names, shared_names = self._required(source, traced, lock)
+        own_names, shared_names = self._required(shown, traced, lock)
         above = [f"{each.as_posix()}/__init__.py" for each in Path(shown).parents[:-1]]
         names = {*own, *traced.library, *(each for each in above if self.project.path_of(each).is_file())}
         files = tuple((name, content_of(self.project.path_of(name), name)) for name in sorted(names))
         pins, tests = lock.pinned(own_names | shared_names), tuple(sorted(_tests_in(traced.externals)))
-        return _Plan(source, own_names, files, pins, frozenset(lock.pins), tests, traced, target)
+        return _Plan(shown, own_names, files, pins, frozenset(lock.pins), tests, traced, target)
 
     def _own_files(self, shown: str) -> list[str]:
         """The folder's files that go into the bundle, by their names in it."""
@@ -163,16 +163,16 @@ class Bundler:
         found = []
         for directory, folders, names in os.walk(folder):
             here = Path(directory)
-            inside = f"{shown}/{here.relative_to(folder).as_posix()}/".replace("/./", "/")
+            inside = here.relative_to(self.project.home(shown)).as_posix()
             for name in [*folders]:
                 if (here / name).is_symlink():
                     raise BundlingError(
-                        f"{inside}{name}: is a link to a folder, which a bundle cannot hold: copy the folder"
+                        f"{inside}/{name}: is a link to a folder, which a bundle cannot hold: copy the folder"
                     )
-                refuse_name(f"{inside}{name}")
+                refuse_name(f"{inside}/{name}")
             folders[:] = [n for n in folders if n not in _TEST_FOLDERS and n != "__pycache__" and not n.startswith(".")]
             found += [
-                f"{inside}{name}"
+                f"{inside}/{name}"
                 for name in names
                 if not (_TESTS.match(name) or name.startswith(".") or name.endswith((".pyc", ".pyi", "~")))
                 and not (here == folder and _NOTES.match(name))
@@ -182,11 +182,11 @@ class Bundler:
             refuse_unreadable(self.project.path_of(relative), relative)
         return sorted(found)
 
-    def _required(self, source: str, traced: Trace, lock: Lock) -> tuple[frozenset[str], frozenset[str]]:
+    def _required(self, shown: str, traced: Trace, lock: Lock) -> tuple[frozenset[str], frozenset[str]]:
         """The distributions that go in: those the function lists, and those the library modules it reaches import."""
-        own_file = f"{folder_of(source)}/{OWN_INPUT}"
+        own_file = f"{shown}/{OWN_INPUT}"
         own = read_requirements(self.project.path_of(own_file), own_file)
-        shared = {file: read_requirements(self.project.path_of(file), file) for file in SHARED_INPUTS}
+        shared = {file: read_requirements(self.project.path_of(file), file) for file in SHARED_INPUTS.values()}
         listed = {each.name for requirements in shared.values() for each in requirements} - IN_THE_RUNTIME
         at_hand = listed | {requirement.name for requirement in own}
         by_library = [external for external in traced.externals if external.by_library]
@@ -206,12 +206,12 @@ class Bundler:
             module = _unprovided(external, packages)
             if module is None:
                 continue
-            file = SHARED_INPUT if external.by_library else f"{folder_of(plan.source)}/{OWN_INPUT}"
+            file = SHARED_INPUT if external.by_library else f"{plan.shown}/{OWN_INPUT}"
             name = known_provider(module, plan.locked)
             # A guess by the module's name may be a stranger's package.
             add = name or f"the distribution that has it (not known here, and {external.top} may be a stranger's name)"
             raise BundlingError(
-                f"{external.file}:{external.line}: {folder_of(plan.source)} imports {module}, which nothing"
+                f"{external.file}:{external.line}: {plan.shown} imports {module}, which nothing"
                 f" provides: add {add} to {file} and run make lock"
             )
 
@@ -234,12 +234,11 @@ class Bundler:
         command += ["--requirement", str(pins)]
         if plan.target.uv_platform is not None:
             command += ["--python-platform", plan.target.uv_platform, "--python-version", plan.target.python]
-        shown = f"{folder_of(plan.source)}"
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
             raise BundlingError(
-                f"{shown}: uv did not finish within {_PATIENCE_SECONDS} s: is the package index reachable?"
+                f"{plan.shown}: uv did not finish within {_PATIENCE_SECONDS} s: is the package index reachable?"
             ) from error
         finally:
             pins.unlink()
@@ -267,7 +266,7 @@ class Bundler:
             largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
             said = ", ".join(f"{name} {sizes[name] / 2**20:.1f} MB" for name in largest)
             raise BundlingError(
-                f"{folder_of(plan.source)}: {total / 2**20:.1f} MB unzipped, and Lambda takes"
+                f"{plan.shown}: {total / 2**20:.1f} MB unzipped, and Lambda takes"
                 f" {self.max_bytes / 2**20:.0f} MB (largest: {said}): take requirements out of {OWN_INPUT}, or split it"
             )
 
@@ -309,13 +308,13 @@ def _why_not_installed(plan: _Plan, output: str) -> str:
     if no_wheel:
         own = normalised(no_wheel[1]) in plan.own_names
         return (
-            f"{f'{folder_of(plan.source)}/{OWN_INPUT}' if own else SHARED_INPUT}: {folder_of(plan.source)} needs"
+            f"{f'{plan.shown}/{OWN_INPUT}' if own else SHARED_INPUT}: {plan.shown} needs"
             f" {no_wheel[1]} {no_wheel[2]}, which has no wheel for {plan.target.label}:"
             " require a version that has one and run make lock, or do without it"
         )
     if (remedy := why_no_answer(said)) is not None:
-        return f"{folder_of(plan.source)}: {remedy}. uv says: {said}"
-    return f"{folder_of(plan.source)}: uv cannot install what {LOCK} pins: {said}"
+        return f"{plan.shown}: {remedy}. uv says: {said}"
+    return f"{plan.shown}: uv cannot install what {LOCK} pins: {said}"
 
 
 def _strip(tree: Path, tests: Sequence[str]) -> None:
@@ -397,7 +396,7 @@ def _tests_imported_by(path: Path, relative: str) -> set[str]:
         found = imports_of(content, relative, strict=False)
     except BundlingError:
         return set()  # of another Python: importing it, if anybody does, says why
-    return _tests_in(External(each.module, each.names, relative, each.line, each.optional, True) for each in found)
+    return _tests_in(External(each.module, each.names, relative, each.line, each.optional) for each in found)
 
 
 def _tests_in(externals: Iterable[External]) -> set[str]:

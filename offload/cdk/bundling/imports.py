@@ -52,8 +52,7 @@ class Import:
 class External:
     """An import of something that is neither first-party nor of the standard library, and where it stands.
 
-    `module` and `names` as `Import` has them; `by_library` where a module of the library has it, rather than the
-    function's own folder.
+    `module` and `names` as `Import` has them.
     """
 
     module: str
@@ -61,12 +60,16 @@ class External:
     file: str
     line: int
     optional: bool
-    by_library: bool
 
     @property
     def top(self) -> str:
         """The first part of the name."""
         return self.module.partition(".")[0]
+
+    @property
+    def by_library(self) -> bool:
+        """Whether a module of the library imports it, rather than one of an app's function's own folder."""
+        return not self.file.startswith(f"{APP_FUNCTIONS}/")
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -181,8 +184,7 @@ class _Tracer:
     def follow(self, relative: str) -> None:
         """Reads one file's imports."""
         content = content_of(self.project.path_of(relative), relative)
-        by_library = relative.partition("/")[0] in self.packages
-        if by_library:
+        if relative.partition("/")[0] in self.packages:
             self._take_data(content, relative)
         for found in imports_of(content, relative):
             if any(f"{found.module}.".startswith(f"{package}.") for package in _FUNCTIONS):
@@ -190,9 +192,7 @@ class _Tracer:
             elif found.top in self.packages:
                 self._first_party(found, relative)
             elif found.top not in self.standard:
-                self.externals.append(
-                    External(found.module, found.names, relative, found.line, found.optional, by_library)
-                )
+                self.externals.append(External(found.module, found.names, relative, found.line, found.optional))
 
     def _first_party(self, found: Import, relative: str) -> None:
         is_package = self._is_folder(found.module)
@@ -289,7 +289,7 @@ class _Tracer:
             ]  # fmt: skip
             for name in names:
                 if not name.startswith(".") and not name.endswith((".py", ".pyc", ".pyi", "~")) and name != "py.typed":
-                    yield (here / name).relative_to(self.project.home(folder.partition("/")[0])).as_posix()
+                    yield (here / name).relative_to(self.project.home(folder)).as_posix()
 
     def _take(self, relative: str) -> None:
         if relative not in self.library and self.project.path_of(relative).is_file():

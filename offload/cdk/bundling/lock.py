@@ -27,7 +27,6 @@ from offload.cdk.bundling.requirements import (
     reached_through,
     read_requirements,
 )
-from offload.contracts.functions import APP_FUNCTIONS, OWN_FUNCTIONS
 from offload.project import PROJECT, Project
 
 # The oldest Python that runs a bundle; pins that differ for newer ones are forked by marker.
@@ -41,7 +40,7 @@ _HEADER = (
 def inputs(root: Path) -> Iterator[tuple[str, list[Requirement]]]:
     """The files that the lock is made from, each with its requirements: the framework's, then the app's."""
     project = Project.at(root)
-    for shared, folder in zip(SHARED_INPUTS, (OWN_FUNCTIONS, APP_FUNCTIONS), strict=True):
+    for folder, shared in SHARED_INPUTS.items():
         found = [path.parent.name for path in sorted(project.path_of(folder).glob(f"*/{OWN_INPUT}"))]
         for name in (shared, *(f"{folder}/{each}/{OWN_INPUT}" for each in found)):
             path = project.path_of(name)

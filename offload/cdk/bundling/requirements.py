@@ -38,10 +38,9 @@ IN_THE_RUNTIME = frozenset({"boto3", "botocore"})
 # Left out of bundles when something only depends on them; cffi parses with pycparser only where a library is built.
 _LEFT_OUT = IN_THE_RUNTIME | {"s3transfer", "pycparser"}
 
-SHARED_INPUT = f"{APP_FUNCTIONS}/requirements.in"
-"""What the app's modules that functions share import."""
-SHARED_INPUTS = (f"{OWN_FUNCTIONS}/requirements.in", SHARED_INPUT)
-"""Both lists of what modules that functions share import: the framework's, and the app's."""
+SHARED_INPUTS = {folder: f"{folder}/requirements.in" for folder in (OWN_FUNCTIONS, APP_FUNCTIONS)}
+"""Both lists of what modules that functions share import, by the folder of functions: the framework's, the app's."""
+SHARED_INPUT = SHARED_INPUTS[APP_FUNCTIONS]
 OWN_INPUT = "requirements.txt"
 LOCK = f"{APP_FUNCTIONS}/constraints.txt"
 
