@@ -87,7 +87,10 @@ class Project:
         named = self.settings.catalogue
         if not named:
             return Catalogue("")
-        # `offload` is a script of the environment that it is installed in.
+        self.make_importable()
+        return Catalogue.load(named)
+
+    def make_importable(self) -> None:
+        """Puts the project's folder on the path: `offload` is a script of the environment that it is installed in."""
         if str(self.root) not in sys.path:
             sys.path.insert(0, str(self.root))
-        return Catalogue.load(named)

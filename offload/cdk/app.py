@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from aws_cdk import App, Tags
 
@@ -17,7 +17,7 @@ from offload.cdk.guardrails import guard, synthesize
 from offload.cdk.patterns.integration import Integration
 from offload.cdk.references import name_outputs_by_definition
 from offload.cdk.refusal import Unusable
-from offload.project import PROJECT
+from offload.project import PROJECT, Project
 
 Compose: TypeAlias = Callable[[App, Environment], None]
 
@@ -53,10 +53,7 @@ def run(compose: Compose) -> None:
         if missing := environment.missing():
             sys.exit("\n".join(f"offload: {line}" for line in missing))
         compose(app, environment)
-    except Unusable as refusal:
-        sys.exit(f"offload: {refusal}")
-    synthesize(app, on_aws=environment.functions.architecture != HOST)
-    try:
+        synthesize(app, on_aws=environment.functions.architecture != HOST)
         name_outputs_by_definition(Path(app.outdir))
     except Unusable as refusal:
         sys.exit(f"offload: {refusal}")
@@ -67,13 +64,8 @@ def compose_of_project() -> Compose:
     file = PROJECT / _FILE
     if not file.is_file():
         raise Unusable(f"{file}: there is no such file: run it in the folder of an app")
-    spec = importlib.util.spec_from_file_location("app", file)
-    if spec is None or spec.loader is None:
-        raise Unusable(f"{file}: cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    compose: Any = getattr(module, "compose", None)
+    Project.at(PROJECT).make_importable()
+    compose: Compose | None = getattr(importlib.import_module(file.stem), "compose", None)
     if compose is None:
         raise Unusable(f"{file}: defines no `compose`: write a function of (app, environment) with @composition")
-    found: Compose = compose
-    return found
+    return compose

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,9 +17,6 @@ RECORD: Final = PROJECT / "schemas" / "permissions" / "calls.json"
 
 _UNKNOWN: Final = "?"
 _FROM: Final = " from "
-_SOURCES: Final = frozenset(
-    {event.SOURCE for event in Project.at(PROJECT).catalogue().event_types} | {"offload.webhooks"}
-)
 
 
 class UnusableRecord(Exception):
@@ -132,7 +130,13 @@ def _usual(caller: str, resource: str) -> str | None:
         return resource
     _, published, source = resource.partition(_FROM)
     # A consumer publishes what its function gives it: those of the tests give events of their own.
-    return None if published and (caller == "@consumer" or source not in _SOURCES) else resource
+    return None if published and (caller == "@consumer" or source not in _sources()) else resource
+
+
+@cache
+def _sources() -> frozenset[str]:
+    """The sources that the app's events and the framework's have."""
+    return frozenset({event.SOURCE for event in Project.at(PROJECT).catalogue().event_types} | {"offload.webhooks"})
 
 
 def _unknown(line: Line) -> str:
