@@ -25,21 +25,20 @@ import boto3
 import msgspec
 import uv
 
-from offload.cdk.bundling import Bundler, Target
+from offload.cdk.bundling import Bundler, Target, modules_named_by
 from offload.cdk.bundling.bytecode import compile_modules
 from offload.cdk.templates import assembly
 from offload.contracts.calls import CallSettings, variable_of
-from offload.contracts.catalogue import CATALOGUE_VARIABLE
 from offload.contracts.egress import variables as egress_variables
-from offload.contracts.functions import APP_FUNCTIONS, OWN_FUNCTIONS, own, source_of
+from offload.contracts.functions import source_of
 from offload.contracts.jobs.events import JobWanted
-from offload.contracts.webhooks_in.stored_secret import PROVIDERS_MODULE
 from offload.contracts.webhooks_out.policy import POLICY_VARIABLE, Policy
 from offload.project import PROJECT
 from shop.catalogue import CATALOGUE
 from shop.contracts.github import ReleasePublished
 from shop.contracts.stock import StockLow
 from shop.orders import SHIPPED_DAY, read_orders
+from tests.functions import sources
 
 PYTHON: Final = PROJECT / ".offload" / "embedded" / "bin" / "python"
 USUAL: Final[Mapping[str, tuple[str, ...]]] = {
@@ -82,15 +81,6 @@ class Case:
         return sum(path.stat().st_size for path in self.bundle.rglob("*") if path.is_file())
 
 
-def functions() -> list[str]:
-    """The source of every function, the app's and the framework's."""
-    of_app, of_framework = (
-        [handler.parent.name for handler in (PROJECT / folder).glob("*/handler.py")]
-        for folder in (APP_FUNCTIONS, OWN_FUNCTIONS)
-    )
-    return sorted([*of_app, *map(own, of_framework)])
-
-
 def cases(folder: Path) -> list[Case]:
     """The app's functions and the usual style, with what they need in the embedded AWS that boto3 finds."""
     common = _common()
@@ -98,7 +88,7 @@ def cases(folder: Path) -> list[Case]:
     events = _events()
     reaches = _reaches()
     found = []
-    for source in functions():
+    for source in sources():
         name = source.rpartition("/")[2]
         bundle = Bundler(PROJECT).bundle(source, Target.of("host", "host"), reaches=reaches.get(source, ()))
         # A table of marks serves one consumer: their events are the same.
@@ -126,17 +116,16 @@ def cases(folder: Path) -> list[Case]:
     return found
 
 
-def _reaches() -> dict[str, list[str]]:
+def _reaches() -> dict[str, tuple[str, ...]]:
     """By function, the modules of the app that its construct names to the bundler: those of its variables."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[str, ...]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for stack in assembly("local", Path(folder), validated=False).stacks:
             for resource in stack.template["Resources"].values():
                 source = source_of(str(resource.get("Properties", {}).get("Handler", "")))
                 if source is not None:
                     variables = resource["Properties"].get("Environment", {}).get("Variables", {})
-                    named = [each for each in (CATALOGUE_VARIABLE, PROVIDERS_MODULE) if each in variables]
-                    found[source] = [variables[each] for each in named]
+                    found[source] = modules_named_by(variables)
     return found
 
 

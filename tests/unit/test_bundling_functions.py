@@ -14,13 +14,13 @@ from aws_cdk import App, Stack
 from aws_cdk.assertions import Template
 
 from app import compose
-from offload.cdk.bundling import Bundler, Target
+from offload.cdk.bundling import Bundler, Target, modules_named_by
 from offload.cdk.bundling.lock import compile_lock
 from offload.cdk.constructs.python_function import ROOT_CONTEXT, PythonFunction
 from offload.cdk.environment import Environment
-from offload.contracts.catalogue import CATALOGUE_VARIABLE
-from offload.contracts.functions import APP_FUNCTIONS, OWN_FUNCTIONS, folder_of, own, source_of
+from offload.contracts.functions import folder_of, own, source_of
 from offload.contracts.webhooks_in.stored_secret import PROVIDERS_MODULE
+from tests.functions import sources
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.synthesis
@@ -37,16 +37,6 @@ EM_AARCH64 = 183
 
 # What Lambda's own boto3 consists of.
 RUNTIME_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py")
-
-
-def functions() -> list[str]:
-    folders = (PROJECT / APP_FUNCTIONS, PROJECT / OWN_FUNCTIONS)
-    found = [
-        source_of(f"{'.'.join(path.relative_to(PROJECT).parts[:-1])}.handler.handler")
-        for folder in folders
-        for path in sorted(folder.glob("*/handler.py"))
-    ]
-    return [source for source in found if source]
 
 
 @pytest.fixture(scope="module")
@@ -143,14 +133,12 @@ def known(value: Any) -> str:
     return "".join(map(known, value["Fn::Join"][1])) if "Fn::Join" in value else "deployed"
 
 
-@pytest.mark.parametrize("source", functions())
+@pytest.mark.parametrize("source", sources())
 def test_each_bundle_imports_its_handler_in_a_bare_interpreter_beside_the_runtimes_boto3(
     source: str, local_variables: dict[str, dict[str, str]], runtime_packages: Path
 ) -> None:
     variables = local_variables[source]
-    # As PythonFunction tells the bundler.
-    reaches = [variables[each] for each in (CATALOGUE_VARIABLE, PROVIDERS_MODULE) if each in variables]
-    bundle = Bundler(PROJECT).bundle(source, Target.of("host", "host"), reaches=reaches)
+    bundle = Bundler(PROJECT).bundle(source, Target.of("host", "host"), reaches=modules_named_by(variables))
     module, _, name = bundle.handler.rpartition(".")
     code = f"import importlib\nassert callable(importlib.import_module({module!r}).{name})"
     done = run_bare(code, bundle.path, runtime_packages, variables=variables)
@@ -187,7 +175,7 @@ def test_the_receiver_of_webhooks_has_the_providers_and_nothing_else_of_the_cata
     }
 
 
-@pytest.mark.parametrize("source", functions())
+@pytest.mark.parametrize("source", sources())
 def test_each_function_has_its_wheels_for_aws(source: str) -> None:
     path = Bundler(PROJECT).bundle(source, ARM).path
     assert (path / folder_of(source) / "handler.py").is_file()

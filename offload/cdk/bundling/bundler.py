@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,9 @@ from offload.cdk.bundling.requirements import (
 )
 from offload.cdk.bundling.sources import content_of, refuse_name, refuse_unreadable
 from offload.cdk.bundling.target import Target
+from offload.contracts.catalogue import CATALOGUE_VARIABLE
 from offload.contracts.functions import OWN_FUNCTIONS, folder_of, handler_of
+from offload.contracts.webhooks_in.stored_secret import PROVIDERS_MODULE
 from offload.project import Project
 
 # The largest a function may be when unzipped, its layers included:
@@ -296,6 +298,11 @@ class Bundler:
                 continue  # another synth's, and done
             if old:
                 shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def modules_named_by(variables: Mapping[str, str]) -> tuple[str, ...]:
+    """The modules that a function's environment variables name and import tracing cannot see: the app's catalogue."""
+    return tuple(variables[each] for each in (CATALOGUE_VARIABLE, PROVIDERS_MODULE) if each in variables)
 
 
 def _digest(parts: Sequence[str]) -> str:

@@ -11,14 +11,12 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from offload.cdk.bundling import Bundler, Target
+from offload.cdk.bundling import Bundler, Target, modules_named_by
 from offload.cdk.bundling.target import HOST
 from offload.cdk.constructs.acknowledge import acknowledge
 from offload.cdk.constructs.encryption import encrypt
 from offload.cdk.environment import Environment
-from offload.contracts.catalogue import CATALOGUE_VARIABLE
 from offload.contracts.functions import handler_of
-from offload.contracts.webhooks_in.stored_secret import PROVIDERS_MODULE
 from offload.project import PROJECT
 
 # Context key: another project's root (its `lambdas`, library and bundles) in place of this one's.
@@ -89,7 +87,7 @@ class PythonFunction(Construct):
         super().__init__(scope, construct_id)
         settings = Environment.of(self)
         variables = dict(environment or {})
-        reaches = (*reaches, *(variables[each] for each in (CATALOGUE_VARIABLE, PROVIDERS_MODULE) if each in variables))
+        reaches = (*reaches, *modules_named_by(variables))
         self.log_group = logs.LogGroup(
             self,
             "LogGroup",
