@@ -47,8 +47,13 @@ def shop(tmp_path: Path) -> Path:
 def ran(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a command in an app's folder, in which the app's own package is found first."""
     code = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(PROJECT)!r}]; from offload.cli.main import main; main()"
+    return python(folder, "-P", "-c", code, *arguments)
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python in an app's folder, with the app and the framework on its path."""
     return subprocess.run(
-        [sys.executable, "-P", "-c", code, *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
         env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": f"{folder}:{PROJECT}"},
         capture_output=True,
@@ -98,15 +103,7 @@ def test_an_event_its_consumer_and_a_job_are_in_their_places_and_pass(
     )
     tests = [str(next(folder.rglob(f"test_{part}.py"))) for part in ("appointment_booked", "yearly_count")]
     for command in (["-c", code], ["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]):
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=folder,
-            env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": f"{folder}:{PROJECT}"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = python(folder, *command)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -145,6 +142,13 @@ def test_a_dry_run_says_it_and_writes_nothing(clinic: Path) -> None:
         "next    write what it does: it gives its input back until then",
     ]
     assert texts(clinic) == before
+
+
+def test_a_stack_that_is_not_python_is_named(clinic: Path) -> None:
+    (clinic / "stacks" / "desk.py").write_text("class Desk(:\n")
+    done = ran(clinic, "new", "job", "yearly_count")
+    assert done.returncode == 1
+    assert "stacks/desk.py:1: this is not Python (invalid syntax): correct it first" in " ".join(done.stderr.split())
 
 
 def test_outside_of_an_app_it_says_where_to_run(tmp_path: Path) -> None:

@@ -263,10 +263,10 @@ def _schedule(resource: _Resource) -> Iterator[Usage]:
     if called is None:
         raise resource.unpriced("its target is no function of its stack")
     function = resource.siblings[called]["Properties"]
-    handler = str(function.get("Handler", ""))
-    source = source_of(handler)
-    sweep = idle_calls(catalogue()).get(source or handler)
+    sweep = _idle_call(function)
     if sweep is None:
+        handler = str(function.get("Handler", ""))
+        source = source_of(handler)
         named = folder_of(source) if source else handler
         raise resource.unpriced(f"what an idle call of {named} does is not in the catalogue's idle_calls")
     how_often = "each minute" if every == 1 else f"each {every} minutes"
@@ -324,8 +324,14 @@ def _idle_lines(resource: _Resource) -> IdleCall | None:
             continue
         function = resource.siblings[resource.referred(target, "AWS::Lambda::Function") or name]["Properties"]
         if function.get("LoggingConfig", {}).get("LogGroup") == {"Ref": group}:
-            return idle_calls(catalogue()).get(source_of(str(function.get("Handler", ""))) or "")
+            return _idle_call(function)
     return None
+
+
+def _idle_call(function: Mapping[str, Any]) -> IdleCall | None:
+    """What a call of the function does that finds nothing to do, if the framework or the catalogue says."""
+    handler = str(function.get("Handler", ""))
+    return idle_calls(catalogue()).get(source_of(handler) or handler)
 
 
 def _secret(_resource: _Resource) -> Iterator[Usage]:

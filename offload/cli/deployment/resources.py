@@ -70,7 +70,7 @@ class Function:
     @property
     def folder(self) -> str:
         """The name of the folder that its code is in."""
-        return self.source.rpartition("/")[2]
+        return _folder(self.source)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Consumer:
     @property
     def folder(self) -> str:
         """The name of the folder that its function's code is in."""
-        return self.source.rpartition("/")[2]
+        return _folder(self.source)
 
 
 @dataclass(frozen=True)
@@ -362,7 +362,7 @@ class Deployment:
         """The resources of the types whose construct is `name`, else those inside of one that is."""
         among = self.every(*types)
         exact = [resource for resource in among if resource.path == name]
-        return exact or [resource for resource in among if f"/{resource.path}/".find(f"/{name}/") >= 0]
+        return exact or [resource for resource in among if f"/{name}/" in f"/{resource.path}/"]
 
     def _own(self, source: str) -> Resource | None:
         """The function with this source, as a resource."""
@@ -440,3 +440,8 @@ class Deployment:
         )
         types = (name for pattern in patterns for name in pattern.get("detail-type", ()) if isinstance(name, str))
         return tuple(sorted(set(types)))
+
+
+def _folder(source: str) -> str:
+    """The name of the folder that a function's code is in."""
+    return source.rpartition("/")[2]

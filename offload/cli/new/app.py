@@ -24,8 +24,8 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _EXTRA: Final = "cli"
 OWN_FOLDERS: Final = ("app", "lambdas", "stacks")
 """What an app's modules import of their own, beside its package."""
-# Folders of an app: its package cannot be named like one of them.
-_TAKEN: Final = frozenset({"stacks", "lambdas", "tests", "environments", "app", FRAMEWORK})
+# Its package cannot be named like one of these.
+_TAKEN: Final = frozenset({*OWN_FOLDERS, "tests", "environments", FRAMEWORK})
 
 
 def names_of(folder: Path) -> Mapping[str, str]:
@@ -39,7 +39,12 @@ def names_of(folder: Path) -> Mapping[str, str]:
         raise Failure(f"'{slug}': an app is named by lower-case words with hyphens between, as front-desk")
     if package in _TAKEN or keyword.iskeyword(package) or package in sys.stdlib_module_names:
         raise Failure(f"'{slug}': a module has that name already: choose another")
-    return {"slug": slug, "package": package, "Class": "".join(part.title() for part in slug.split("-"))}
+    return {"slug": slug, "package": package, "Class": class_name(package)}
+
+
+def class_name(module: str) -> str:
+    """The class named after a module: `YearlyReport` of `yearly_report`."""
+    return "".join(part.title() for part in module.split("_"))
 
 
 def requirement() -> str:

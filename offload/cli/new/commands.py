@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Write a new app, or a part of one: an event, a consumer, a job.")
 
+DryRunOption: TypeAlias = Annotated[
+    bool, typer.Option("--dry-run", help="Say which files it would write, and write none.")
+]
+StackOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--stack", metavar="NAME", help="The module in stacks/ that it goes into, if several."),
+]
+
 
 @app.callback()
 def new() -> None:
@@ -28,7 +36,7 @@ def new_app(
     requirement: Annotated[
         str | None, typer.Option(help="The framework, as requirements.txt has it; else the one that runs this.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which files it would write, and write none.")] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Write an app that works: one event with a consumer, one job, tests; `make up` and `make test` run it."""
     from offload.cli.new import app as new
@@ -42,15 +50,6 @@ def new_app(
     lock = new.write(contents, folder)
     terminal.line(f"{len(contents) + 1} files are in {folder}, {lock.relative_to(folder)} among them. Next:")
     terminal.block(f"  cd {folder}\n  make up      start an embedded AWS here and deploy the app to it\n  make test")
-
-
-DryRunOption: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", help="Say which files it would write, and write none.")
-]
-StackOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--stack", metavar="NAME", help="The module in stacks/ that it goes into, if several."),
-]
 
 
 @app.command("event")

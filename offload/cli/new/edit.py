@@ -45,10 +45,8 @@ def with_import(text: str, module: str, name: str, where: str, *, apart: bool = 
     lines = text.splitlines(keepends=True)
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level and node.module]
     for node in imports:
-        if node.module == module:
+        if node.module == module and not any(each.asname for each in node.names):
             names = sorted({name, *(each.name for each in node.names)}, key=_order)
-            if any(each.asname for each in node.names):
-                continue
             lines[node.lineno - 1 : node.end_lineno] = [_import(module, names)]
             return "".join(lines)
     top = module.partition(".")[0]
@@ -114,6 +112,14 @@ def with_call(text: str, code: str, where: str) -> str:
     lines = text.splitlines(keepends=True)
     lines.insert(last.end_lineno or len(lines), "".join(f"{indent}{line}\n" for line in code.splitlines()))
     return "".join(lines)
+
+
+def defines_subclass(text: str, base: str, where: str) -> bool:
+    """Whether the module defines a class of that base. Raises Failure where it is not Python."""
+    return any(
+        isinstance(node, ast.ClassDef) and any(isinstance(each, ast.Name) and each.id == base for each in node.bases)
+        for node in _parsed(text, where).body
+    )
 
 
 def _last_block(imports: Sequence[ast.ImportFrom]) -> list[ast.ImportFrom]:

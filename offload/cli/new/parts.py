@@ -5,19 +5,18 @@ What is written is decided before anything is: a file that is there already, or 
 
 from __future__ import annotations
 
-import ast
 import keyword
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from offload.cli.deployment.failure import Failure
-from offload.cli.new.app import OWN_FOLDERS
-from offload.cli.new.edit import with_call, with_import, with_item, with_sorted_imports
+from offload.cli.new.app import OWN_FOLDERS, class_name
+from offload.cli.new.edit import defines_subclass, with_call, with_import, with_item, with_sorted_imports
 from offload.contracts.catalogue import NAME as CATALOGUE
 from offload.contracts.catalogue import Catalogue
 from offload.project import FRAMEWORK, Project
@@ -42,7 +41,6 @@ class App:
 
     project: Project
     catalogue: Catalogue
-    _texts: dict[Path, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, project: Project) -> App:
@@ -80,7 +78,11 @@ class App:
         if named is not None:
             found = [stacks / f"{named}.py"]
         else:
-            found = [path for path in sorted(stacks.glob("*.py")) if _has_stack(path.read_text(encoding="utf-8"))]
+            found = [
+                path
+                for path in sorted(stacks.glob("*.py"))
+                if defines_subclass(path.read_text(encoding="utf-8"), _STACK, f"stacks/{path.name}")
+            ]
         if len(found) != 1 or not found[0].is_file():
             there = ", ".join(path.stem for path in found) or "none"
             raise Failure(f"stacks/: say to which stack it goes: --stack NAME ({there})")
@@ -94,7 +96,7 @@ def event(app: App, name: str) -> Part:
     if name in {each.TYPE for each in app.catalogue.event_types}:
         raise Failure(f"'{name}': the catalogue has an event type of that name")
     module = _module(re.sub(r"[.-]", "_", name))
-    contract = _class(module)
+    contract = class_name(module)
     source = app.catalogue.events[0].SOURCE if app.catalogue.events else app.package
     values = {"type": name, "Class": contract, "source": source, "where": f"{app.package}.contracts.{module}"}
     return Part(
@@ -115,7 +117,7 @@ def consumer(app: App, name: str, event_type: str, stack: str | None = None) -> 
     if contract is None:
         known = ", ".join(sorted(each.TYPE for each in app.catalogue.event_types))
         raise Failure(f"there is no event type '{event_type}': {known}; or `offload new event {event_type}` first")
-    values = {"name": module, "Class": _class(module), "type": event_type, "Event": contract.__name__}
+    values = {"name": module, "Class": class_name(module), "type": event_type, "Event": contract.__name__}
     values |= {"where": contract.__module__}
     call = (
         f'EventConsumer(self, "{values["Class"]}", source="{module}", events=({contract.__name__},), bus=platform.bus)'
@@ -146,7 +148,7 @@ def job(app: App, name: str, stack: str | None = None) -> Part:
     contracts = app.project.root / app.package / "contracts"
     folder = contracts / "jobs" if (contracts / "jobs").is_dir() else contracts
     where = ".".join(folder.relative_to(app.project.root).parts) + f".{module}"
-    values = {"name": module, "Class": _class(module), "CONSTANT": module.upper(), "where": where}
+    values = {"name": module, "Class": class_name(module), "CONSTANT": module.upper(), "where": where}
     call = (
         f'BackgroundJob(self, "{values["Class"]}", source="{module}", job={values["CONSTANT"]}, service=platform.jobs)'
     )
@@ -185,10 +187,6 @@ def _module(name: str) -> str:
     return name
 
 
-def _class(module: str) -> str:
-    return "".join(part.title() for part in module.split("_"))
-
-
 def _new(files: Mapping[Path, str]) -> Mapping[Path, str]:
     if there := [path for path in files if path.exists()]:
         raise Failure(f"{there[0]}: is there already: choose another name, or remove it first")
@@ -214,13 +212,6 @@ def _in_stack(app: App, named: str | None, call: str, imports: Mapping[str, str]
     for module, name in imports.items():
         text = with_import(text, module, name, where, apart=app.apart)
     return {file: text}
-
-
-def _has_stack(text: str) -> bool:
-    return any(
-        isinstance(node, ast.ClassDef) and any(isinstance(base, ast.Name) and base.id == _STACK for base in node.bases)
-        for node in ast.parse(text).body
-    )
 
 
 def _filled(app: App, template: str, values: Mapping[str, str]) -> str:
@@ -299,7 +290,7 @@ log = Logger(service="<<Class>>")
 
 @consumer(<<Event>>)
 def handler(event: Event[<<Event>>]) -> None:
-    """One event; it may come again after a crash, and what raises is tried again."""
+    """One event, delivered at least once: after an exception it is retried."""
     log.info("taken", event_id=event.id)
 '''
 
