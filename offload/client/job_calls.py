@@ -1,7 +1,7 @@
-"""What the jobs' clients say to the job service and how they read its answers; it does no input or output itself.
+"""What clients say to the job service and how they read its answers; it does no input or output itself.
 
 Each call is a generator: it yields a `Call` to be sent or a `Pause` to be slept, is given the answer, and returns its
-result. `offload.client.jobs` and `offload.client.async_jobs` drive the same generators.
+result. `offload.client.signed_http` and `offload.client.async_jobs` drive the same generators.
 """
 
 from __future__ import annotations
@@ -118,12 +118,13 @@ class TimedOut(NotSucceeded, TimeoutError):
 
 
 class Problem(Struct, frozen=True):
-    """A refusal as it travels (RFC 9457)."""
+    """A refusal as it travels (RFC 9457), or API Gateway's own: `{"message": "Forbidden"}`."""
 
     type: str = "about:blank"
     title: str = ""
     detail: str = ""
     status: int = 0
+    message: str = ""
 
     def refusal(self, repeats: int = 0) -> JobRefused:
         """The error for people; its type is the last part of the problem's."""
@@ -260,7 +261,7 @@ class Calls:
                     became[at] = outcome.became()
                     if outcome.may_pass():
                         busy.append(at)
-            pause = backoff(self.retries, attempt, self.jitter)
+            pause = _backoff(self.retries, attempt, self.jitter)
             if busy and (attempt >= self.retries.attempts or self.clock() + pause >= ends):
                 break
             if busy:
@@ -393,22 +394,36 @@ class Calls:
 
     def _ask(self, call: Call) -> Steps[Answer]:
         """The answer to a call, asked again when there is none or the service is in trouble."""
-        ends = self.clock() + self.retries.deadline
-        attempt = 1
-        while True:
-            got = yield call
-            if isinstance(got, Answer) and not _may_pass(got):
-                if got.status in call.done:
-                    return got
-                if got.status < _CLIENT_ERRORS:
-                    raise _not_done(call, got)
-                raise _refused_by_s3(call, got, attempt - 1) if call.url else _refusal(got, attempt - 1)
-            pause = max(backoff(self.retries, attempt, self.jitter), retry_after(got))
-            if attempt >= self.retries.attempts or self.clock() + pause >= ends:
-                why = _told(got) if isinstance(got, Answer) else got.why if got else ""
-                raise Unreachable(f"{_answerer(call)} has no answer to {call.told} after {attempt} attempts: {why}")
-            yield Pause(pause)
-            attempt += 1
+        got, attempts = yield from repeated(call, self.retries, self.clock, self.jitter, _may_pass)
+        if isinstance(got, NoAnswer) or _may_pass(got):
+            why = got.why if isinstance(got, NoAnswer) else f"{got.status}, {_refusal(got, 0)}"
+            raise Unreachable(f"{_answerer(call)} has no answer to {call.told} after {attempts} attempts: {why}")
+        if got.status in call.done:
+            return got
+        if got.status < _CLIENT_ERRORS:
+            raise _not_done(call, got)
+        raise _refused_by_s3(call, got, attempts - 1) if call.url else _refusal(got, attempts - 1)
+
+
+def repeated(
+    call: Call,
+    retries: Retries,
+    clock: Callable[[], float],
+    jitter: Callable[[float, float], float],
+    may_pass: Callable[[Answer], bool],
+) -> Steps[tuple[Answer | NoAnswer, int]]:
+    """Sends a call until it has an answer that does not pass; what came last, and how often the call was sent."""
+    ends = clock() + retries.deadline
+    attempt = 1
+    while True:
+        got = (yield call) or NoAnswer("")
+        if isinstance(got, Answer) and not may_pass(got):
+            return got, attempt
+        pause = max(_backoff(retries, attempt, jitter), _retry_after(got))
+        if attempt >= retries.attempts or clock() + pause >= ends:
+            return got, attempt
+        yield Pause(pause)
+        attempt += 1
 
 
 @dataclass(frozen=True)
@@ -471,7 +486,7 @@ def _json(more: Mapping[str, str] | None = None, traceparent: str | None = None)
     return {"Content-Type": "application/json", **(more or {}), **traced}
 
 
-def backoff(retries: Retries, attempt: int, jitter: Callable[[float, float], float]) -> float:
+def _backoff(retries: Retries, attempt: int, jitter: Callable[[float, float], float]) -> float:
     """Seconds to wait after an attempt, the first being 1: full jitter."""
     return jitter(0, min(retries.cap, retries.base * 2 ** min(attempt - 1, 32)))
 
@@ -485,22 +500,25 @@ def _may_pass(answer: Answer) -> bool:
     return is_trouble(answer.status) and _refusal(answer, 0).type not in _STAYS
 
 
-def retry_after(got: Answer | NoAnswer | None) -> float:
+def _retry_after(got: Answer | NoAnswer) -> float:
     """The seconds that an answer asks to wait for; 0 when it does not."""
     said = got.headers.get("retry-after", "") if isinstance(got, Answer) else ""
     return float(said) if said.isdigit() else 0.0
 
 
-def _refusal(answer: Answer, repeats: int) -> JobRefused:
+def problem_of(answer: Answer) -> Problem:
+    """What a refusal says; an empty one for a body that is no problem document."""
     try:
-        problem = msgspec.json.decode(answer.body, type=Problem)
-        said = msgspec.json.decode(answer.body, type=dict[str, Any]).get("message", "")
+        return msgspec.json.decode(answer.body, type=Problem)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        problem, said = Problem(), ""
+        return Problem()
+
+
+def _refusal(answer: Answer, repeats: int) -> JobRefused:
+    problem = problem_of(answer)
     if problem.title or problem.detail:
         return msgspec.structs.replace(problem, status=answer.status).refusal(repeats)
-    # API Gateway's own refusals are no problem details: {"message":"Forbidden"}.
-    title = str(said) or f"HTTP status {answer.status}"
+    title = problem.message or f"HTTP status {answer.status}"
     if answer.status == _FORBIDDEN:
         detail = "the credentials need execute-api:Invoke on the job service's API, and a clock that is right"
         return JobRefused("forbidden", title, detail, status=answer.status, repeats=repeats)
@@ -547,10 +565,6 @@ def _without_query(url: str) -> str:
 
 def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in text)
-
-
-def _told(answer: Answer) -> str:
-    return f"{answer.status}, {_refusal(answer, 0)}"
 
 
 def _read(answer: Answer, kind: type[T]) -> T:

@@ -23,18 +23,14 @@ from msgspec import Struct
 
 from offload.client import connection
 from offload.client.job_calls import (
-    Answer,
     Calls,
     JobCancelled,
     JobFailed,
     JobRefused,
-    NoAnswer,
     NotSucceeded,
     Page,
-    Pause,
     Signer,
     SomeRefused,
-    Steps,
     TimedOut,
     Unreachable,
 )
@@ -95,9 +91,10 @@ class Jobs(SignedHttp):
 
         `trust_env` lets the environment's proxies and certificates count. Raises JobRefused without credentials.
         """
-        super().__init__(endpoint, Signer(credentials, region), verify=verify, trust_env=trust_env, timeout=timeout)
+        super().__init__(
+            endpoint, Signer(credentials, region), verify=verify, trust_env=trust_env, timeout=timeout, sleep=sleep
+        )
         self._calls = Calls(retries or Retries(), clock, jitter)
-        self._sleep = sleep
 
     @classmethod
     def from_environment(cls, *, retries: Retries | None = None, timeout: httpx.Timeout = TIMEOUT) -> Self:
@@ -230,23 +227,6 @@ class Jobs(SignedHttp):
     def upload(self, file: Path) -> str:
         """Puts a file into the jobs' bucket; returns its key, for a job's input. Raises OSError."""
         return self.run(self._calls.upload(file))
-
-    # -- how it is done
-
-    def run(self, steps: Steps[T]) -> T:
-        """Drives a call's steps to their end."""
-        given: Answer | NoAnswer | None = None
-        while True:
-            try:
-                step = steps.send(given)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            if isinstance(step, Pause):
-                self._sleep(step.seconds)
-                given = None
-            else:
-                given = self._send(step)
 
 
 class Handle(Generic[ResultT]):

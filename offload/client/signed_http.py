@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import httpx
 
-from offload.client.job_calls import Answer, Call, NoAnswer, Signer
+from offload.client.job_calls import Answer, Call, NoAnswer, Pause, Signer, Steps
 from offload.contracts.fields import is_field_value
 
 if TYPE_CHECKING:
     import ssl
+
+T = TypeVar("T")
 
 TIMEOUT: Final = httpx.Timeout(30.0, connect=3.0)
 """Seconds: API Gateway answers within 30 or not at all (http-api-quotas.html, read 2026-11-24)."""
@@ -40,10 +43,12 @@ class SignedHttp:
         verify: ssl.SSLContext | bool,
         trust_env: bool,
         timeout: httpx.Timeout,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._endpoint = endpoint
         self._signer = signer
         self._settings: dict[str, Any] = {"verify": verify, "trust_env": trust_env, "timeout": timeout}
+        self._sleep = sleep
         self._http: tuple[int, httpx.Client] | None = None
 
     def close(self) -> None:
@@ -57,6 +62,21 @@ class SignedHttp:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def run(self, steps: Steps[T]) -> T:
+        """Drives a call's steps to their end."""
+        given: Answer | NoAnswer | None = None
+        while True:
+            try:
+                step = steps.send(given)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            if isinstance(step, Pause):
+                self._sleep(step.seconds)
+                given = None
+            else:
+                given = self._send(step)
 
     def _send(self, call: Call) -> Answer | NoAnswer:
         url = call.address(self._endpoint)

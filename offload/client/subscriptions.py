@@ -7,6 +7,7 @@ subscriptions.pause(created.subscription.id)
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 import time
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from offload.client import connection
@@ -26,9 +26,9 @@ from offload.client.job_calls import (
     NoAnswer,
     Signer,
     Unreachable,
-    backoff,
     is_trouble,
-    retry_after,
+    problem_of,
+    repeated,
 )
 from offload.client.job_wish import new_key
 from offload.client.publisher import Retries
@@ -86,15 +86,6 @@ class SubscriptionRefused(Exception):
         super().__init__(" ".join(f"{title}: {detail}".split()) if detail else title)
 
 
-class _Refusal(Struct, frozen=True):
-    """A problem document (RFC 9457), or API Gateway's own `{"message": "Forbidden"}`."""
-
-    type: str = ""
-    title: str = ""
-    detail: str = ""
-    message: str = ""
-
-
 class Subscriptions(SignedHttp):
     """The API of one environment. Threads may share one; a forked process gets connections of its own.
 
@@ -125,9 +116,8 @@ class Subscriptions(SignedHttp):
             signer = Signer(credentials, region)
         except JobRefused as error:
             raise SubscriptionRefused(error.type, error.title, error.detail) from error
-        super().__init__(endpoint, signer, verify=verify, trust_env=trust_env, timeout=timeout)
+        super().__init__(endpoint, signer, verify=verify, trust_env=trust_env, timeout=timeout, sleep=sleep)
         self._retries = retries or Retries()
-        self._sleep = sleep
         self._clock = clock
         self._jitter = jitter
 
@@ -254,22 +244,20 @@ class Subscriptions(SignedHttp):
 
     def _answer(self, call: Call, key: str | None) -> Answer:
         """The answer to a call; what may be repeated is asked again when there is none or the API is in trouble."""
-        ends = self._clock() + self._retries.deadline
-        attempts = self._retries.attempts if call.method == "GET" or key is not None else 1
-        attempt = 1
-        while True:
-            got = self._send(call)
-            if isinstance(got, Answer) and not is_trouble(got.status):
-                return got
-            pause = max(backoff(self._retries, attempt, self._jitter), retry_after(got))
-            if attempt >= attempts or self._clock() + pause >= ends:
-                raise _unreachable(call, got, attempt, key)
-            self._sleep(pause)
-            attempt += 1
+        repeatable = call.method == "GET" or key is not None
+        retries = self._retries if repeatable else dataclasses.replace(self._retries, attempts=1)
+        got, attempts = self.run(repeated(call, retries, self._clock, self._jitter, _may_pass))
+        if isinstance(got, Answer) and not _may_pass(got):
+            return got
+        raise _unreachable(call, got, attempts, key)
 
 
-def _unreachable(call: Call, got: Answer | NoAnswer, attempt: int, key: str | None) -> Unreachable:
-    after = f" after {attempt} attempts" if attempt > 1 else ""
+def _may_pass(answer: Answer) -> bool:
+    return is_trouble(answer.status)
+
+
+def _unreachable(call: Call, got: Answer | NoAnswer, attempts: int, key: str | None) -> Unreachable:
+    after = f" after {attempts} attempts" if attempts > 1 else ""
     why = f"{got.status}, {_refused(got)}" if isinstance(got, Answer) else got.why
     again = f" (idempotency key {key})" if key else ""
     return Unreachable(
@@ -278,10 +266,7 @@ def _unreachable(call: Call, got: Answer | NoAnswer, attempt: int, key: str | No
 
 
 def _refused(answer: Answer) -> SubscriptionRefused:
-    try:
-        said = msgspec.json.decode(answer.body, type=_Refusal)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        said = _Refusal()
+    said = problem_of(answer)
     name, detail = "refused", said.detail
     if said.type.startswith(PROBLEM):
         name = said.type.removeprefix(PROBLEM)
