@@ -116,7 +116,7 @@ class Leases:
         if not self._ending.retry_or_fail(
             job_type, lease.item, error, permanent=permanent, retry_after=retry_after, outage=outage
         ):
-            raise LostLease(f"job {lease.job.id}: attempt {lease.attempt} has no lease any more")
+            raise _lost(lease)
 
     def cancelled(self, job_type: JobType[Any, Any], lease: Lease) -> None:
         """Ends the job that was asked to be cancelled and has seen it; raises LostLease."""
@@ -137,7 +137,7 @@ class Leases:
             still=still,
             failed=False,
         ):
-            raise LostLease(f"job {lease.job.id}: attempt {lease.attempt} has no lease any more")
+            raise _lost(lease)
         # A child that ended between the look and the write found no waiting parent to tell.
         if still and all(self._table.job(child).state.ended for child in still):
             self._ending.release_parent(lease.job.id, still)
@@ -243,7 +243,11 @@ class Leases:
         self, job_type: JobType[Any, Any], lease: Lease, state: State, *, result: bytes | None = None, why: str = ""
     ) -> None:
         if not self._ending.end(job_type, lease.item, state, why=why, result=result):
-            raise LostLease(f"job {lease.job.id}: attempt {lease.attempt} has no lease any more")
+            raise _lost(lease)
+
+
+def _lost(lease: Lease) -> LostLease:
+    return LostLease(f"job {lease.job.id}: attempt {lease.attempt} has no lease any more")
 
 
 def _bounded(progress: Progress) -> Progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,14 +37,8 @@ class Slots:
 
     def first_in_line(self, job_type: str, key: str | None) -> str | None:
         """The id of the job that is next in a line; None when the line is empty."""
-        answer = aws.dynamodb().query(
-            TableName=self._table.name,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": items.line_pk(job_type, key)},
-            ConsistentRead=True,
-            Limit=1,
-        )
-        return answer["Items"][0]["sk"]["S"].rpartition("#")[2] if answer["Items"] else None
+        places = self._line(job_type, key, most=1)
+        return _job_in(places[0]) if places else None
 
     def start_in_slot(self, job_type: JobType[Any, Any], item: Item, start: Mapping[str, Any]) -> NotStarted | None:
         """Takes a slot of each limit of a job with the update `start` of it; None when that is done.
@@ -114,17 +108,9 @@ class Slots:
 
     def _wake_first(self, job_type: JobType[Any, Any], key: str | None) -> None:
         """Wakes the first job of a line that may start."""
-        answer = aws.dynamodb().query(
-            TableName=self._table.name,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": items.line_pk(job_type.name, key)},
-            ConsistentRead=True,
-            Limit=_LINE_LOOK,
-        )
-        for place in answer["Items"]:
-            job_id = place["sk"]["S"].rpartition("#")[2]
+        for place in self._line(job_type.name, key, most=_LINE_LOOK):
             try:
-                item = self._table.item(job_id)
+                item = self._table.item(_job_in(place))
             except NoSuchJob:
                 item = {}
             state = State(item["state"]["S"]) if item else State.CANCELLED
@@ -137,6 +123,17 @@ class Slots:
             if job_type.ordered:
                 return
 
+    def _line(self, job_type: str, key: str | None, *, most: int) -> Sequence[Item]:
+        """The first places of a line, at most so many."""
+        answer = aws.dynamodb().query(
+            TableName=self._table.name,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": items.line_pk(job_type, key)},
+            ConsistentRead=True,
+            Limit=most,
+        )
+        return answer["Items"]
+
     def _limits(self, job_type: JobType[Any, Any], key: str | None) -> list[tuple[str | None, int]]:
         """The limits that a job runs under: (key or None for the whole type, how many)."""
         slots: list[tuple[str | None, int]] = []
@@ -145,3 +142,8 @@ class Slots:
         if job_type.limit_per_key is not None and key is not None:
             slots.append((key, job_type.limit_per_key))
         return slots
+
+
+def _job_in(place: Item) -> str:
+    """The id of the job that stands there."""
+    return str(place["sk"]["S"]).rpartition("#")[2]
