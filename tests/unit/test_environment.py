@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from aws_cdk import App, Stack
+from msgspec import Meta, Struct
 
 from offload.cdk.bundling import Target
 from offload.cdk.environment import Environment, UnusableEnvironment
@@ -189,6 +191,37 @@ def test_what_is_attached_to_an_app_is_found_anywhere_below_it(folder: Path) -> 
     app = App()
     environment.attach(app)
     assert Environment.of(Stack(app, "Stack")) == environment
+
+
+class Stock(Struct, frozen=True, forbid_unknown_fields=True):
+    """A section of an app's."""
+
+    opening_units: int
+    low_below: Annotated[int, Meta(ge=0)]
+
+
+def test_a_section_of_the_apps_is_read_by_its_struct(folder: Path) -> None:
+    assert Environment.load("dev", folder).section("stock", Stock) == Stock(opening_units=1000, low_below=100)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("low_below = 100", "low_below = -1", "app.stock.low_below: Expected `int` >= 0"),
+        ("low_below = 100", 'low_below = "few"', "app.stock.low_below: Expected `int`, got `str`"),
+        ("low_below = 100", "", "app.stock: Object missing required field `low_below`"),
+        ("low_below = 100", "low_below = 100\ncolour = 1", "app.stock: Object contains unknown field `colour`"),
+        ("[app.stock]\nopening_units = 1000\nlow_below = 100", "", "`app.stock` is missing"),
+    ],
+)
+def test_a_section_of_the_apps_that_is_not_as_its_struct_is_refused_by_file_and_key(
+    folder: Path, before: str, after: str, says: str
+) -> None:
+    assert before in WHOLE
+    (folder / "dev.toml").write_text(WHOLE.replace(before, after), encoding="utf-8")
+    with pytest.raises(UnusableEnvironment) as caught:
+        Environment.load("dev", folder).section("stock", Stock)
+    assert str(caught.value) == f"environments/dev.toml: {says}"
 
 
 def test_a_construct_without_an_environment_says_where_it_stands() -> None:
