@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
 
 PATIENCE: Final = 3600.0
 """Seconds. Reached only by what never comes: no test takes it for a measure of anything."""
 
-OUT_OF_SIGHT: Final[Mapping[Any, str]] = {"VisibilityTimeout": "43200"}
-"""A queue's attributes by which a message comes once; by default it comes again after 30 s, however slow the test."""
+
+def queue_without_redelivery(sqs: SQSClient, name: str) -> str:
+    """Makes a queue that gives each message once, however slow the test; by default it is redelivered after 30 s."""
+    return sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "43200"})["QueueUrl"]
 
 
 def until(condition: Callable[[], bool], what: str, *, shortest: float = 0.1, longest: float = 1.0) -> None:

@@ -16,7 +16,7 @@ from offload.contracts.events.event import Event
 from offload.runtime.events import sums
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.conftest import new_table
-from tests.patience import OUT_OF_SIGHT
+from tests.patience import queue_without_redelivery
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -31,15 +31,15 @@ class Bench:
     def __init__(self, sqs: SQSClient, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sqs, self.dynamodb = sqs, dynamodb
         self.name = f"C{uuid.uuid4().hex[:8]}"
-        self.queue = sqs.create_queue(QueueName=f"{self.name}-queue", Attributes=OUT_OF_SIGHT)["QueueUrl"]
-        self.dead = sqs.create_queue(QueueName=f"{self.name}-dead", Attributes=OUT_OF_SIGHT)["QueueUrl"]
+        self.queue = queue_without_redelivery(sqs, f"{self.name}-queue")
+        self.dead = queue_without_redelivery(sqs, f"{self.name}-dead")
         self.marks = new_table(dynamodb, f"{self.name}-marks")
         self.figures = new_table(dynamodb, f"{self.name}-figures")
         self.bus = f"{self.name}-bus"
         events = boto3.client("events")
         events.create_event_bus(Name=self.bus)
         events.put_rule(Name=f"{self.name}-all", EventBusName=self.bus, EventPattern='{"source": [{"prefix": ""}]}')
-        self.published = sqs.create_queue(QueueName=f"{self.name}-published", Attributes=OUT_OF_SIGHT)["QueueUrl"]
+        self.published = queue_without_redelivery(sqs, f"{self.name}-published")
         arn = sqs.get_queue_attributes(QueueUrl=self.published, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         events.put_targets(Rule=f"{self.name}-all", EventBusName=self.bus, Targets=[{"Id": "t", "Arn": arn}])
         bucket = f"{self.name.lower()}-claims"

@@ -29,7 +29,7 @@ from offload.runtime.webhooks_out.transport import Transport
 from offload.runtime.webhooks_out.vault import Vault
 from shop.catalogue import CATALOGUE
 from tests.calls.plugin import tell
-from tests.patience import OUT_OF_SIGHT
+from tests.patience import queue_without_redelivery
 
 LOOPBACK: Final = Guard.from_environment(
     {"OFFLOAD_EGRESS_PRIVATE": "127.0.0.0/8", "OFFLOAD_EGRESS_SCHEMES": "http,https", "OFFLOAD_EGRESS_PORTS": "*"}
@@ -113,8 +113,8 @@ class SendingBench:
         self.dynamodb = boto3.client("dynamodb")
         self.table = sending_table(self.dynamodb)
         tag = uuid.uuid4().hex[:8]
-        self.well = self.sqs.create_queue(QueueName=f"well-{tag}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
-        self.trouble = self.sqs.create_queue(QueueName=f"trouble-{tag}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
+        self.well = queue_without_redelivery(self.sqs, f"well-{tag}")
+        self.trouble = queue_without_redelivery(self.sqs, f"trouble-{tag}")
         tell(self.table, "OFFLOAD_SUBSCRIPTIONS_TABLE")
         tell(self.well, "OFFLOAD_SENDER_QUEUE_URL")
         tell(self.trouble, "OFFLOAD_SENDER_TROUBLE_QUEUE_URL")

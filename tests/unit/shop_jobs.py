@@ -19,7 +19,7 @@ from offload.contracts.jobs.job import Job, State, Submit
 from offload.contracts.jobs.job_type import InputT, JobType, Priority, ResultT
 from shop.catalogue import CATALOGUE
 from tests.conftest import new_table
-from tests.patience import OUT_OF_SIGHT, PATIENCE
+from tests.patience import PATIENCE, queue_without_redelivery
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -58,10 +58,7 @@ class ShopJobs:
         self.s3.create_bucket(Bucket=name)
         boto3.client("events").create_event_bus(Name=name)
         self._sqs = sqs
-        self._queues = {
-            name_: sqs.create_queue(QueueName=f"{name}-{name_}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
-            for name_ in functions
-        }
+        self._queues = {name_: queue_without_redelivery(sqs, f"{name}-{name_}") for name_ in functions}
         for function, url in self._queues.items():
             place = json.dumps({"queues": dict.fromkeys(Priority, url), "function": None})
             boto3.client("ssm").put_parameter(Name=f"/{name}/{function}", Value=place, Type="String")

@@ -20,7 +20,7 @@ from offload.cli.events.dead_letters import FUNCTION_DIED, UNDELIVERABLE, DeadLe
 from offload.cli.events.dropped import Dropped, dropped_of
 from offload.runtime.reasons import Reason
 from tests.conftest import new_table
-from tests.patience import OUT_OF_SIGHT, PATIENCE
+from tests.patience import PATIENCE, queue_without_redelivery
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -37,9 +37,7 @@ class Bench:
 
     def _consumer(self, name: str, folder: str) -> Consumer:
         urls = [
-            self.sqs.create_queue(QueueName=f"{name}-{role}-{uuid.uuid4().hex[:8]}", Attributes=OUT_OF_SIGHT)[
-                "QueueUrl"
-            ]
+            queue_without_redelivery(self.sqs, f"{name}-{role}-{uuid.uuid4().hex[:8]}")
             for role in ("queue", "dead", "undeliverable")
         ]
         table = new_table(self.dynamodb, f"{name}-{uuid.uuid4().hex[:8]}")

@@ -30,7 +30,7 @@ from offload.runtime.webhooks_out.recoveries import is_owed
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.conftest import new_table
 from tests.misbehaving_server import Answer, MisbehavingServer
-from tests.patience import OUT_OF_SIGHT
+from tests.patience import queue_without_redelivery
 from tests.unit.job_bench import JobBench
 from tests.unit.sending_bench import Clock, SendingBench
 
@@ -60,7 +60,7 @@ class Batch:
         self.bus = f"bus-{tag}"
         bus_arn = self.events.create_event_bus(Name=self.bus)["EventBusArn"]
         archive = self.events.create_archive(ArchiveName=f"archive-{tag}", EventSourceArn=bus_arn)["ArchiveArn"]
-        self.queue = self.sqs.create_queue(QueueName=f"planner-{tag}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
+        self.queue = queue_without_redelivery(self.sqs, f"planner-{tag}")
         queue_arn = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])["Attributes"]
         rule = self.events.put_rule(
             Name=f"planner-{tag}", EventBusName=self.bus, EventPattern=json.dumps({"source": [{"prefix": "offload."}]})
@@ -82,9 +82,7 @@ class Batch:
             "OFFLOAD_PLANNER_RULE": rule,
             "OFFLOAD_CONSUMER": "Planner",
             "OFFLOAD_QUEUE_URL": self.queue,
-            "OFFLOAD_DEAD_LETTER_QUEUE_URL": self.sqs.create_queue(QueueName=f"dead-{tag}", Attributes=OUT_OF_SIGHT)[
-                "QueueUrl"
-            ],
+            "OFFLOAD_DEAD_LETTER_QUEUE_URL": queue_without_redelivery(self.sqs, f"dead-{tag}"),
             "OFFLOAD_MARKS_TABLE": new_table(self.dynamodb, f"marks-{tag}"),
             "OFFLOAD_CLAIMS_BUCKET": self.jobs.name,
             "OFFLOAD_ATTEMPTS": "5",

@@ -33,7 +33,7 @@ from offload.runtime.jobs.refusals import (
 from offload.runtime.jobs.registry import Registry
 from offload.runtime.jobs.slots import NotStarted
 from offload.runtime.jobs.store import JobStore
-from tests.patience import OUT_OF_SIGHT
+from tests.patience import queue_without_redelivery
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -77,7 +77,7 @@ class Service:
             ],
             BillingMode="PAY_PER_REQUEST",
         )
-        self.queue = sqs.create_queue(QueueName=name, Attributes=OUT_OF_SIGHT)["QueueUrl"]
+        self.queue = queue_without_redelivery(sqs, name)
         self.sqs, self.dynamodb = sqs, dynamodb
         boto3.client("events").create_event_bus(Name=name)
         boto3.client("s3").create_bucket(Bucket=name)

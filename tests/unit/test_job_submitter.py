@@ -22,7 +22,7 @@ from offload.runtime import aws
 from shop.contracts.jobs.order_import import ORDER_IMPORT, OrdersFile
 from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from tests.conftest import new_table
-from tests.patience import OUT_OF_SIGHT
+from tests.patience import queue_without_redelivery
 from tests.unit.job_bench import JobBench
 
 
@@ -39,7 +39,7 @@ class Submitter:
         self.bench = JobBench(monkeypatch, SALES_REPORT)
         # Wishes are made on the real clock.
         self.bench.time = datetime.now(UTC)
-        queue = aws.sqs().create_queue(QueueName=f"submitter-{uuid4().hex[:12]}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
+        queue = queue_without_redelivery(aws.sqs(), f"submitter-{uuid4().hex[:12]}")
         variables = {
             "OFFLOAD_CONSUMER": "JobSubmitter",
             "OFFLOAD_QUEUE_URL": queue,

@@ -36,7 +36,7 @@ from shop.ledger import Figures, Ledger
 from shop.money import money
 from shop.orders import SHIPPED_DAY, generate, read_orders
 from tests.conftest import new_table
-from tests.patience import OUT_OF_SIGHT
+from tests.patience import queue_without_redelivery
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
 GOOD = "536365,85123A,WHITE HANGING HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom\n"
@@ -67,7 +67,7 @@ def published_queue(emulator: Instance) -> str:
     clients = Aws("local", emulator)
     clients.events.create_event_bus(Name="orders-bus")
     clients.s3.create_bucket(Bucket="orders-claims")
-    url = clients.sqs.create_queue(QueueName="orders-published", Attributes=OUT_OF_SIGHT)["QueueUrl"]
+    url = queue_without_redelivery(clients.sqs, "orders-published")
     arn = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     clients.events.put_rule(Name="orders-all", EventBusName="orders-bus", EventPattern='{"source": ["offload.shop"]}')
     clients.events.put_targets(Rule="orders-all", EventBusName="orders-bus", Targets=[{"Id": "queue", "Arn": arn}])

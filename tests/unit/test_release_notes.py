@@ -39,7 +39,7 @@ from shop.change_log import page_key
 from shop.commands.change_log import page_in, pages_in
 from tests.calls.plugin import tell
 from tests.conftest import new_table
-from tests.patience import OUT_OF_SIGHT
+from tests.patience import queue_without_redelivery
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -491,10 +491,7 @@ def test_the_function_takes_a_batch_and_gives_up_at_once_on_what_it_cannot_read(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sqs = boto3.client("sqs")
-    queues = [
-        sqs.create_queue(QueueName=f"{bench.table}-{name}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
-        for name in ("queue", "dead")
-    ]
+    queues = [queue_without_redelivery(sqs, f"{bench.table}-{name}") for name in ("queue", "dead")]
     for variable, value in {
         "OFFLOAD_CONSUMER": "ReleaseNotes",
         "OFFLOAD_QUEUE_URL": queues[0],

@@ -16,7 +16,7 @@ from offload.runtime.webhooks_out.health import EndpointHealth
 from offload.runtime.webhooks_out.sender import Sent
 from offload.runtime.webhooks_out.shift import Shift
 from offload.runtime.webhooks_out.tokens import Lane, QueueTokens, subscription_of
-from tests.patience import OUT_OF_SIGHT, PATIENCE
+from tests.patience import PATIENCE, queue_without_redelivery
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")
 
@@ -28,7 +28,7 @@ class Queue:
 
     def __init__(self) -> None:
         self._sqs = boto3.client("sqs")
-        self.url = self._sqs.create_queue(QueueName=f"lane-{uuid.uuid4().hex[:8]}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
+        self.url = queue_without_redelivery(self._sqs, f"lane-{uuid.uuid4().hex[:8]}")
 
     def holds(self, *subscriptions: str) -> None:
         """Sends a token for each."""

@@ -16,7 +16,7 @@ from offload.runtime.webhooks_out.bus import BusSignals
 from offload.runtime.webhooks_out.health import Signal
 from tests.calls.plugin import tell
 from tests.calls.recording import acting_as
-from tests.patience import OUT_OF_SIGHT
+from tests.patience import queue_without_redelivery
 from tests.unit.sending_bench import SendingBench
 
 
@@ -32,7 +32,7 @@ def test_a_signal_is_an_event_of_the_subscriptions_source_on_the_bus(bench: Send
     tell(bus, "OFFLOAD_BUS")
     events = boto3.client("events")
     events.create_event_bus(Name=bus)
-    queue = bench.sqs.create_queue(QueueName=bus, Attributes=OUT_OF_SIGHT)["QueueUrl"]
+    queue = queue_without_redelivery(bench.sqs, bus)
     arn = bench.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     events.put_rule(Name=bus, EventBusName=bus, EventPattern=json.dumps({"source": [SubscriptionFailing.SOURCE]}))
     events.put_targets(Rule=bus, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])

@@ -58,7 +58,7 @@ from shop.contracts.stock import StockLow
 from tests.calls.plugin import tell
 from tests.conftest import new_table
 from tests.odd_server import Behaviour, OddServer, answer, flood, hang, odd_server, raw, reset
-from tests.patience import OUT_OF_SIGHT
+from tests.patience import queue_without_redelivery
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -453,9 +453,7 @@ def a_notifier(
     dynamodb: DynamoDBClient, patch: pytest.MonkeyPatch, clock: Clock, table: str, capture: Any, **calls: Any
 ) -> Iterator[Notifier]:
     sqs = boto3.client("sqs")
-    queues = [
-        sqs.create_queue(QueueName=f"{table}-{name}", Attributes=OUT_OF_SIGHT)["QueueUrl"] for name in ("queue", "dead")
-    ]
+    queues = [queue_without_redelivery(sqs, f"{table}-{name}") for name in ("queue", "dead")]
     secret = boto3.client("secretsmanager").create_secret(Name=f"{table}-slack", SecretString="-")["ARN"]
     shared = new_table(dynamodb, f"{table}-calls", sort_key=False)
     agreed = {"connect_seconds": 1, "read_seconds": 1, "total_seconds": 2, **calls}

@@ -23,7 +23,7 @@ from offload.contracts.webhooks_in.stored_secret import SecretDocument, StoredSe
 from offload.runtime.webhooks_in.secrets import Secret, keyring
 from offload.runtime.webhooks_in.sign import signed_headers
 from shop.providers import PROVIDERS
-from tests.patience import OUT_OF_SIGHT, PATIENCE
+from tests.patience import PATIENCE, queue_without_redelivery
 
 SECRETS: Final[Mapping[str, str]] = {
     name: "whsec_" + base64.b64encode(name.encode().ljust(32, b"-")).decode()
@@ -196,7 +196,7 @@ def a_receiver(patch: pytest.MonkeyPatch, *, refused_per_minute: int = 1_000_000
     tag = uuid.uuid4().hex[:8]
     table = deliveries_table()
     sqs, events, manager = client("sqs"), client("events"), client("secretsmanager")
-    queue = sqs.create_queue(QueueName=f"events-{tag}", Attributes=OUT_OF_SIGHT)["QueueUrl"]
+    queue = queue_without_redelivery(sqs, f"events-{tag}")
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     events.create_event_bus(Name=f"bus-{tag}")
     events.put_rule(
