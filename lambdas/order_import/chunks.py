@@ -191,7 +191,7 @@ class Rejects:
 def join_rejects(client: S3Client, bucket: str, parts: Iterable[str], header: Sequence[str], key: str) -> None:
     """Makes one CSV of the chunks' rejects: `row,reason` and the file's own columns.
 
-    Columns that an orders file does not have are no matter to its reader: mended, the file can be imported.
+    Columns that an orders file does not have are no matter to its reader: corrected, the file can be imported.
     """
     with ObjectWriter(client, bucket, key, CSV) as writer:
         writer.write(line_of(("row", "reason", *header)))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CSV: Final = "text/csv; charset=utf-8"
 # It travels in a step's result, of which durable functions take 256 KiB as JSON in a JSON string.
 _HEADER_BYTES: Final = 20_000
-# More than anybody would mend by hand; each chunk holds them in memory.
+# More than anybody would correct by hand; each chunk holds them in memory.
 APART_LIMIT: Final = 10_000
 _CACHE_KIB: Final = 2048
 _GZIP: Final = b"\x1f\x8b"

@@ -406,6 +406,6 @@ def _refusal(error: Exception) -> Refusal:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         transient = code in _TRANSIENT or status == _TOO_MANY_REQUESTS or status >= _SERVER_ERRORS
         return Refusal(code, str(error), transient=transient, everyone=True)
-    # The way to the service fails and mends; no credentials or no Region stay as they are.
+    # The way to the service fails and recovers; no credentials or no Region stay as they are.
     ways = exceptions.HTTPClientError, exceptions.ConnectionError, ResponseParserError
     return Refusal(type(error).__name__, str(error), transient=isinstance(error, ways), everyone=True)

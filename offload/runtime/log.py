@@ -31,7 +31,7 @@ class Logger:
         _write("INFO", self._service, message, fields, sys._getframe(1))
 
     def warning(self, message: str, **fields: Any) -> None:
-        """What mends itself, and should not have happened."""
+        """Unexpected, but self-healing."""
         _write("WARNING", self._service, message, fields, sys._getframe(1))
 
     def error(self, message: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:

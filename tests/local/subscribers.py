@@ -88,12 +88,12 @@ class Subscribers:
             cursor = page["cursor"]
 
     def wake(self) -> None:
-        """Lets the timekeeper look now, and not at the next minute."""
+        """Lets the sweeper look now, and not at the next minute."""
         name = self.copy.deployment.function("delivery_sweeper").function_name
         self.copy.deployment.aws.lambda_.invoke(FunctionName=name)
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
-        """Waits for a condition with a deadline, the timekeeper looking every few seconds."""
+        """Waits for a condition with a deadline, the sweeper looking every few seconds."""
 
         def found() -> bool:
             if holds():

@@ -1,4 +1,4 @@
-"""The embedded AWS with the app on it: what is deployed, what is mended, what is left after it."""
+"""The embedded AWS with the app on it: what is deployed, what is patched, what is left after it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from offload.cli.deployment.failure import Failure
 from offload.cli.deployment.resources import Deployment
 from offload.cli.deployment.status import depths
 from offload.cli.local.deploy import copy_for_emulator, deploy
-from offload.cli.local.patches import mend
+from offload.cli.local.patches import apply_patches
 from offload.cli.local.process import EmbeddedAws, free_port
 from offload.cli.local.up import bring_up
 from tests.local.conftest import Copy, run_offload
@@ -86,10 +86,10 @@ def test_the_bus_has_its_archive_and_tables_expire_their_items(deployed: Copy, a
 
 def test_what_was_taken_away_from_outside_is_mended_again_and_nothing_else(deployed: Copy, assembly: Path) -> None:
     aws = deployed.deployment.aws
-    assert mend(aws, assembly) == []
+    assert apply_patches(aws, assembly) == []
     aws.events.delete_archive(ArchiveName=deployed.deployment.archive)
-    assert [mended.mend for mended in mend(aws, assembly)] == ["archive of the bus"]
-    assert mend(aws, assembly) == []
+    assert [patched.patch for patched in apply_patches(aws, assembly)] == ["archive of the bus"]
+    assert apply_patches(aws, assembly) == []
 
 
 def test_status_shows_consumers_and_their_queues(deployed: Copy) -> None:

@@ -19,7 +19,7 @@ from offload.cli.deployment.failure import Failure
 from offload.cli.deployment.resources import Deployment
 from offload.cli.lifecycle.protection import release_failed
 from offload.cli.local import deploy
-from offload.cli.local.patches import mend
+from offload.cli.local.patches import apply_patches
 from offload.cli.local.process import EmbeddedAws, Instance, free_port
 from offload.project import PROJECT
 from tests.local.conftest import made_once
@@ -102,7 +102,7 @@ class Account:
         aws, assembly = self.aws(environment), self.assemblies / environment
         deploy.copy_for_emulator(assembly, self.copy(environment), account=ACCOUNT, region=REGION)
         deploy.deploy(aws, self.copy(environment))
-        mend(aws, assembly)
+        apply_patches(aws, assembly)
         return Deployment(aws)
 
     def offload(self, *arguments: str) -> str:

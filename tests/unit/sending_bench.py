@@ -202,7 +202,7 @@ class SendingBench:
         return self.loop.run_until_complete(all_of_them())
 
     def wake(self) -> list[str]:
-        """What the timekeeper would wake now, worked off; and whose tokens are in the queues."""
+        """What the sweeper would wake now, worked off; and whose tokens are in the queues."""
         names = {name for name, _ in self.deliveries.to_wake(1000)} | set(self.take_tokens())
         if names:
             self.work(*names)

@@ -171,7 +171,7 @@ def test_a_rules_target_is_followed_to_the_queues_policy(resources: dict[str, Bo
         assert says in finding.says
         assert "events.amazonaws.com needs sqs:SendMessage on Queue" in finding.says
         assert (str(finding.resource), finding.about) == ("Rule", "Queue")
-        assert finding.mend
+        assert finding.fix
 
 
 @pytest.mark.parametrize(

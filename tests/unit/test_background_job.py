@@ -301,14 +301,14 @@ def test_the_table_finds_jobs_by_due_time_and_by_type_and_forgets_ended_ones(dep
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
 
 
-def test_the_timekeeper_is_called_each_minute_and_never_twice_at_once(deployed: Deployed) -> None:
+def test_the_sweeper_is_called_each_minute_and_never_twice_at_once(deployed: Deployed) -> None:
     platform, _ = deployed.templates()
     [schedule] = of_type(platform, "AWS::Scheduler::Schedule").values()
     assert schedule["ScheduleExpression"] == "rate(1 minute)"
     assert functions(platform, "JobsTimekeeper")["Timeout"] == 50
 
 
-def test_a_timekeeper_that_does_not_run_fails_or_misses_jobs_sets_off_an_alarm(deployed: Deployed) -> None:
+def test_a_sweeper_that_does_not_run_fails_or_misses_jobs_sets_off_an_alarm(deployed: Deployed) -> None:
     platform, _ = deployed.templates()
     alarms = {each["MetricName"]: each for each in of_type(platform, "AWS::CloudWatch::Alarm").values()}
     assert alarms["Invocations"]["ComparisonOperator"] == "LessThanThreshold"
@@ -397,7 +397,7 @@ def test_a_durable_types_queues_begin_executions_of_a_version_of_its_function(de
     assert "MailStarter" in json.dumps(mapping["FunctionName"])
     assert allowed(shop, "lambda:InvokeFunction", role="MailStarterRole") == [{"Ref": version}]
     assert allowed(shop, "lambda:CheckpointDurableExecution", role="MailFunctionRole")
-    # An answer comes by the API; the timekeeper asks after executions, and stops them.
+    # An answer comes by the API; the sweeper asks after executions, and stops them.
     assert allowed(shop, "lambda:SendDurableExecutionCallbackSuccess", role="JobsApiRole")
     assert not allowed(shop, "lambda:SendDurableExecutionCallbackSuccess", role="JobsTimekeeperRole")
     assert allowed(shop, "lambda:StopDurableExecution", role="JobsTimekeeperRole")

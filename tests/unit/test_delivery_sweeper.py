@@ -37,7 +37,7 @@ def bench(aws_of_module: None) -> Iterator[SendingBench]:
 
 
 @pytest.fixture
-def timekeeper(bench: SendingBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def sweeper(bench: SendingBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The function on the bench's table, queues and clock."""
     for variable, value in {
         "OFFLOAD_SUBSCRIPTIONS_TABLE": bench.table,
@@ -55,19 +55,17 @@ def timekeeper(bench: SendingBench, monkeypatch: pytest.MonkeyPatch) -> Iterator
     sys.modules.pop(_NAME, None)
 
 
-def test_what_waits_although_its_token_was_lost_is_woken_within_ten_minutes(
-    bench: SendingBench, timekeeper: Any
-) -> None:
+def test_what_waits_although_its_token_was_lost_is_woken_within_ten_minutes(bench: SendingBench, sweeper: Any) -> None:
     record = bench.subscribe("http://127.0.0.1:9/lost")
     bench.owe(record)
     bench.take_tokens()
     bench.clock.passes(minutes=10)
-    timekeeper.handler({}, Context())
+    sweeper.handler({}, Context())
     assert bench.take_tokens() == [record.id]
 
 
 def test_an_endpoint_that_was_well_is_woken_in_the_lane_of_those_that_are(
-    bench: SendingBench, timekeeper: Any, server: MisbehavingServer
+    bench: SendingBench, sweeper: Any, server: MisbehavingServer
 ) -> None:
     record = bench.subscribe(server.url("well"))
     bench.owe(record)
@@ -75,5 +73,5 @@ def test_an_endpoint_that_was_well_is_woken_in_the_lane_of_those_that_are(
     bench.owe(record)
     bench.take_tokens()
     bench.clock.passes(minutes=10)
-    timekeeper.handler({}, Context())
+    sweeper.handler({}, Context())
     assert (len(bench.taken(bench.well)), bench.taken(bench.trouble)) == (1, [])

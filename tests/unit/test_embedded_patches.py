@@ -1,4 +1,4 @@
-"""Each mend against a real emulator: it sees what is wrong, sets it, and sees that it is right."""
+"""Each patch against a real emulator: it sees what is wrong, sets it, and sees that it is right."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 from offload.cli.deployment.aws import Aws
 from offload.cli.deployment.failure import Failure
 from offload.cli.local.patches import (
-    MENDS,
+    EMULATOR_PATCHES,
     Archive,
     BatchGrants,
-    Mend,
+    Patch,
     ReservedConcurrency,
     SecretGrants,
     Target,
     TimeToLive,
-    mend,
+    apply_patches,
 )
 from offload.cli.local.process import Instance
 
@@ -35,11 +35,11 @@ def target(kind: str, properties: dict[str, Any], physical_id: str | None = None
     return Target("offload-local-x", "It", kind, properties, physical_id, siblings)
 
 
-def put_right(mend: Mend, aws: Aws, target: Target) -> None:
-    assert mend.applies(target)
-    assert mend.wrong(aws, target) is not None
-    mend.set(aws, target)
-    assert mend.wrong(aws, target) is None
+def put_right(patch: Patch, aws: Aws, target: Target) -> None:
+    assert patch.applies(target)
+    assert patch.wrong(aws, target) is not None
+    patch.set(aws, target)
+    assert patch.wrong(aws, target) is None
 
 
 def test_a_table_gets_its_time_to_live_and_loses_it_again(aws: Aws) -> None:
@@ -168,15 +168,15 @@ def test_a_mend_that_does_not_take_fails_with_stack_and_resource(
             }
         }
     }
-    aws.cloudformation.create_stack(StackName="offload-local-mend", TemplateBody=json.dumps(template))
+    aws.cloudformation.create_stack(StackName="offload-local-patch", TemplateBody=json.dumps(template))
     aws.cloudformation.get_waiter("stack_create_complete").wait(
-        StackName="offload-local-mend", WaiterConfig={"Delay": 1, "MaxAttempts": 20}
+        StackName="offload-local-patch", WaiterConfig={"Delay": 1, "MaxAttempts": 20}
     )
-    (tmp_path / "offload-local-mend.template.json").write_text(json.dumps(template))
-    monkeypatch.setattr("offload.cli.local.patches.MENDS", (NeverTakes(),))
+    (tmp_path / "offload-local-patch.template.json").write_text(json.dumps(template))
+    monkeypatch.setattr("offload.cli.local.patches.EMULATOR_PATCHES", (NeverTakes(),))
     with pytest.raises(
-        Failure, match="offload-local-mend: time to live of Marks cannot be mended: items expire by None"
+        Failure, match="offload-local-patch: time to live of Marks cannot be patched: items expire by None"
     ):
-        mend(aws, tmp_path)
-    monkeypatch.setattr("offload.cli.local.patches.MENDS", MENDS)
-    assert [each.logical_id for each in mend(aws, tmp_path)] == ["Marks"]
+        apply_patches(aws, tmp_path)
+    monkeypatch.setattr("offload.cli.local.patches.EMULATOR_PATCHES", EMULATOR_PATCHES)
+    assert [each.logical_id for each in apply_patches(aws, tmp_path)] == ["Marks"]

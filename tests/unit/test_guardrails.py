@@ -53,7 +53,7 @@ class Refusal:
     rule: str
     path: str
     says: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -398,8 +398,8 @@ BROKEN: dict[str, Callable[[App], object]] = {
     "kept-data": lambda app: bucket_in(app, "prod", lost=True),
 }
 
-# And the same, mended: what a rule must leave alone.
-MENDED: dict[str, Callable[[App], object]] = {
+# And the same, fixed: what a rule must leave alone.
+FIXED: dict[str, Callable[[App], object]] = {
     "queue-visibility": lambda app: consumer(app, queue={"visibility_timeout": Duration.seconds(60)}),
     "partial-batch-response": consumer,
     "queue-dead-letters": consumer,
@@ -435,7 +435,7 @@ MENDED: dict[str, Callable[[App], object]] = {
 
 def test_every_rule_has_an_app_that_breaks_it_and_one_that_does_not() -> None:
     # Those of sizes have theirs in test_guardrails_limits.py.
-    assert BROKEN.keys() == MENDED.keys() == {rule.id for rule in RULES} - {rule.id for rule in limits.RULES}
+    assert BROKEN.keys() == FIXED.keys() == {rule.id for rule in RULES} - {rule.id for rule in limits.RULES}
 
 
 @pytest.mark.parametrize("rule_id", BROKEN)
@@ -445,12 +445,12 @@ def test_a_broken_rule_is_refused_with_its_id_its_construct_and_its_mend(synthes
     for refusal in report.refusals():
         assert refusal.path.startswith("S/")
         assert refusal.says
-        assert refusal.mend
+        assert refusal.fix
 
 
-@pytest.mark.parametrize("rule_id", MENDED)
+@pytest.mark.parametrize("rule_id", FIXED)
 def test_what_keeps_the_rule_is_left_alone(synthesis: Synthesis, rule_id: str) -> None:
-    assert synthesis.of(MENDED[rule_id]).refusals() == []
+    assert synthesis.of(FIXED[rule_id]).refusals() == []
 
 
 def test_a_queue_must_hide_messages_for_six_timeouts_and_the_window(synthesis: Synthesis) -> None:
@@ -458,7 +458,7 @@ def test_a_queue_must_hide_messages_for_six_timeouts_and_the_window(synthesis: S
     found = synthesis.of(lambda app: consumer(app, feeding=windowed)).one("queue-visibility")
     assert found.path == "S/Work/Resource"
     assert "60 s" in found.says
-    assert "at least 65 s" in found.mend
+    assert "at least 65 s" in found.fix
     enough = {"visibility_timeout": Duration.seconds(65)}
     assert synthesis.of(lambda app: consumer(app, feeding=windowed, queue=enough)).refusals() == []
 
@@ -598,7 +598,7 @@ def test_a_secret_is_known_by_its_name_or_its_looks_and_never_repeated(
 ) -> None:
     found = synthesis.of(lambda app: function(stack(app), environment={name: value})).one("secret-in-environment")
     assert found.rule == f"secret-in-environment[{name}]"
-    assert value == "x" or value not in found.says + found.mend
+    assert value == "x" or value not in found.says + found.fix
 
 
 def test_a_secret_that_cloudformation_writes_into_a_variable_is_refused(synthesis: Synthesis) -> None:
@@ -657,7 +657,7 @@ def test_a_condition_that_leaves_other_sources_through_is_refused(
     synthesis: Synthesis, conditions: dict[str, dict[str, Any]]
 ) -> None:
     refusal = synthesis.of(lambda app: role(stack(app), publishing(conditions))).one("unbound-source")
-    assert "EventBus.publish" in refusal.mend
+    assert "EventBus.publish" in refusal.fix
 
 
 def test_publishing_is_found_under_a_wildcard_too(synthesis: Synthesis) -> None:

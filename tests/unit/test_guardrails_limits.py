@@ -53,7 +53,7 @@ def topics(count: int) -> Callable[[App], None]:
 def test_a_stack_that_nears_the_resources_of_a_template_is_refused(synthesis: Synthesis) -> None:
     [refusal] = refusals(synthesis, topics(451), "stack-resources")
     assert "The stack Shop has 451 resources, and CloudFormation takes 500" in refusal.says
-    assert "another stack on the same platform" in refusal.mend
+    assert "another stack on the same platform" in refusal.fix
 
 
 # -- a role's inline policies
@@ -87,7 +87,7 @@ def test_a_role_whose_policies_near_what_iam_takes_is_refused_wherever_they_stan
     assert refusal.path == "Platform/Role/Resource"
     assert "The role's 60 inline policies have some " in refusal.says
     assert f"{ROLE_CHARACTERS:,} of a role" in refusal.says
-    assert "ManagedPolicy" in refusal.mend
+    assert "ManagedPolicy" in refusal.fix
     assert refusals(synthesis, role_of(30, elsewhere=elsewhere), "role-policy-size", strong=strong) == []
 
 
@@ -147,7 +147,7 @@ def test_a_function_whose_callers_near_what_lambda_takes_is_refused(synthesis: S
     [refusal] = refusals(synthesis, permissions(70), "function-policy-size")
     assert refusal.path == "Shop/Function/Resource"
     assert "70 permissions to call the function have some " in refusal.says
-    assert "scope_permission_to_route=False" in refusal.mend
+    assert "scope_permission_to_route=False" in refusal.fix
 
 
 # -- rules and targets

@@ -2,7 +2,7 @@
 
 Each way of life below runs on real tables and queues until its jobs have ended, again and again: the first time the
 process that makes the first write dies there, the next time the one that makes the second, until nobody dies. Callers
-that got no answer ask again, SQS brings a message back that nobody answered for, and the timekeeper looks each minute.
+that got no answer ask again, SQS brings a message back that nobody answered for, and the sweeper looks each minute.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from offload.runtime.jobs.run import JobHandler, Run
 from offload.runtime.jobs.table import LOOK_AHEAD
 from tests.unit.job_bench import JobBench
 from tests.unit.test_job_machine import ALLOWED
-from tests.unit.test_job_sweeper import Timekeeper
+from tests.unit.test_job_sweeper import Sweeper
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 """Dies at each write, and after it too: to the table and the queues the same as before the next one. Otherwise every
@@ -47,7 +47,7 @@ WRITES: Final = {
     "PutObject",
 }
 SWEEPS: Final = 30
-"""In how many of the timekeeper's minutes the jobs of one life must have ended."""
+"""In how many of the sweeper's minutes the jobs of one life must have ended."""
 
 _T = TypeVar("_T")
 
@@ -110,12 +110,12 @@ class Fate:
 
 
 class World:
-    """Callers, workers and the timekeeper, each a process; at most one of them dies, once."""
+    """Callers, workers and the sweeper, each a process; at most one of them dies, once."""
 
-    def __init__(self, bench: JobBench, timekeeper: Timekeeper, fate: Fate, name: str) -> None:
+    def __init__(self, bench: JobBench, sweeper: Sweeper, fate: Fate, name: str) -> None:
         self.bench, self.fate, self.name = bench, fate, name
         self.effects: list[str] = []
-        self._timekeeper = timekeeper
+        self._sweeper = sweeper
         self._messages: list[tuple[datetime, str, str]] = []
         self._handlers: dict[str, JobHandler[Any, Any]] = {}
 
@@ -169,7 +169,7 @@ class World:
         self._handlers[kind.name] = self.bench.handler(kind, work)
 
     def live(self, decide: Callable[[Job], None] | None = None) -> None:
-        """Lets workers and timekeeper go on until nothing is due any more."""
+        """Lets workers and sweeper go on until nothing is due any more."""
         for _ in range(SWEEPS):
             self._work()
             if decide:
@@ -183,7 +183,7 @@ class World:
             # Minutes in which nothing is due are left out: a sweep only looks then.
             ahead = min([*due, *visible]) - LOOK_AHEAD.total_seconds() - self.bench.time.timestamp()
             self.bench.pass_time(minutes=max(1, min(ahead // 60, 60)))
-            self._process(self._timekeeper.sweep)
+            self._process(self._sweeper.sweep)
         raise AssertionError(f"still open after {SWEEPS} sweeps")
 
     def _process(self, act: Callable[[], object]) -> bool:
@@ -544,15 +544,15 @@ def bench(aws_of_module: None, monkeypatch: pytest.MonkeyPatch) -> JobBench:
 
 
 @pytest.fixture
-def timekeeper(bench: JobBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Timekeeper]:
-    """The bench's timekeeper, one job after the other: which write is the n-th must not depend on threads."""
+def sweeper(bench: JobBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweeper]:
+    """The bench's sweeper, one job after the other: which write is the n-th must not depend on threads."""
     # Fewer parts of the table to read a thousand times; their number changes nothing else.
     monkeypatch.setattr(items, "DUE_SHARDS", 1)
     monkeypatch.setattr(items, "TALLY_SHARDS", 1)
-    keeper = Timekeeper(bench, monkeypatch)
+    keeper = Sweeper(bench, monkeypatch)
     monkeypatch.setattr(keeper.module, "_WORKERS", 1)
     yield keeper
-    sys.modules.pop(Timekeeper.NAME, None)
+    sys.modules.pop(Sweeper.NAME, None)
 
 
 @contextmanager
@@ -575,12 +575,12 @@ def under(fate: Fate) -> Iterator[None]:
 @pytest.mark.parametrize("after", [False, True] if WHOLE else [False], ids=["before", "after"][: 1 + WHOLE])
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.__name__)
 def test_whoever_dies_at_whichever_write_nothing_is_lost(
-    bench: JobBench, timekeeper: Timekeeper, life: Callable[[World], None], after: bool
+    bench: JobBench, sweeper: Sweeper, life: Callable[[World], None], after: bool
 ) -> None:
     for at in count(1, 1 if WHOLE else 2):
         fate = Fate(at, after=after)
         with under(fate):
-            world = World(bench, timekeeper, fate, f"{life.__name__}-{at}-{after}")
+            world = World(bench, sweeper, fate, f"{life.__name__}-{at}-{after}")
             try:
                 life(world)
             except (Exception, pytest.fail.Exception) as error:

@@ -179,11 +179,11 @@ class Machine(RuleBasedStateMachine):
                 self.store.decide(self.type, job_id, {"done": "done", "retry it": "retry"}.get(what, "fail"))  # type: ignore[arg-type]
 
     def time_passes(self, seconds: int) -> None:
-        """The timekeeper may be late."""
+        """The sweeper may be late."""
         self.service.pass_time(seconds=seconds)
 
     def sweep(self) -> None:
-        """The timekeeper looks at every job."""
+        """The sweeper looks at every job."""
         for job_id in self.jobs:
             self.store.settle(self.type, job_id)
 

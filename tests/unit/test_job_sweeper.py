@@ -1,4 +1,4 @@
-"""The timekeeper's minute, on real tables and queues, by a clock that is set by hand."""
+"""The sweeper's minute, on real tables and queues, by a clock that is set by hand."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bench(aws_of_module: None, monkeypatch: pytest.MonkeyPatch) -> JobBench:
     return JobBench(monkeypatch, MAIL, PAYMENT, HOURLY)
 
 
-class Timekeeper:
+class Sweeper:
     """The function as Lambda loads it, on the bench's clock and types."""
 
     NAME = "offload.functions.job_sweeper.handler"
@@ -68,10 +68,10 @@ class Timekeeper:
 
 
 @pytest.fixture
-def timekeeper(bench: JobBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Timekeeper]:
-    """The bench's timekeeper."""
-    yield Timekeeper(bench, monkeypatch)
-    sys.modules.pop(Timekeeper.NAME, None)
+def sweeper(bench: JobBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweeper]:
+    """The bench's sweeper."""
+    yield Sweeper(bench, monkeypatch)
+    sys.modules.pop(Sweeper.NAME, None)
 
 
 def start(bench: JobBench, job_type: JobType[Any, Any], seconds: float = 60, attempt: int = 1) -> Job:
@@ -83,16 +83,16 @@ def start(bench: JobBench, job_type: JobType[Any, Any], seconds: float = 60, att
     return bench.store.get(job_id)
 
 
-def test_a_job_whose_nudge_was_lost_is_nudged_again(bench: JobBench, timekeeper: Timekeeper) -> None:
+def test_a_job_whose_nudge_was_lost_is_nudged_again(bench: JobBench, sweeper: Sweeper) -> None:
     job_id = bench.submit(MAIL, Nothing())
     assert len(bench.nudges(MAIL)) == 1
-    assert timekeeper.sweep() == {}
+    assert sweeper.sweep() == {}
     bench.pass_time(seconds=61)
-    assert timekeeper.sweep() == {"nudged": 1}
+    assert sweeper.sweep() == {"nudged": 1}
     assert [json.loads(body) for body in bench.nudges(MAIL)] == [{"job": job_id, "attempt": 1}]
 
 
-def test_a_delayed_job_gets_its_nudge_in_the_minute_before_its_time(bench: JobBench, timekeeper: Timekeeper) -> None:
+def test_a_delayed_job_gets_its_nudge_in_the_minute_before_its_time(bench: JobBench, sweeper: Sweeper) -> None:
     bench.submit(MAIL, Nothing(), delay=600.0)
 
     def messages() -> tuple[int, int]:
@@ -102,15 +102,13 @@ def test_a_delayed_job_gets_its_nudge_in_the_minute_before_its_time(bench: JobBe
 
     sent = []
     for _ in range(10):
-        timekeeper.sweep()
+        sweeper.sweep()
         sent.append(messages())
         bench.pass_time(minutes=1)
     assert sent == [(0, 0)] * 9 + [(0, 1)]
 
 
-def test_a_job_whose_worker_died_is_found_within_its_timeout_and_a_minute(
-    bench: JobBench, timekeeper: Timekeeper
-) -> None:
+def test_a_job_whose_worker_died_is_found_within_its_timeout_and_a_minute(bench: JobBench, sweeper: Sweeper) -> None:
     # A sweep each minute, at 30 s past: the worker has 90 s and dies at once.
     bench.pass_time(seconds=30)
     begin = bench.time
@@ -119,7 +117,7 @@ def test_a_job_whose_worker_died_is_found_within_its_timeout_and_a_minute(
     while bench.store.get(mail.id).state is State.RUNNING:
         assert bench.time - begin <= MAIL.timeout + timedelta(seconds=61)
         bench.pass_time(minutes=1)
-        timekeeper.sweep()
+        sweeper.sweep()
     found = bench.store.get(mail.id)
     assert (found.state, found.history[-1].why) == (
         State.WAITING,
@@ -129,27 +127,27 @@ def test_a_job_whose_worker_died_is_found_within_its_timeout_and_a_minute(
     assert bench.store.get(payment.id).state is State.HELD
 
 
-def test_a_running_job_is_left_alone_until_its_lease_ends(bench: JobBench, timekeeper: Timekeeper) -> None:
+def test_a_running_job_is_left_alone_until_its_lease_ends(bench: JobBench, sweeper: Sweeper) -> None:
     mail = start(bench, MAIL, seconds=50)
-    assert timekeeper.sweep() == {}
+    assert sweeper.sweep() == {}
     bench.pass_time(seconds=49)
-    assert timekeeper.sweep() == {}
+    assert sweeper.sweep() == {}
     assert bench.store.get(mail.id).state is State.RUNNING
 
 
-def test_a_job_that_nobody_started_in_time_expires(bench: JobBench, timekeeper: Timekeeper) -> None:
+def test_a_job_that_nobody_started_in_time_expires(bench: JobBench, sweeper: Sweeper) -> None:
     job_id = bench.submit(PAYMENT, Nothing())
     bench.pass_time(minutes=11)
-    assert timekeeper.sweep() == {"expired": 1}
+    assert sweeper.sweep() == {"expired": 1}
     assert bench.store.get(job_id).state is State.CANCELLED
 
 
-def test_sweeps_at_the_same_moment_do_what_one_does(bench: JobBench, timekeeper: Timekeeper) -> None:
-    timekeeper.sweep()
+def test_sweeps_at_the_same_moment_do_what_one_does(bench: JobBench, sweeper: Sweeper) -> None:
+    sweeper.sweep()
     queued, running = [bench.submit(MAIL, Nothing()) for _ in range(10)], [start(bench, MAIL) for _ in range(10)]
     bench.time = bench.time.replace(hour=13, minute=0, second=20)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: timekeeper.sweep(), range(4)))
+        list(pool.map(lambda _: sweeper.sweep(), range(4)))
     assert {bench.store.get(job_id).state for job_id in queued} == {State.QUEUED}
     for job in running:
         found = bench.store.get(job.id)
@@ -167,13 +165,13 @@ def test_sweeps_at_the_same_moment_do_what_one_does(bench: JobBench, timekeeper:
 
 
 def test_the_schedules_of_the_hour_start_and_are_counted(
-    bench: JobBench, timekeeper: Timekeeper, capsys: pytest.CaptureFixture[str]
+    bench: JobBench, sweeper: Sweeper, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    timekeeper.sweep()
+    sweeper.sweep()
     bench.pass_time(hours=1)
-    assert timekeeper.sweep() == {"scheduled": 1}
+    assert sweeper.sweep() == {"scheduled": 1}
     bench.pass_time(seconds=1)
-    assert timekeeper.sweep() == {}
+    assert sweeper.sweep() == {}
     said = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
     assert [(line["message"], line["counts"], line.get("missing"), line["request_id"]) for line in said] == [
         ("sweep", {}, None, "request-1"),
@@ -190,37 +188,37 @@ def counted(capsys: pytest.CaptureFixture[str]) -> int | None:
 
 
 def test_the_count_of_missing_jobs_is_said_while_jobs_are_open_and_once_when_all_have_ended(
-    bench: JobBench, timekeeper: Timekeeper, capsys: pytest.CaptureFixture[str]
+    bench: JobBench, sweeper: Sweeper, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    timekeeper.sweep()
+    sweeper.sweep()
     assert counted(capsys) is None, "a metric with a value costs by the hour"
     job_id = bench.submit(MAIL, Nothing())
     bench.pass_time(minutes=5)
-    timekeeper.sweep()
+    sweeper.sweep()
     assert counted(capsys) == 0
     bench.store.cancel(job_id)
-    timekeeper.sweep()
+    sweeper.sweep()
     assert counted(capsys) == 0, "the alarm goes by the least of five minutes"
-    timekeeper.sweep()
+    sweeper.sweep()
     assert counted(capsys) is None
 
 
 def test_a_missing_job_is_counted_within_five_idle_minutes_and_then_each_minute(
-    bench: JobBench, timekeeper: Timekeeper, capsys: pytest.CaptureFixture[str]
+    bench: JobBench, sweeper: Sweeper, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    timekeeper.sweep()
+    sweeper.sweep()
     job_id = bench.submit(MAIL, Nothing())
     aws.dynamodb().delete_item(TableName=bench.name, Key={"pk": {"S": f"job#{job_id}"}, "sk": {"S": "job"}})
     said = []
     for _ in range(7):
         bench.pass_time(minutes=1)
-        timekeeper.sweep()
+        sweeper.sweep()
         said.append(counted(capsys))
     assert said == [None, None, None, None, 1, 1, 1]
 
 
 def test_one_jobs_trouble_is_not_the_others_and_is_told(
-    bench: JobBench, timekeeper: Timekeeper, capsys: pytest.CaptureFixture[str]
+    bench: JobBench, sweeper: Sweeper, capsys: pytest.CaptureFixture[str]
 ) -> None:
     strange, payment, mail = (
         bench.submit(HOURLY, Nothing()),
@@ -231,36 +229,36 @@ def test_one_jobs_trouble_is_not_the_others_and_is_told(
     bench.types.pop("hourly")
     bench.sqs.delete_queue(QueueUrl=bench.queues["payment"])
     bench.pass_time(seconds=61)
-    with pytest.raises(timekeeper.module.SweepIncomplete, match="2 jobs or schedules"):
-        timekeeper.sweep()
+    with pytest.raises(sweeper.module.SweepIncomplete, match="2 jobs or schedules"):
+        sweeper.sweep()
     assert [json.loads(body)["job"] for body in bench.nudges(MAIL)] == [mail]
     said = {line.get("job_id"): line for line in map(json.loads, capsys.readouterr().out.splitlines())}
     assert said[strange]["outcome"] == "unknown type: put it back into the catalogue"
     assert "QueueDoesNotExist" in said[payment]["exception"] or "NonExistentQueue" in said[payment]["exception"]
 
 
-def test_jobs_of_a_type_that_was_taken_down_wait_and_are_counted(bench: JobBench, timekeeper: Timekeeper) -> None:
-    timekeeper.sweep()
+def test_jobs_of_a_type_that_was_taken_down_wait_and_are_counted(bench: JobBench, sweeper: Sweeper) -> None:
+    sweeper.sweep()
     job_id = bench.submit(MAIL, Nothing())
     for name in ("mail", "hourly"):
         aws.ssm().delete_parameter(Name=f"/{bench.name}/{name}")
     bench.pass_time(hours=1)
-    assert timekeeper.sweep() == {"not deployed": 1, "schedules not deployed": 1}
+    assert sweeper.sweep() == {"not deployed": 1, "schedules not deployed": 1}
     assert bench.store.get(job_id).state is State.QUEUED
     bench.deploy(MAIL)
     bench.pass_time(minutes=2)
-    assert timekeeper.sweep()["nudged"] == 1
+    assert sweeper.sweep()["nudged"] == 1
 
 
-def test_what_is_not_reached_in_time_is_left_for_the_next_minute(bench: JobBench, timekeeper: Timekeeper) -> None:
+def test_what_is_not_reached_in_time_is_left_for_the_next_minute(bench: JobBench, sweeper: Sweeper) -> None:
     bench.submit(MAIL, Nothing())
     bench.pass_time(seconds=61)
-    assert timekeeper.sweep(seconds=5) == {"left for the next minute": 1}
-    assert timekeeper.sweep() == {"nudged": 1}
+    assert sweeper.sweep(seconds=5) == {"left for the next minute": 1}
+    assert sweeper.sweep() == {"nudged": 1}
 
 
 def test_an_end_that_nobody_was_told_of_is_told(
-    bench: JobBench, timekeeper: Timekeeper, monkeypatch: pytest.MonkeyPatch
+    bench: JobBench, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -273,17 +271,17 @@ def test_an_end_that_nobody_was_told_of_is_told(
             bench.run(handler, job_id)
     assert bench.store.get(job_id).state is State.SUCCEEDED
     bench.pass_time(seconds=61)
-    assert timekeeper.sweep() == {"announced": 1}
-    assert timekeeper.sweep() == {}
+    assert sweeper.sweep() == {"announced": 1}
+    assert sweeper.sweep() == {}
 
 
-def test_a_handler_that_fails_for_good_is_not_looked_at_again(bench: JobBench, timekeeper: Timekeeper) -> None:
+def test_a_handler_that_fails_for_good_is_not_looked_at_again(bench: JobBench, sweeper: Sweeper) -> None:
     def work(*_: Any) -> Nothing:
         raise Permanent("no")
 
     bench.run(bench.handler(MAIL, work), bench.submit(MAIL, Nothing()))
     bench.pass_time(minutes=10)
-    assert timekeeper.sweep() == {}
+    assert sweeper.sweep() == {}
 
 
 def test_a_job_that_expires_in_a_line_leaves_it_and_the_next_one_is_nudged(
@@ -298,7 +296,7 @@ def test_a_job_that_expires_in_a_line_leaves_it_and_the_next_one_is_nudged(
         assert not isinstance(bench.store.start(alone, waiting[-1], 1, bench.time + timedelta(minutes=1)), Lease)
         bench.pass_time(minutes=6)
     bench.nudges(alone)
-    done = Timekeeper(bench, monkeypatch).sweep()
+    done = Sweeper(bench, monkeypatch).sweep()
     assert done["expired"] == 1
     assert [bench.store.get(job).state for job in waiting] == [State.CANCELLED, State.QUEUED]
     assert {json.loads(body)["job"] for body in bench.nudges(alone)} == {waiting[1]}

@@ -308,12 +308,12 @@ def test_of_many_jobs_those_in_trouble_are_sent_again_and_refused_ones_are_named
     server.refuse[msgspec.json.encode(contents[0])] = Refused(422, "bad-input", "first: no")
     server.refuse[msgspec.json.encode(contents[1])] = Refused(503, "contended", "ask again")
 
-    def mend(seconds: float) -> None:
+    def recover(seconds: float) -> None:
         server.refuse.pop(msgspec.json.encode(contents[1]), None)
 
-    time.sleep = mend  # type: ignore[method-assign]
+    time.sleep = recover  # type: ignore[method-assign]
     if isinstance(jobs, Jobs):
-        jobs._sleep = mend
+        jobs._sleep = recover
     with pytest.raises(SomeRefused, match="1 of 3 jobs were refused, number 0 for: Bad-Input: first: no") as some:
         jobs.submit_many(SALES_REPORT, contents)
 

@@ -265,8 +265,8 @@ def test_rejected_rows_have_their_number_and_reason_and_can_be_imported_once_men
         ["7", "3 fields where the first line has 8", "4"],
     ]
     assert rejects[1][4] == "two\nlines"
-    mended = shop.file(imported.rejects).replace(",six,", ",6,")
-    again = shop.imported(shop.upload(mended.encode()), shop.run())
+    corrected = shop.file(imported.rejects).replace(",six,", ",6,")
+    again = shop.imported(shop.upload(corrected.encode()), shop.run())
     assert shop.bus.ids == ["order.placed:2"]
     assert len(shop.details()[0]["data"]["lines"]) == 2
     assert (again.published, again.rejected) == (1, 2)

@@ -168,7 +168,7 @@ def test_days_of_retries_keep_to_the_published_schedule(bench: SendingBench, ser
     assert bench.entries(record) == 0
 
 
-def test_a_short_wait_comes_by_a_token_and_a_long_one_by_the_timekeeper(
+def test_a_short_wait_comes_by_a_token_and_a_long_one_by_the_sweeper(
     bench: SendingBench, server: MisbehavingServer
 ) -> None:
     name = new_name()
@@ -182,7 +182,7 @@ def test_a_short_wait_comes_by_a_token_and_a_long_one_by_the_timekeeper(
         bench.clock.at = (bench.delivery(record, event).next_at or bench.clock()) + timedelta(seconds=61)
         assert [name for name, _ in bench.deliveries.to_wake(10)] == [record.id]
         bench.work(record)
-    # Two hours are more than a queue can wait: nothing is in it, and the timekeeper finds nothing before.
+    # Two hours are more than a queue can wait: nothing is in it, and the sweeper finds nothing before.
     bench.take_tokens()
     assert bench.deliveries.to_wake(10) == []
     bench.clock.passes(hours=2, minutes=13)

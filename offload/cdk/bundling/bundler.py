@@ -113,7 +113,7 @@ class Bundler:
         """The bundle of a function for `target`, made unless it is there; `source` as PythonFunction takes it.
 
         `reaches` names library modules that import tracing cannot see. Raises BundlingError, one line with the folder,
-        the file and the mend, when it cannot be made.
+        the file and the fix, when it cannot be made.
         """
         plan = self._plan(source, target, reaches)
         path = self.cache / plan.hash

@@ -36,7 +36,7 @@ _STRING, _NUMBER = dynamodb.AttributeType.STRING, dynamodb.AttributeType.NUMBER
 
 
 class JobService(Construct):
-    """One table of jobs, the bucket of their files, an HTTP API signed with IAM, and the timekeeper.
+    """One table of jobs, the bucket of their files, an HTTP API signed with IAM, and the sweeper.
 
     It names no job type: each BackgroundJob leaves in a parameter below `path` where its queues are, and lets the
     service's functions send to them.
@@ -64,7 +64,7 @@ class JobService(Construct):
             memory_mb=512,
             environment=self.variables | bus.catalogue_variables,
         )
-        self.timekeeper = PythonFunction(
+        self.sweeper = PythonFunction(
             self,
             "Timekeeper",
             source=own("job_sweeper"),
@@ -73,11 +73,11 @@ class JobService(Construct):
         )
         self.nudgers: dict[str, iam.Role] = {}
         """Who may tell a function to look at a job, by a name; each BackgroundJob lets them."""
-        for name, function in {"Api": self.api_function, "Timekeeper": self.timekeeper}.items():
+        for name, function in {"Api": self.api_function, "Timekeeper": self.sweeper}.items():
             self.allow_state(function.role)
             self.nudgers[name] = function.role
         self.table.allow_query(self.api_function.role, "types")
-        self.table.allow_query(self.timekeeper.role, "due")
+        self.table.allow_query(self.sweeper.role, "due")
         self.allow_files(self.api_function.role, "results/*", "s3:GetObject", "s3:PutObject")
         permit_unused(
             self.api_function.role,
@@ -90,10 +90,10 @@ class JobService(Construct):
         self.http_api = self._http_api()
         call_each_minute(
             self,
-            self.timekeeper,
+            self.sweeper,
             "Timekeeper",
             stopped="No job has been looked at for five minutes: delayed jobs and retries do not start",
-            failed="The timekeeper could not look at every job: offload logs job_sweeper",
+            failed="The sweeper could not look at every job: offload logs job_sweeper",
         )
         self.audit_alarm = self._audit_alarm()
         CfnOutput(self, "Url", value=self.http_api.api_endpoint, description="The job service's API")
@@ -180,11 +180,11 @@ class JobService(Construct):
         return http_api
 
     def _audit_alarm(self) -> cloudwatch.Alarm:
-        """Goes off when the timekeeper's count of accepted jobs is not that of ended and open ones."""
+        """Goes off when the sweeper's count of accepted jobs is not that of ended and open ones."""
         return alarm_on_log(
             self,
             "MissingJobs",
-            log_group=self.timekeeper.log_group,
+            log_group=self.sweeper.log_group,
             pattern=logs.FilterPattern.exists("$.missing_jobs"),
             metric="MissingJobs",
             value="$.missing_jobs",

@@ -64,7 +64,7 @@ class PythonFunction(Construct):
     log retention are the environment's. The role may write to the function's own log group and nothing else: grants are
     added where constructs meet. A `durable` function is called by its `current_version`; versions before it stay.
 
-    Raises BundlingError (one line with folder, file and mend) when the folder cannot be bundled.
+    Raises BundlingError (one line with folder, file and fix) when the folder cannot be bundled.
     """
 
     function: lambda_.Function

@@ -109,32 +109,32 @@ def _checks_signatures(function: Resource | None) -> bool:
 
 
 def _public_function(templates: Templates) -> Iterator[Finding]:
-    mend = (
+    fix = (
         "Require IAM or another authorizer; a webhook's function that checks signatures on the raw body says so with"
         " declare_signature_check(function, scheme)."
     )
     for url in templates.of_type("AWS::Lambda::Url"):
         function = called_function(templates, url, url.properties.get("TargetFunctionArn"))
         if url.properties.get("AuthType") == "NONE" and not _checks_signatures(function):
-            yield Finding(url, "Anyone on the internet may call this function URL.", mend, "Properties/AuthType")
+            yield Finding(url, "Anyone on the internet may call this function URL.", fix, "Properties/AuthType")
     for route in templates.of_type("AWS::ApiGatewayV2::Route"):
         function = integrated_function(templates, route)
         if route.properties.get("AuthorizationType", "NONE") == "NONE" and not _checks_signatures(function):
             key = route.properties.get("RouteKey")
             yield Finding(
-                route, f"Anyone on the internet may call '{key}'.", mend, "Properties/AuthorizationType", about=str(key)
+                route, f"Anyone on the internet may call '{key}'.", fix, "Properties/AuthorizationType", about=str(key)
             )
     for api in templates.of_type("AWS::ApiGatewayV2::Api"):
         function = called_function(templates, api, api.properties.get("Target"))
         if "Target" in api.properties and not _checks_signatures(function):
-            yield Finding(api, "The API hands every request to its target, unasked.", mend, "Properties/Target")
+            yield Finding(api, "The API hands every request to its target, unasked.", fix, "Properties/Target")
     for method in templates.of_type("AWS::ApiGateway::Method"):
         function = called_function(templates, method, method.properties.get("Integration", {}).get("Uri"))
         public = method.properties.get("AuthorizationType", "NONE") == "NONE"
         # A browser's preflight request carries no credentials.
         if public and method.properties.get("HttpMethod") != "OPTIONS" and not _checks_signatures(function):
             name = method.properties.get("HttpMethod")
-            yield Finding(method, f"Anyone on the internet may call this {name}.", mend, "Properties/AuthorizationType")
+            yield Finding(method, f"Anyone on the internet may call this {name}.", fix, "Properties/AuthorizationType")
     for permission in templates.of_type("AWS::Lambda::Permission"):
         narrowed = {"FunctionUrlAuthType", "SourceArn", "SourceAccount", "PrincipalOrgID", "InvokedViaFunctionUrl"}
         if permission.properties.get("Principal") == "*" and not narrowed & permission.properties.keys():

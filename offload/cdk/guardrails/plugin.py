@@ -201,7 +201,7 @@ def _violation(rule: Rule, finding: Finding) -> PolicyViolation:
     return PolicyViolation(
         rule_name=rule.id if finding.about is None else f"{rule.id}[{finding.about}]",
         description=finding.says,
-        fix=finding.mend,
+        fix=finding.fix,
         severity="error",
         violating_resources=[
             PolicyViolatingResource(

@@ -160,7 +160,7 @@ def _dead_letter_retention(templates: Templates) -> Iterator[Finding]:
 
 
 def _target_dead_letters(templates: Templates) -> Iterator[Finding]:
-    mend = "Give the target a DeadLetterConfig with a queue of its own."
+    fix = "Give the target a DeadLetterConfig with a queue of its own."
     for rule in templates.of_type("AWS::Events::Rule"):
         for index, target in enumerate(listed(rule.properties.get("Targets"))):
             if not target.get("DeadLetterConfig", {}).get("Arn"):
@@ -168,7 +168,7 @@ def _target_dead_letters(templates: Templates) -> Iterator[Finding]:
                     rule,
                     f"The rule's target '{target.get('Id', index)}' has no dead-letter queue: an event that the bus"
                     " cannot hand over within its retries is dropped.",
-                    mend,
+                    fix,
                     f"Properties/Targets/{index}/DeadLetterConfig",
                 )
     for schedule in templates.of_type("AWS::Scheduler::Schedule"):
@@ -176,7 +176,7 @@ def _target_dead_letters(templates: Templates) -> Iterator[Finding]:
             yield Finding(
                 schedule,
                 "The schedule's target has no dead-letter queue: a call that fails within its retries is dropped.",
-                mend,
+                fix,
                 "Properties/Target/DeadLetterConfig",
             )
 
@@ -212,7 +212,7 @@ def _batch_size(templates: Templates) -> Iterator[Finding]:
 
 
 def _unbatchable(batch: int, window: int, *, fifo: bool) -> tuple[str, str] | None:
-    """Why Lambda would refuse this batch at deployment, and the mend; None where it takes it."""
+    """Why Lambda would refuse this batch at deployment, and the fix; None where it takes it."""
     if fifo and batch > MAX_BATCH_FIFO:
         return (
             f"A FIFO queue hands over at most {MAX_BATCH_FIFO} messages, not {batch}.",

@@ -15,13 +15,13 @@ PLUGIN = "offload"
 class Finding:
     """One place where a rule is broken.
 
-    `says` is what is wrong, with the figures; `mend` what to do; `location` the property within the resource;
+    `says` is what is wrong, with the figures; `fix` what to do; `location` the property within the resource;
     `about` tells findings on one resource apart, so that one can be acknowledged without the others.
     """
 
     resource: Resource
     says: str
-    mend: str
+    fix: str
     location: str
     about: str | None = None
 

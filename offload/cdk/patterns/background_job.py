@@ -47,7 +47,7 @@ _STARTER_TIMEOUT = Duration.seconds(30)
 
 
 class UnusableJobType(Unusable):
-    """A job type that cannot run: one line with the construct, the field and the mend."""
+    """A job type that cannot run: one line with the construct, the field and the fix."""
 
 
 class BackgroundJob(Construct):
@@ -188,7 +188,7 @@ class BackgroundJob(Construct):
         for construct_id, roles, actions in (
             # Not on the role: the function waits for its role's own policies, and these name the function.
             ("OwnCheckpoints", [self.function.role], ("CheckpointDurableExecution", "GetDurableExecutionState")),
-            ("Executions", [service.timekeeper.role], ("GetDurableExecution", "StopDurableExecution")),
+            ("Executions", [service.sweeper.role], ("GetDurableExecution", "StopDurableExecution")),
             ("Answers", [service.api_function.role], ("SendDurableExecutionCallbackSuccess",)),
         ):
             statement = iam.PolicyStatement(actions=[f"lambda:{action}" for action in actions], resources=[versions])
@@ -234,7 +234,7 @@ class BackgroundJob(Construct):
 
 
 def _refusal(job: JobType[Any, Any], service: JobService) -> str | None:
-    """Why a type cannot run as it is, and the mend; None when it can."""
+    """Why a type cannot run as it is, and the fix; None when it can."""
     minutes = job.timeout / timedelta(minutes=1)
     if job.timeout > LONGEST_RUN and not job.durable:
         return f"timeout of {minutes:g} minutes: Lambda runs for 15 at the most: make it durable"

@@ -28,7 +28,7 @@ _asked: WeakKeyDictionary[IConstruct, set[str]] = WeakKeyDictionary()
 
 
 class UnusableIntegration(Unusable):
-    """What an Integration is told is wrong; one line with its path, the argument and the mend."""
+    """What an Integration is told is wrong; one line with its path, the argument and the fix."""
 
 
 class Integration(Construct):

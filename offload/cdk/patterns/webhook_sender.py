@@ -121,11 +121,11 @@ class WebhookSender(Construct):
         publish.grant(self.sender.role)
         for lane in self.lanes:
             lane.work_off(self.sender, batch_size=_TOKENS_AT_ONCE, concurrency=environment.sending.concurrency)
-        self.timekeeper = PythonFunction(
+        self.sweeper = PythonFunction(
             self, "Timekeeper", source=own("delivery_sweeper"), timeout=Duration.seconds(50), environment=self.variables
         )
-        self.table.allow_exactly(self.timekeeper.role, "GetItem", "BatchGetItem", "Query")
-        self.table.allow_query(self.timekeeper.role, "wake")
+        self.table.allow_exactly(self.sweeper.role, "GetItem", "BatchGetItem", "Query")
+        self.table.allow_query(self.sweeper.role, "wake")
         self.api_function = PythonFunction(
             self,
             "Api",
@@ -144,7 +144,7 @@ class WebhookSender(Construct):
             self.api_function.role, "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"
         )
         self.table.allow_query(self.api_function.role, "listed", "events")
-        for function in (self.sender, self.timekeeper):
+        for function in (self.sender, self.sweeper):
             self._send_tokens(function.role)
         self._send_unproven(self.api_function.role)
         for function in (self.sender, self.api_function):
@@ -164,7 +164,7 @@ class WebhookSender(Construct):
             )
         call_each_minute(
             self,
-            self.timekeeper,
+            self.sweeper,
             "Timekeeper",
             stopped="No retry of a webhook has been started for five minutes: offload logs delivery_sweeper",
             failed="The senders of webhooks cannot be woken: offload logs delivery_sweeper",
@@ -305,7 +305,7 @@ class WebhookSender(Construct):
         )
         self._alarm(
             "Late",
-            self.timekeeper,
+            self.sweeper,
             logs.FilterPattern.exists("$.oldest_seconds"),
             "$.oldest_seconds",
             "Deliveries are due and nobody sends them: offload audit, offload logs delivery_sender",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 OVERDUE: Final = timedelta(minutes=5)
-"""The timekeeper looks each minute: what nobody has attempted for this long after it was due is overdue."""
+"""The sweeper looks each minute: what nobody has attempted for this long after it was due is overdue."""
 
 _SHOWN: Final = 100
 

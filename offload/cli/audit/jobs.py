@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 OVERDUE: Final = timedelta(minutes=5)
-"""The timekeeper looks each minute: a job that nobody has looked at for this long after its time is overdue."""
+"""The sweeper looks each minute: a job that nobody has looked at for this long after its time is overdue."""
 
 _OPEN: Final = (State.WAITING, State.QUEUED, State.RUNNING, State.HELD)
 _SHOWN: Final = 100

@@ -136,7 +136,7 @@ def retry(
     table: TableOption = _TABLE,
     schema: SchemaOption = None,
 ) -> None:
-    """Let held events be published after all, once what refused them is mended."""
+    """Let held events be published after all, once what refused them is fixed."""
     if bool(rows) == every:
         raise Failure("name the held rows to retry, or say --all: `offload outbox status` lists them")
     from offload.client.outbox import Outbox

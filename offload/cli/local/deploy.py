@@ -1,6 +1,6 @@
 """From the app to the embedded AWS: synthesized and deployed by the CDK's own command line.
 
-What the emulator refuses is taken out of a copy of the assembly, never out of the constructs; `mend.py` does by API
+What the emulator refuses is taken out of a copy of the assembly, never out of the constructs; `patches.py` does by API
 what was taken out.
 """
 
@@ -235,7 +235,7 @@ def _must_not_mention(where: str, body: object, gone: Mapping[str, str]) -> None
         if logical_id in gone:
             raise Failure(
                 f"{where} refers to {logical_id}, which the embedded AWS cannot have ({gone[logical_id]}); "
-                "give the constructs another way for `local`, or mend it in offload/cli/local"
+                "give the constructs another way for `local`, or fix it in offload/cli/local"
             )
 
 

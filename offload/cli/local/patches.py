@@ -1,4 +1,4 @@
-"""Everything in which the embedded AWS differs from AWS and that can be mended: set by API, then read back.
+"""Everything in which the embedded AWS differs from AWS and that can be patched: set by API, then read back.
 
 Seen with MiniStack 1.5.33 on 2026-11-23. What is set follows from the synthesized templates alone; constructs and
 handlers know nothing of it.
@@ -44,15 +44,15 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Mended:
+class Patched:
     """One thing that was not as the template has it, and now is."""
 
-    mend: str
+    patch: str
     stack: str
     logical_id: str
 
 
-class Mend(ABC):
+class Patch(ABC):
     """One difference: which resources it touches, what is wrong with one, and how to put it right."""
 
     name: str
@@ -71,7 +71,7 @@ class Mend(ABC):
         """Sets by API what the template says."""
 
 
-class TimeToLive(Mend):
+class TimeToLive(Patch):
     """A table's `TimeToLiveSpecification` is dropped: items would never expire."""
 
     name = "time to live"
@@ -102,7 +102,7 @@ class TimeToLive(Mend):
         return str(wanted["AttributeName"]) if wanted.get("Enabled") else None
 
 
-class DurableExecutions(Mend):
+class DurableExecutions(Patch):
     """A function's `DurableConfig` is dropped; the runner beside the emulator reads it from a tag."""
 
     name = "durable executions"
@@ -131,7 +131,7 @@ class DurableExecutions(Mend):
         return aws.lambda_.get_function_configuration(FunctionName=_physical(target))["FunctionArn"]
 
 
-class ReservedConcurrency(Mend):
+class ReservedConcurrency(Patch):
     """A function's `ReservedConcurrentExecutions` is dropped; set by API it is enforced."""
 
     name = "reserved concurrency"
@@ -154,7 +154,7 @@ class ReservedConcurrency(Mend):
             )
 
 
-class Archive(Mend):
+class Archive(Patch):
     """CloudFormation's archive of a bus is refused; it is taken out of the template and made by API."""
 
     name = "archive of the bus"
@@ -214,7 +214,7 @@ def archive_name(stack: str, logical_id: str, properties: Mapping[str, Any]) -> 
     return named if isinstance(named, str) else f"{stack}-{logical_id}"[:ARCHIVE_NAME_LENGTH]
 
 
-class PolicyMend(Mend):
+class PolicyPatch(Patch):
     """Something in the policies of roles."""
 
     types = frozenset({"AWS::IAM::Policy"})
@@ -230,7 +230,7 @@ class PolicyMend(Mend):
 
     @staticmethod
     def roles(target: Target) -> list[str]:
-        """The roles of the policy's own stack that have it; those of others need no mend so far."""
+        """The roles of the policy's own stack that have it; those of others need no patch so far."""
         found = (_resolved(role, target) for role in target.properties.get("Roles", ()))
         return [role for role in found if isinstance(role, str)]
 
@@ -239,7 +239,7 @@ class PolicyMend(Mend):
         return str(target.properties["PolicyName"])
 
 
-class BatchGrants(PolicyMend):
+class BatchGrants(PolicyPatch):
     """`sqs:SendMessageBatch` is no action of IAM's: `sqs:SendMessage` allows it on AWS, and does not here.
 
     So it is with `sqs:DeleteMessage`.
@@ -279,7 +279,7 @@ def _missing_batches(actions: Sequence[str]) -> list[str]:
     return [batch for action in _BATCHED if action in actions and (batch := f"{action}Batch") not in actions]
 
 
-class SecretGrants(PolicyMend):
+class SecretGrants(PolicyPatch):
     """A secret's `Ref` is its name, where AWS gives its ARN: a policy that names it so allows nothing."""
 
     name = "grants on secrets"
@@ -324,7 +324,7 @@ def _listed(value: Any) -> list[str]:
     return list(value) if isinstance(value, list) else [value]
 
 
-MENDS: tuple[Mend, ...] = (
+EMULATOR_PATCHES: tuple[Patch, ...] = (
     TimeToLive(),
     DurableExecutions(),
     ReservedConcurrency(),
@@ -332,18 +332,18 @@ MENDS: tuple[Mend, ...] = (
     SecretGrants(),
     BatchGrants(),
 )
-"""Every mend, in the order in which they are done."""
+"""Every patch, in the order in which they are done."""
 
 
-def mend(aws: Aws, assembly: Path) -> list[Mended]:
+def apply_patches(aws: Aws, assembly: Path) -> list[Patched]:
     """Puts right what the emulator dropped of the templates in `assembly` (the synthesized one, not its copy).
 
-    Idempotent: what is as it should be is left alone. Returns what was mended; raises Failure, naming the resource,
+    Idempotent: what is as it should be is left alone. Returns what was patched; raises Failure, naming the resource,
     when it still reads back wrong.
     """
     done = []
     for target in _targets(aws, assembly):
-        for each in MENDS:
+        for each in EMULATOR_PATCHES:
             if not each.applies(target):
                 continue
             try:
@@ -354,8 +354,8 @@ def mend(aws: Aws, assembly: Path) -> list[Mended]:
             except ClientError as error:
                 left = str(error)
             if left is not None:
-                raise Failure(f"{target.stack}: {each.name} of {target.logical_id} cannot be mended: {left}")
-            done.append(Mended(each.name, target.stack, target.logical_id))
+                raise Failure(f"{target.stack}: {each.name} of {target.logical_id} cannot be patched: {left}")
+            done.append(Patched(each.name, target.stack, target.logical_id))
     return done
 
 

@@ -1,4 +1,4 @@
-"""The embedded AWS with the app on it: started, deployed, mended."""
+"""The embedded AWS with the app on it: started, deployed, patched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bring_up(embedded: EmbeddedAws, *, steps: Steps = SILENT, assembly: Path | N
     `assembly` is a synthesized one to deploy; without it the app is synthesized into the embedded AWS's folder.
     What has not changed is not done again. Raises Failure; the emulator then stays as it is, for a look.
     """
-    from offload.cli.local.patches import mend
+    from offload.cli.local.patches import apply_patches
 
     with embedded.alone():
         with steps.step("Starting the embedded AWS") as notes:
@@ -45,8 +45,8 @@ def bring_up(embedded: EmbeddedAws, *, steps: Steps = SILENT, assembly: Path | N
             deploy.deploy(aws, copy, project=project)
             notes += [f"without {each.path}: {each.reason}" for each in taken_out]
         embedded.await_durable_runner(instance)
-        with steps.step("Mending what the emulator cannot do") as notes:
-            mended = mend(aws, assembly)
-            counts = Counter(each.mend for each in mended)
-            notes += [f"{name} of {count}" for name, count in sorted(counts.items())] or ["nothing to mend"]
+        with steps.step("Patching what the emulator cannot do") as notes:
+            patched = apply_patches(aws, assembly)
+            counts = Counter(each.patch for each in patched)
+            notes += [f"{name} of {count}" for name, count in sorted(counts.items())] or ["nothing to patch"]
         return Deployment(aws)

@@ -1,6 +1,6 @@
 """The API of subscriptions and deliveries of a deployment, called with the deployment's credentials.
 
-A call is sent once. Whoever is at the keyboard sees what came of it, and asks again.
+A call is sent once: the person who typed the command sees the outcome and runs it again.
 """
 
 from __future__ import annotations

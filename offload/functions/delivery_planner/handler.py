@@ -46,7 +46,7 @@ def handler(arrivals: Sequence[Arrival]) -> Effect:
             owing[subscription] = None
     healths = subscriptions.healths(owing)
     now = utc_now()
-    # What waits for a paused or parked endpoint costs no invocation: the timekeeper knows when to look.
+    # What waits for a paused or parked endpoint costs no invocation: the sweeper knows when to look.
     tokens.send_all(
         {
             name: health

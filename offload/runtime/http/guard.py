@@ -74,15 +74,15 @@ class AddressRefused(CallFailed):
     """The guard refuses the URL or an address of its host; nothing was sent, and trying again changes nothing.
 
     `rule` is the guard's rule, a short name that does not change. `subject` is what was refused: an address, a host, a
-    port, a scheme. `mend` is what to do. `private` says whether the environment's file can allow the address.
+    port, a scheme. `fix` is what to do. `private` says whether the environment's file can allow the address.
     """
 
-    def __init__(self, rule: str, subject: str, why: str, mend: str, *, private: bool = False) -> None:
+    def __init__(self, rule: str, subject: str, why: str, fix: str, *, private: bool = False) -> None:
         self.rule = rule
         self.subject = subject
-        self.mend = mend
+        self.fix = fix
         self.private = private
-        super().__init__(f"refused by rule {rule}: {_shown(subject)}: {why}; {mend}")
+        super().__init__(f"refused by rule {rule}: {_shown(subject)}: {why}; {fix}")
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,8 @@ class Guard:
             self.check(address)
             return name
         if len(name) > _LONGEST_HOST or any(len(label) > _LONGEST_LABEL for label in labels):
-            mend = f"have at most {_LONGEST_HOST} characters, {_LONGEST_LABEL} between dots (RFC 1035)"
-            raise AddressRefused("host", host, "is too long", mend)
+            fix = f"have at most {_LONGEST_HOST} characters, {_LONGEST_LABEL} between dots (RFC 1035)"
+            raise AddressRefused("host", host, "is too long", fix)
         if not all(_LABEL.fullmatch(label) for label in labels):
             raise AddressRefused("host", host, "is no name of a host", "use letters, digits, hyphens and dots")
         return name
@@ -219,13 +219,13 @@ class Guard:
                     error.rule,
                     error.subject,
                     f"'{_shown(host)}' has this address, and with one of its addresses a host is refused",
-                    error.mend,
+                    error.fix,
                     private=error.private,
                 ) from error
         return tuple(found)
 
     def check(self, address: str | Address) -> Address:
-        """The address, typed, if it may be called; raises AddressRefused with the rule, the address and the mend."""
+        """The address, typed, if it may be called; raises AddressRefused with the rule, the address and the fix."""
         try:
             typed = ip_address(address) if isinstance(address, str) else address
         except ValueError as error:
@@ -252,14 +252,14 @@ class Guard:
             raise AddressRefused("reserved", subject, "reserved (RFC 4291)", "nothing allows it")
         if any(address in network for network in self.private):
             return
-        mend = f"to allow it, add {address}/{address.max_prefixlen} or its network to [egress] private"
-        mend += " in environments/NAME.toml"
+        fix = f"to allow it, add {address}/{address.max_prefixlen} or its network to [egress] private"
+        fix += " in environments/NAME.toml"
         for network, rule, what in PRIVATE:
             if address in network:
-                raise AddressRefused(rule, subject, what, mend, private=True)
+                raise AddressRefused(rule, subject, what, fix, private=True)
         # What the tables do not have, and the interpreter's registry does.
         if not address.is_global or address in _PROTOCOLS:
-            raise AddressRefused("not-global", subject, "not globally reachable (RFC 6890)", mend, private=True)
+            raise AddressRefused("not-global", subject, "not globally reachable (RFC 6890)", fix, private=True)
 
 
 def _embedded(address: IPv6Address) -> tuple[tuple[IPv4Address, ...], bool]:

@@ -365,7 +365,7 @@ class LongJobHandler(Generic[InputT, ResultT]):
         except LostLease:
             self._log.info("the job is another attempt's by now", job_id=lease.job.id)
         except (BotoCoreError, ClientError) as error:
-            # The lease then lasts until the invocation's deadline, and the timekeeper asks the engine after it.
+            # The lease then lasts until the invocation's deadline, and the sweeper asks the engine after it.
             self._log.warning("the wait was not noted", job_id=lease.job.id, error=str(error))
 
     def _say(self, begun: _Begun, outcome: str, detail: str = "") -> dict[str, str]:

@@ -379,7 +379,7 @@ class AttemptHandler(ABC, Generic[InputT, ResultT]):
         except LostLease as error:
             return nudge, Outcome("lost", "lost-lease", str(error), level="warning", trace=trace)
         except (BotoCoreError, ClientError, JobRefused) as error:
-            # The store does not know how the attempt ended: its lease runs out, and the timekeeper finds it.
+            # The store does not know how the attempt ended: its lease runs out, and the sweeper finds it.
             return nudge, Outcome("unknown", "outcome-not-written", str(error), error, "error", trace)
 
     def _dead_letter(self, record: Mapping[str, Any], detail: str, context: LambdaContext) -> Outcome:

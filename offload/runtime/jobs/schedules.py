@@ -30,7 +30,7 @@ from offload.runtime.jobs.refusals import IdempotencyConflict, NoSuchJob, NotDep
 from offload.runtime.jobs.store import JobStore
 
 ON_TIME: Final = timedelta(minutes=3)
-"""A fire time that is older when it is seen was missed by an outage; the timekeeper looks each minute."""
+"""A fire time that is older when it is seen was missed by an outage; the sweeper looks each minute."""
 FIRES_AT_ONCE: Final = 100
 """How many fire times one look deals with; after a long outage the next looks go on where it stopped."""
 LONGEST_QUEUE: Final = 100

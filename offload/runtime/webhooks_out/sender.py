@@ -36,7 +36,7 @@ from offload.runtime.webhooks_out.vault import Vault
 
 # SQS: 15 minutes at the most (SendMessage's DelaySeconds; quotas-messages.html, read 2026-11-23).
 LONGEST_DELAY: Final = timedelta(minutes=15)
-# After its token should have come, the timekeeper looks.
+# After its token should have come, the sweeper looks.
 _GRACE: Final = timedelta(seconds=60)
 _RENEWED_EVERY: Final = LEASE / 4
 # A lease lasts for an attempt and its record, or no round is begun.
@@ -345,7 +345,7 @@ class Sender:
         return wake_at
 
     def _by_token(self, lease: Lease, wake_at: datetime, now: datetime) -> datetime:
-        """Sends a token for what comes within SQS's longest delay; returns when the timekeeper looks."""
+        """Sends a token for what comes within SQS's longest delay; returns when the sweeper looks."""
         delay = wake_at - now
         if delay > LONGEST_DELAY:
             return wake_at
