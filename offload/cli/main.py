@@ -18,6 +18,7 @@ from offload.cli.deployment import connect as connecting
 from offload.cli.deployment import options
 from offload.cli.deployment.failure import Failure
 from offload.cli.lifecycle import commands as lifecycle_commands
+from offload.cli.new import commands as new_commands
 from offload.cli.preflight.commands import preflight
 from offload.cli.webhooks_out import receiver_commands
 
@@ -168,6 +169,7 @@ app.command("protect")(lifecycle_commands.protect)
 app.command("destroy")(lifecycle_commands.destroy)
 app.command("receiver")(receiver_commands.receiver)
 app.command("preflight")(preflight)
+app.command("remove")(new_commands.remove)
 
 
 def main() -> None:

@@ -293,7 +293,7 @@ SHOWN = {
 OWN_WORDS = {
     "before-deploy", "bill", "connect", "dead-letters drop", "deliveries recover", "destroy", "down", "events publish",
     "events types", "integrations credentials", "jobs decide", "jobs pause", "jobs resume", "jobs retry", "jobs submit",
-    "new app", "new consumer", "new event", "new job",
+    "new app", "new consumer", "new event", "new integration", "new job", "new table", "new webhook", "remove",
     "orders generate", "outbox discard", "outbox relay", "outbox retry", "protect", "rates import", "receiver",
     "subscriptions create", "subscriptions delete", "subscriptions rotate", "subscriptions rotate-sealing-key",
     "target", "up", "webhooks rotate",

@@ -6,7 +6,7 @@ import json
 import keyword
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
@@ -15,15 +15,12 @@ from offload.cdk.bundling import BundlingError
 from offload.cdk.bundling.lock import compile_lock
 from offload.cdk.bundling.requirements import LOCK
 from offload.cli.deployment.failure import Failure
-from offload.cli.new.edit import with_sorted_imports
+from offload.cli.new.parts import class_name
+from offload.cli.new.templates import OWN_FOLDERS, filled
 from offload.project import FRAMEWORK
 
-_TEMPLATES: Final = Path(__file__).with_name("template")
-_ENDING: Final = ".tmpl"
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _EXTRA: Final = "cli"
-OWN_FOLDERS: Final = ("app", "lambdas", "stacks")
-"""What an app's modules import of their own, beside its package."""
 # Its package cannot be named like one of these.
 _TAKEN: Final = frozenset({*OWN_FOLDERS, "tests", "environments", FRAMEWORK})
 
@@ -40,11 +37,6 @@ def names_of(folder: Path) -> Mapping[str, str]:
     if package in _TAKEN or keyword.iskeyword(package) or package in sys.stdlib_module_names:
         raise Failure(f"'{slug}': a module has that name already: choose another")
     return {"slug": slug, "package": package, "Class": class_name(package)}
-
-
-def class_name(module: str) -> str:
-    """The class named after a module: `YearlyReport` of `yearly_report`."""
-    return "".join(part.title() for part in module.split("_"))
 
 
 def requirement() -> str:
@@ -70,7 +62,7 @@ def files(folder: Path, wanted: str | None = None) -> dict[Path, str]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Failure(f"{folder}: is there and not empty: name a new folder")
     values = {**names_of(folder), "requirement": wanted or requirement()}
-    return dict(_filled_in(folder, values))
+    return {folder / name: text for name, text in filled("app", values, {values["package"], *OWN_FOLDERS})}
 
 
 def write(contents: Mapping[Path, str], folder: Path) -> Path:
@@ -87,13 +79,3 @@ def write(contents: Mapping[Path, str], folder: Path) -> Path:
     except BundlingError as error:
         raise Failure(f"{error} The app is written; pin what its functions import with `make lock`.") from error
     return lock
-
-
-def _filled_in(folder: Path, values: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
-    for template in sorted(_TEMPLATES.rglob(f"*{_ENDING}")):
-        name = template.relative_to(_TEMPLATES).as_posix().removesuffix(_ENDING)
-        text = template.read_text(encoding="utf-8")
-        for key, value in values.items():
-            name, text = name.replace(f"{{{{{key}}}}}", value), text.replace(f"{{{{{key}}}}}", value)
-        own = {values["package"], *OWN_FOLDERS}
-        yield folder / name, with_sorted_imports(text, own) if name.endswith(".py") else text

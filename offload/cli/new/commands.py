@@ -13,7 +13,7 @@ from offload.cli import terminal
 if TYPE_CHECKING:
     from offload.cli.new.parts import App, Part
 
-app = typer.Typer(no_args_is_help=True, help="Write a new app, or a part of one: an event, a consumer, a job.")
+app = typer.Typer(no_args_is_help=True, help="Write a new app, or a part of one.")
 
 DryRunOption: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Say which files it would write, and write none.")
@@ -59,9 +59,9 @@ def new_event(
     dry_run: DryRunOption = False,
 ) -> None:
     """Write an event type: its contract, a test of it, and its place in the catalogue."""
-    from offload.cli.new import parts
+    from offload.cli.new import kinds
 
-    _write(lambda app: parts.event(app, event_type), dry_run=dry_run)
+    _write(lambda app: kinds.event(app, event_type), dry_run=dry_run)
 
 
 @app.command("consumer")
@@ -73,9 +73,9 @@ def new_consumer(
     dry_run: DryRunOption = False,
 ) -> None:
     """Write a consumer of an event type: its function, and its construct in a stack."""
-    from offload.cli.new import parts
+    from offload.cli.new import kinds
 
-    _write(lambda app: parts.consumer(app, name, event_type, stack), dry_run=dry_run)
+    _write(lambda app: kinds.consumer(app, name, event_type, stack), dry_run=dry_run)
 
 
 @app.command("job")
@@ -86,21 +86,77 @@ def new_job(
     dry_run: DryRunOption = False,
 ) -> None:
     """Write a job type: its contract, its function, its construct, a test, and its place in the catalogue."""
-    from offload.cli.new import parts
+    from offload.cli.new import kinds
 
-    _write(lambda app: parts.job(app, name, stack), dry_run=dry_run)
+    _write(lambda app: kinds.job(app, name, stack), dry_run=dry_run)
+
+
+@app.command("webhook")
+def new_webhook(
+    name: Annotated[str, typer.Argument(help="The provider, such as github, or parcel-service.")],
+    *,
+    stack: StackOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Write a provider of webhooks: how it signs, and its receiver in a stack."""
+    from offload.cli.new import kinds
+
+    _write(lambda app: kinds.webhook(app, name, stack), dry_run=dry_run)
+
+
+@app.command("integration")
+def new_integration(
+    name: Annotated[str, typer.Argument(help="The third party, and its folder in lambdas/, such as parcel_service.")],
+    *,
+    event_type: Annotated[str, typer.Option("--event", metavar="TYPE", help="The type of the events to call it for.")],
+    stack: StackOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Write a call of a third party for each event of a type: its function, and its constructs in a stack."""
+    from offload.cli.new import kinds
+
+    _write(lambda app: kinds.integration(app, name, event_type, stack), dry_run=dry_run)
+
+
+@app.command("table")
+def new_table(
+    name: Annotated[str, typer.Argument(help="What it holds, such as appointments.")],
+    *,
+    function: Annotated[str, typer.Option("--function", metavar="NAME", help="The folder in lambdas/ that uses it.")],
+    dry_run: DryRunOption = False,
+) -> None:
+    """Write a table that a function may read and write: its construct, its grant, and how items are kept."""
+    from offload.cli.new import kinds
+
+    _write(lambda app: kinds.table(app, name, function), dry_run=dry_run)
+
+
+def remove(
+    name: Annotated[
+        str, typer.Argument(help="A folder in lambdas/, an event type, a provider of webhooks, or a table.")
+    ],
+    *,
+    kind: Annotated[
+        str | None, typer.Option(help="What it is, where several have the name: function, event, provider or table.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would remove, and change nothing.")] = False,
+) -> None:
+    """Remove a part of the app: what `offload new` wrote of it; says what data stays, and where."""
+    from offload.cli.new import removal
+
+    _write(lambda app: removal.remove(app, name, kind), dry_run=dry_run)
 
 
 def _write(make: Callable[[App], Part], *, dry_run: bool) -> None:
-    from offload.cli.new import parts
+    from offload.cli.new.parts import App
     from offload.project import PROJECT, Project
 
-    app = parts.App.of(Project.at(PROJECT))
+    app = App.of(Project.at(PROJECT))
     part = make(app)
     if not dry_run:
-        parts.write(part, app)
-    for what, files in (("new", part.added), ("changed", part.changed)):
-        for path in files:
-            terminal.line(f"{what:8}{path.relative_to(app.project.root).as_posix()}")
+        part.write()
+    for what, files in (("new", part.added), ("changed", part.changed), ("removed", part.removed)):
+        for path in sorted(files):
+            terminal.line(f"{what:8}{app.shown(path)}")
     for each in part.todo:
         terminal.line(f"next    {each}")

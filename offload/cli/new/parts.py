@@ -1,4 +1,4 @@
-"""`offload new event|consumer|job NAME`: a part of an app, with its contract, its call, its test and its place.
+"""An app's parts, and what `offload new` does with the files of one.
 
 What is written is decided before anything is: a file that is there already, or a place that is not found, refuses all.
 """
@@ -7,32 +7,26 @@ from __future__ import annotations
 
 import keyword
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from offload.cli.deployment.failure import Failure
-from offload.cli.new.app import OWN_FOLDERS, class_name
-from offload.cli.new.edit import defines_subclass, with_call, with_import, with_item, with_sorted_imports
-from offload.contracts.catalogue import NAME as CATALOGUE
+from offload.cli.new.edit import defines_subclass, with_call, with_import, with_item, with_row
+from offload.cli.new.source import calls
+from offload.cli.new.templates import OWN_FOLDERS, filled
 from offload.contracts.catalogue import Catalogue
+from offload.contracts.functions import APP_FUNCTIONS
 from offload.project import FRAMEWORK, Project
 
-_TYPE: Final = re.compile(r"[a-z][a-z0-9]*([.-][a-z0-9]+)*\.[a-z0-9]+(-[a-z0-9]+)*")
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _STACK: Final = "EnvironmentStack"
-
-
-@dataclass(frozen=True)
-class Part:
-    """What becomes of an app's files: `added` and `changed` are their new texts; `todo` is left to a person."""
-
-    added: Mapping[Path, str]
-    changed: Mapping[Path, str]
-    todo: tuple[str, ...] = ()
+_HEADER: Final = "| part | name | where |"
+"""Of the table in an app's README that says what it has."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +52,10 @@ class App:
         return self.catalogue.module.partition(".")[0]
 
     @property
-    def apart(self) -> bool:
-        """Whether the framework is installed, so that its imports are third parties' to a formatter."""
-        return not (self.project.root / FRAMEWORK).is_dir()
+    def own(self) -> frozenset[str]:
+        """The packages that are its own to a formatter; in a checkout of the framework, that too."""
+        checkout = (self.project.root / FRAMEWORK).is_dir()
+        return frozenset({self.package, *OWN_FOLDERS, *((FRAMEWORK,) if checkout else ())})
 
     @property
     def tests(self) -> Path:
@@ -74,13 +69,12 @@ class App:
 
     def stack_file(self, named: str | None) -> Path:
         """The module of the stack to add to: the one there is, or the one that was named."""
-        stacks = self.project.root / "stacks"
         if named is not None:
-            found = [stacks / f"{named}.py"]
+            found = [self.project.root / "stacks" / f"{named}.py"]
         else:
             found = [
                 path
-                for path in sorted(stacks.glob("*.py"))
+                for path in self.stack_files()
                 if defines_subclass(path.read_text(encoding="utf-8"), _STACK, f"stacks/{path.name}")
             ]
         if len(found) != 1 or not found[0].is_file():
@@ -88,267 +82,125 @@ class App:
             raise Failure(f"stacks/: say to which stack it goes: --stack NAME ({there})")
         return found[0]
 
+    def stack_files(self) -> list[Path]:
+        """The modules in stacks/."""
+        return sorted((self.project.root / "stacks").glob("*.py"))
 
-def event(app: App, name: str) -> Part:
-    """A new event type: its contract, a test of it, its place in the catalogue. Raises Failure."""
-    if not _TYPE.fullmatch(name):
-        raise Failure(f"'{name}': an event type is a thing and what happened to it, as appointment.booked")
-    if name in {each.TYPE for each in app.catalogue.event_types}:
-        raise Failure(f"'{name}': the catalogue has an event type of that name")
-    module = _module(re.sub(r"[.-]", "_", name))
-    contract = class_name(module)
-    source = app.catalogue.events[0].SOURCE if app.catalogue.events else app.package
-    values = {"type": name, "Class": contract, "source": source, "where": f"{app.package}.contracts.{module}"}
-    return Part(
-        added=_new(
-            {
-                app.project.root / app.package / "contracts" / f"{module}.py": _filled(app, _EVENT, values),
-                app.tests / f"test_{module}.py": _filled(app, _EVENT_TEST, values),
-            }
-        ),
-        changed=_in_catalogue(app, "events", contract, values["where"]),
-    )
+    def function(self, name: str) -> Path:
+        """The folder of a function."""
+        return self.project.root / APP_FUNCTIONS / name
 
+    def contracts(self, kind: str) -> Path:
+        """The folder of its contracts of a kind: of that name in `contracts`, where there is one."""
+        folder = self.project.root / self.package / "contracts"
+        return folder / kind if (folder / kind).is_dir() else folder
 
-def consumer(app: App, name: str, event_type: str, stack: str | None = None) -> Part:
-    """A new consumer of an event type: its function, a test of it, its construct in a stack. Raises Failure."""
-    module = _module(name)
-    contract = next((each for each in app.catalogue.event_types if event_type == each.TYPE), None)
-    if contract is None:
-        known = ", ".join(sorted(each.TYPE for each in app.catalogue.event_types))
-        raise Failure(f"there is no event type '{event_type}': {known}; or `offload new event {event_type}` first")
-    values = {"name": module, "Class": class_name(module), "type": event_type, "Event": contract.__name__}
-    values |= {"where": contract.__module__}
-    call = (
-        f'EventConsumer(self, "{values["Class"]}", source="{module}", events=({contract.__name__},), bus=platform.bus)'
-    )
-    imports = {
-        "offload.cdk": "EventConsumer",
-        contract.__module__: contract.__name__,
-    }
-    return Part(
-        added=_new(
-            _function(
-                app,
-                module,
-                _filled(app, _CONSUMER, values),
-                f"Takes {event_type}.",
-            )
-        ),
-        changed=_in_stack(app, stack, call, imports),
-        todo=("write what it does: the handler logs each event until then",),
-    )
+    def shown(self, path: Path) -> str:
+        """A file as people know it: from the project's folder."""
+        return path.relative_to(self.project.root).as_posix()
+
+    def module(self, path: Path) -> str:
+        """A file as it is imported."""
+        return self.shown(path).removesuffix(".py").replace("/", ".")
 
 
-def job(app: App, name: str, stack: str | None = None) -> Part:
-    """A new job type: its contract, its function, its construct, its place in the catalogue. Raises Failure."""
-    module = _module(name)
-    if module in app.catalogue.job_types:
-        raise Failure(f"'{name}': the catalogue has a job type of that name")
-    contracts = app.project.root / app.package / "contracts"
-    folder = contracts / "jobs" if (contracts / "jobs").is_dir() else contracts
-    where = ".".join(folder.relative_to(app.project.root).parts) + f".{module}"
-    values = {"name": module, "Class": class_name(module), "CONSTANT": module.upper(), "where": where}
-    call = (
-        f'BackgroundJob(self, "{values["Class"]}", source="{module}", job={values["CONSTANT"]}, service=platform.jobs)'
-    )
-    imports = {"offload.cdk": "BackgroundJob", where: values["CONSTANT"]}
-    return Part(
-        added=_new(
-            {
-                folder / f"{module}.py": _filled(app, _JOB, values),
-                **_function(app, module, _filled(app, _JOB_HANDLER, values), f"Runs the job {module}."),
-                app.tests / f"test_{module}.py": _filled(app, _JOB_TEST, values),
-            }
-        ),
-        changed={
-            **_in_catalogue(app, "jobs", values["CONSTANT"], where),
-            **_in_stack(app, stack, call, imports),
-        },
-        todo=("write what it does: it gives its input back until then",),
-    )
+class Part:
+    """What becomes of an app's files; nothing is written before `write`.
+
+    `added` and `changed` are their new texts, `removed` those that go; `todo` is left to a person.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.added: dict[Path, str] = {}
+        self.changed: dict[Path, str] = {}
+        self.removed: list[Path] = []
+        self.unlisted: set[tuple[str, str]] = set()
+        """What the catalogue no longer has and its module still has: module and name."""
+        self.todo: list[str] = []
+
+    def add(self, template: str, values: Mapping[str, str]) -> None:
+        """Adds the files of a template; raises Failure where one of them is there already."""
+        app = self.app
+        places = {"package": app.package, "catalogue": app.catalogue.module, "tests": app.shown(app.tests)}
+        for name, text in filled(template, {**places, **values}, app.own):
+            path = app.project.root / name
+            if path.exists():
+                raise Failure(f"{path}: is there already: choose another name, or remove it first")
+            self.added[path] = text
+
+    def text(self, path: Path) -> str:
+        """A file as it will be."""
+        return self.added.get(path) or self.changed.get(path) or path.read_text(encoding="utf-8")
+
+    def edit(self, path: Path, change: Callable[..., str], *arguments: Any) -> None:
+        """Makes a change of `edit` or `cut` in a file; raises its Failure."""
+        text = change(self.text(path), *arguments, self.app.shown(path))
+        (self.added if path in self.added else self.changed)[path] = text
+
+    def import_name(self, path: Path, module: str, name: str) -> None:
+        """Adds `from module import name` to a file."""
+        self.edit(path, with_import, module, name, self.app.own)
+
+    def in_catalogue(self, argument: str, item: str, module: str) -> None:
+        """Adds an item to one of the catalogue's tuples."""
+        self.edit(self.app.catalogue_file(), with_item, calls(Catalogue.__name__), argument, item)
+        self.import_name(self.app.catalogue_file(), module, item)
+
+    def in_stack(self, stack: Path, code: str, imports: Mapping[str, str]) -> None:
+        """Adds a construct at the end of a stack; `imports` are names by their modules."""
+        self.edit(stack, with_call, code)
+        for module, name in imports.items():
+            self.import_name(stack, module, name)
+
+    def in_readme(self, kind: str, name: str, where: Path) -> None:
+        """Adds a row to the table of the README that says what the app has, if it has that table."""
+        readme = self.app.project.root / "README.md"
+        if readme.is_file():
+            before = self.text(readme)
+            after = with_row(before, _HEADER, f"| {kind} | `{name}` | `{self.app.shown(where)}` |")
+            if after != before:
+                self.changed[readme] = after
+
+    def out_of_readme(self, kinds: str, name: str) -> None:
+        """Takes the row of that name out of the table; `kinds` are the words that it may begin with, as `a|b`."""
+        readme = self.app.project.root / "README.md"
+        if readme.is_file() and _HEADER in (before := self.text(readme)):
+            after = re.sub(rf"(?m)^\| ({kinds}) \| `{re.escape(name)}` \| `[^`]*` \|\n", "", before)
+            if after != before:
+                self.changed[readme] = after
+
+    def remove(self, path: Path) -> None:
+        """Removes a file, or a folder with all that is in it, if it is there."""
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        self.removed += [
+            each for each in files if each.is_file() and each.suffix != ".pyc" and each not in self.removed
+        ]
+
+    def write(self) -> None:
+        """Makes it so; where the project keeps schemas, those too. Raises Failure with what that says."""
+        root = self.app.project.root
+        for path, text in {**self.added, **self.changed}.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        for path in self.removed:
+            path.unlink()
+            if all(each.name == "__pycache__" for each in path.parent.iterdir()):
+                shutil.rmtree(path.parent)
+        if (root / "schemas").is_dir():
+            command = [sys.executable, "-m", "offload.cli.schemas.schemas"]
+            done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise Failure(f"the files are written; make schemas: {done.stderr.strip() or done.stdout.strip()}")
 
 
-def write(part: Part, app: App) -> None:
-    """Writes a part's files; where the project keeps schemas, those too. Raises Failure with what that says."""
-    for path, text in {**part.added, **part.changed}.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    if (app.project.root / "schemas").is_dir():
-        command = [sys.executable, "-m", "offload.cli.schemas.schemas"]
-        done = subprocess.run(command, cwd=app.project.root, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise Failure(f"the files are written; make schemas: {done.stderr.strip() or done.stdout.strip()}")
-
-
-def _module(name: str) -> str:
+def module_name(name: str) -> str:
+    """A name that a module may have; raises Failure for one that none may have."""
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise Failure(f"'{name}': write lower-case words with underscores between, as appointment_reminder")
     return name
 
 
-def _new(files: Mapping[Path, str]) -> Mapping[Path, str]:
-    if there := [path for path in files if path.exists()]:
-        raise Failure(f"{there[0]}: is there already: choose another name, or remove it first")
-    return files
-
-
-def _function(app: App, module: str, handler: str, says: str) -> dict[Path, str]:
-    folder = app.project.root / "lambdas" / module
-    return {folder / "__init__.py": f'"""{says}"""\n', folder / "handler.py": handler}
-
-
-def _in_catalogue(app: App, keyword_: str, item: str, module: str) -> dict[Path, str]:
-    file = app.catalogue_file()
-    where = file.relative_to(app.project.root).as_posix()
-    text = with_item(file.read_text(encoding="utf-8"), Catalogue.__name__, keyword_, item, f"{where} ({CATALOGUE})")
-    return {file: with_import(text, module, item, where, apart=app.apart)}
-
-
-def _in_stack(app: App, named: str | None, call: str, imports: Mapping[str, str]) -> dict[Path, str]:
-    file = app.stack_file(named)
-    where = file.relative_to(app.project.root).as_posix()
-    text = with_call(file.read_text(encoding="utf-8"), call, where)
-    for module, name in imports.items():
-        text = with_import(text, module, name, where, apart=app.apart)
-    return {file: text}
-
-
-def _filled(app: App, template: str, values: Mapping[str, str]) -> str:
-    """A template with its values, its imports sorted as the app's are."""
-    for key, value in {**values, "catalogue": app.catalogue.module}.items():
-        template = template.replace(f"<<{key}>>", value)
-    own = {app.package, *OWN_FOLDERS, *(() if app.apart else (FRAMEWORK,))}
-    return with_sorted_imports(template, own)
-
-
-_EVENT: Final = '''\
-"""The event <<type>>."""
-
-from __future__ import annotations
-
-from datetime import datetime
-from typing import ClassVar
-
-from offload.contracts.events.event import EventData, Id, Moment
-
-
-class <<Class>>(EventData, frozen=True, kw_only=True):
-    """What has happened, in a sentence."""
-
-    SOURCE: ClassVar[str] = "<<source>>"
-    TYPE: ClassVar[str] = "<<type>>"
-
-    id: Id
-    happened_at: Moment
-
-    @property
-    def key(self) -> str:
-        """What makes two of them the same event."""
-        return self.id
-
-    @property
-    def subject(self) -> str:
-        """What it is about."""
-        return self.id
-
-    @property
-    def occurred_at(self) -> datetime:
-        """When it happened."""
-        return self.happened_at
-'''
-
-_EVENT_TEST: Final = '''\
-"""The event <<type>>."""
-
-from __future__ import annotations
-
-from datetime import UTC, datetime
-
-from <<catalogue>> import CATALOGUE
-from <<where>> import <<Class>>
-from offload.contracts.events.event import by_type, read_envelope
-
-
-def test_it_is_read_back_as_it_was_written() -> None:
-    written = <<Class>>(id="1", happened_at=datetime(2026, 11, 30, 8, tzinfo=UTC)).event()
-    assert read_envelope(written.to_json()).event(by_type(CATALOGUE.event_types)).data == written.data
-'''
-
-_CONSUMER: Final = '''\
-"""Takes <<type>>."""
-
-from __future__ import annotations
-
-from <<where>> import <<Event>>
-from offload.contracts.events.event import Event
-from offload.runtime.events.consumer import consumer
-from offload.runtime.log import Logger
-
-log = Logger(service="<<Class>>")
-
-
-@consumer(<<Event>>)
-def handler(event: Event[<<Event>>]) -> None:
-    """One event, delivered at least once: after an exception it is retried."""
-    log.info("taken", event_id=event.id)
-'''
-
-_JOB: Final = '''\
-"""The job type <<name>>."""
-
-from __future__ import annotations
-
-from datetime import timedelta
-from typing import Final
-
-from msgspec import Struct
-
-from offload.contracts.jobs.job_type import JobType
-
-
-class <<Class>>Input(Struct, frozen=True, kw_only=True):
-    """What the job is given."""
-
-    text: str
-
-
-class <<Class>>Result(Struct, frozen=True, kw_only=True):
-    """What the job gives."""
-
-    text: str
-
-
-<<CONSTANT>>: Final = JobType(
-    name="<<name>>", input=<<Class>>Input, result=<<Class>>Result, timeout=timedelta(seconds=60)
-)
-'''
-
-_JOB_HANDLER: Final = '''\
-"""Runs the job <<name>>."""
-
-from __future__ import annotations
-
-from <<where>> import <<CONSTANT>>, <<Class>>Input, <<Class>>Result
-from offload.runtime.jobs.run import Run, job
-
-
-@job(<<CONSTANT>>)
-def handler(given: <<Class>>Input, run: Run) -> <<Class>>Result:
-    """One run; `run` reports progress and says when to stop."""
-    run.check()
-    return <<Class>>Result(text=given.text)
-'''
-
-_JOB_TEST: Final = '''\
-"""The job type <<name>>."""
-
-from __future__ import annotations
-
-from <<catalogue>> import CATALOGUE
-from <<where>> import <<CONSTANT>>
-
-
-def test_it_can_be_submitted() -> None:
-    assert CATALOGUE.job_types["<<name>>"] is <<CONSTANT>>
-'''
+def class_name(module: str) -> str:
+    """The class named after a module: `YearlyReport` of `yearly_report`."""
+    return "".join(part.title() for part in module.split("_"))
