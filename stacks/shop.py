@@ -16,7 +16,6 @@ from offload.cdk import (
     WebhookReceiver,
     WebhookSender,
 )
-from offload.contracts.functions import own
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.webhooks_in.providers import (
     GITHUB,
@@ -27,7 +26,6 @@ from offload.contracts.webhooks_in.providers import (
     SVIX,
 )
 from offload.contracts.webhooks_out.events import SubscriptionPaused
-from offload.contracts.webhooks_out.recovery import DELIVERY_BATCH
 from shop.contracts.github import RELEASES, PullRequestClosed
 from shop.contracts.jobs.customer_segments import CUSTOMER_SEGMENTS, CUSTOMERS_SHARD
 from shop.contracts.jobs.exchange_rates import EXCHANGE_RATES
@@ -142,15 +140,8 @@ class Shop(EnvironmentStack):
         )
         for name, provider in _SENDERS.items():
             WebhookReceiver(self, name, provider=provider, bus=platform.bus)
-        webhooks_out = WebhookSender(self, "WebhooksOut", events=platform.bus.catalogue.outward_types, bus=platform.bus)
-        BackgroundJob(
-            self,
-            "DeliveryBatch",
-            source=own("delivery_batch"),
-            job=DELIVERY_BATCH,
-            service=platform.jobs,
-            grants=(webhooks_out.send_again, platform.bus.replay, platform.read_journal),
-            variables={"OFFLOAD_PLANNER_RULE": webhooks_out.planner.rule.rule_arn},
+        webhooks_out = WebhookSender(
+            self, "WebhooksOut", events=platform.bus.catalogue.outward_types, platform=platform
         )
         MonolithAccess(
             self,

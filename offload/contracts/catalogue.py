@@ -41,8 +41,8 @@ class Catalogue:
 
     - `module` is the module that it stands in: `__name__`.
     - `events` are the contracts of the events that the app publishes, `jobs` its job types.
-    - `outward` is an example of each event type that third parties may subscribe to; each contract says by its
-      `AUDIENCE` who is told.
+    - `outward` is an example of each event type that third parties may subscribe to, beside the framework's; each
+      contract says by its `AUDIENCE` who is told. None is an app that sends no webhooks.
     - `providers` are those that may send webhooks.
     - `commands` are groups of commands beside the framework's: a name, and the module whose `app` is a Typer
       application. `demo` is a function, as "module:name", that `offload up` calls with the deployment and the steps
@@ -56,7 +56,7 @@ class Catalogue:
     module: str
     events: tuple[type[EventData], ...] = ()
     jobs: tuple[JobType[Any, Any], ...] = ()
-    outward: tuple[EventData, ...] = ()
+    outward: tuple[EventData, ...] | None = None
     providers: Providers = field(default_factory=Providers)
     commands: Mapping[str, str] = field(default_factory=dict)
     demo: str | None = None
@@ -65,8 +65,8 @@ class Catalogue:
     def __post_init__(self) -> None:
         for what, names in {
             "event type": [each.TYPE for each in self.event_types],
-            "job type": [each.name for each in (*self.jobs, *_JOBS)],
-            "example of the event type": [each.TYPE for each in (*self.outward, *_OUTWARD)],
+            "job type": [each.name for each in self._jobs],
+            "example of the event type": [each.TYPE for each in self._outward],
         }.items():
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise UnusableCatalogue(f"{self.module}: two times the {what} '{twice[0]}': give one another name")
@@ -79,17 +79,30 @@ class Catalogue:
     @cached_property
     def job_types(self) -> Mapping[str, JobType[Any, Any]]:
         """Every job type that can be submitted, by its name."""
-        return {each.name: each for each in (*self.jobs, *_JOBS)}
+        return {each.name: each for each in self._jobs}
+
+    @property
+    def sends_webhooks(self) -> bool:
+        """Whether the app has a WebhookSender, and with it the job type of its recovery."""
+        return self.outward is not None
 
     @cached_property
     def outward_examples(self) -> Mapping[str, EventData]:
         """An example of each event type that third parties may subscribe to, by the type's name."""
-        return {each.TYPE: each for each in (*self.outward, *_OUTWARD)}
+        return {each.TYPE: each for each in self._outward}
 
     @property
     def outward_types(self) -> tuple[type[EventData], ...]:
         """The contracts of the event types that third parties may subscribe to."""
         return tuple(type(each) for each in self.outward_examples.values())
+
+    @property
+    def _jobs(self) -> tuple[JobType[Any, Any], ...]:
+        return (*self.jobs, DELIVERY_BATCH) if self.sends_webhooks else self.jobs
+
+    @property
+    def _outward(self) -> tuple[EventData, ...]:
+        return (*(self.outward or ()), *_OUTWARD)
 
     @classmethod
     def load(cls, module: str) -> Catalogue:
@@ -108,7 +121,6 @@ class Catalogue:
 
 
 _EVENTS: Final[tuple[type[EventData], ...]] = (JobWanted, JobFinished, *SUBSCRIPTION_EVENTS)
-_JOBS: Final = (DELIVERY_BATCH,)
 
 _AT: Final = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
 _ENDPOINT: Final[dict[str, Any]] = {

@@ -382,6 +382,25 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
+def test_a_second_function_for_a_type_is_refused_with_the_one_that_runs_it(deployed: Deployed) -> None:
+    deployed.job(mail())
+    with pytest.raises(UnusableJobType, match=r"^Shop/Letters: job type 'mail': Shop/Mail runs it already"):
+        deployed.job(mail(), "Letters")
+
+
+def test_an_app_without_job_types_keeps_files_as_long_as_a_type_that_says_nothing(tmp_path: Path) -> None:
+    def days(*jobs: JobType[Any, Any]) -> list[int]:
+        platform, _ = Deployed(tmp_path / str(len(jobs)), *jobs).templates()
+        rules = [
+            rule
+            for bucket in of_type(platform, "AWS::S3::Bucket").values()
+            for rule in bucket["LifecycleConfiguration"]["Rules"]
+        ]
+        return [rule["ExpirationInDays"] for rule in rules if rule.get("Prefix") == "results/"]
+
+    assert days() == days(mail()) == [97]
+
+
 @pytest.mark.usefixtures("released")
 def test_a_durable_types_queues_begin_executions_of_a_version_of_its_function(deployed: Deployed) -> None:
     deployed.job(mail(durable=True, timeout=timedelta(hours=3), steps=("write", "send-*")))

@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -21,12 +22,14 @@ from offload.contracts.events.event import Event
 from offload.contracts.jobs.events import JobFinished
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.webhooks_out.message import message_of
-from offload.contracts.webhooks_out.recovery import DELIVERY_BATCH, Recovered, Recovery, What
+from offload.contracts.webhooks_out.recovery import DELIVERY_BATCH, Recovered, Recovery, What, recovery_named
 from offload.contracts.webhooks_out.subscription import DeliveryState, Why
 from offload.runtime.webhooks_out.bus import event_of
 from offload.runtime.webhooks_out.health import Signal
 from offload.runtime.webhooks_out.items import Record, delivery_id, delivery_key
 from offload.runtime.webhooks_out.recoveries import is_owed
+from shop import catalogue as app
+from shop.catalogue import CATALOGUE
 from shop.contracts.orders import OrderLine, OrderPlaced
 from tests.conftest import new_table
 from tests.misbehaving_server import Answer, MisbehavingServer
@@ -632,3 +635,12 @@ def test_an_event_of_the_second_in_which_a_subscription_was_made_is_owed_to_it(b
     second = record.created_at.replace(microsecond=0)
     assert is_owed(record, "order.placed", second, None)
     assert not is_owed(record, "order.placed", second - timedelta(seconds=1), None)
+
+
+def test_a_further_sender_s_recovery_runs_under_its_own_name(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    partners = recovery_named("partners_recovery")
+    monkeypatch.setattr(app, "CATALOGUE", replace(CATALOGUE, jobs=(*CATALOGUE.jobs, partners)))
+    monkeypatch.setenv("OFFLOAD_JOB", partners.name)
+    monkeypatch.delitem(sys.modules, "offload.functions.delivery_batch.handler")
+    function = importlib.import_module("offload.functions.delivery_batch.handler")
+    assert function.handler.type == partners

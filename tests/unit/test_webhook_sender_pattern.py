@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,19 +10,21 @@ from typing import Any
 
 import msgspec
 import pytest
-from aws_cdk import App, Stack
+from aws_cdk import App
 from msgspec.structs import replace
 
-from offload.cdk.constructs.event_bus import EventBus
-from offload.cdk.constructs.operators import Operators
 from offload.cdk.constructs.python_function import ROOT_CONTEXT
 from offload.cdk.environment import Queues
+from offload.cdk.environment_stack import EnvironmentStack
 from offload.cdk.guardrails import guard
-from offload.cdk.patterns.webhook_sender import WebhookSender
+from offload.cdk.patterns.webhook_sender import UnusableSender, WebhookSender
+from offload.cdk.platform import Platform
+from offload.contracts.catalogue import Catalogue
 from offload.contracts.events.audience import tenant_in
 from offload.contracts.events.event import EventData
 from offload.contracts.webhooks_out.api import ROUTES
 from offload.contracts.webhooks_out.policy import Policy
+from offload.contracts.webhooks_out.recovery import recovery_named
 from shop.catalogue import CATALOGUE
 from shop.contracts.stock import StockLow
 from tests.environments import with_address
@@ -30,25 +33,42 @@ from tests.unit.test_background_job import CONTEXT
 pytestmark = pytest.mark.synthesis
 
 BOUNDED = Queues()
-FUNCTIONS = ("delivery_planner", "delivery_sender", "delivery_sweeper", "subscriptions_api")
 QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
 BUS = "arn:aws:events:eu-west-1:111122223333:event-bus/orders"
+
+
+def platform_of(
+    folder: Path, queues: Queues = BOUNDED, *, catalogue: Catalogue = CATALOGUE, **sending: Any
+) -> Platform:
+    """The platform of an app that is guarded as every app is."""
+    app = App(outdir=str(folder / "out"), context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)})
+    guard(app)
+    environment = with_address("dev")
+    replace(environment, queues=queues, sending=replace(environment.sending, **sending)).attach(app)
+    return Platform(app, "Platform", catalogue=catalogue)
+
+
+def a_stack(platform: Platform, name: str) -> EnvironmentStack:
+    return EnvironmentStack(app_of(platform), name)
+
+
+def app_of(platform: Platform) -> App:
+    app = platform.node.root
+    assert isinstance(app, App)
+    return app
+
+
+def resources(platform: Platform, stack: str) -> dict[str, Any]:
+    found: dict[str, Any] = app_of(platform).synth().get_stack_by_name(stack).template["Resources"]
+    return found
 
 
 def template_of(
     folder: Path, queues: Queues = BOUNDED, *, events: Sequence[type[EventData]] = (StockLow,), **sending: Any
 ) -> dict[str, Any]:
-    for name in FUNCTIONS:
-        (folder / "lambdas" / name).mkdir(parents=True)
-    app = App(outdir=str(folder / "out"), context=CONTEXT | {"aws:cdk:bundling-stacks": [], ROOT_CONTEXT: str(folder)})
-    guard(app)
-    environment = with_address("dev")
-    replace(environment, queues=queues, sending=replace(environment.sending, **sending)).attach(app)
-    stack = Stack(app, "Shop")
-    Operators(stack, "Operators")
-    WebhookSender(stack, "Out", events=events, bus=EventBus(stack, "Events", catalogue=CATALOGUE))
-    found: dict[str, Any] = app.synth().get_stack_by_name("Shop").template["Resources"]
-    return found
+    platform = platform_of(folder, queues, **sending)
+    WebhookSender(a_stack(platform, "Shop"), "Out", events=events, platform=platform)
+    return resources(platform, "Shop")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +117,55 @@ def test_a_type_may_name_its_tenant_in_a_text_that_can_be_left_out(tmp_path: Pat
     assert template_of(tmp_path, events=(*CATALOGUE.outward_types, ByText))
 
 
+def test_a_sender_has_the_job_that_brings_deliveries_back(template: dict[str, Any]) -> None:
+    [function] = of_type(template, "AWS::Lambda::Function", "DeliveryBatch").values()
+    variables = function["Environment"]["Variables"]
+    [rule] = of_type(template, "AWS::Events::Rule", "OutPlanner")
+    assert variables["OFFLOAD_JOB"] == "delivery_batch"
+    assert variables["OFFLOAD_PLANNER_RULE"] == {"Fn::GetAtt": [rule, "Arn"]}
+    assert {"OFFLOAD_JOURNAL_TABLE", "OFFLOAD_ARCHIVE", "OFFLOAD_SUBSCRIPTIONS_TABLE"} <= variables.keys()
+    [place] = of_type(template, "AWS::SSM::Parameter").values()
+    assert place["Name"] == "/offload/dev/jobs/delivery_batch"
+
+
+def test_an_app_that_sends_no_webhooks_has_neither_the_job_nor_a_sender(tmp_path: Path) -> None:
+    platform = platform_of(tmp_path, catalogue=Catalogue("clinic.catalogue"))
+    assert not platform.jobs.types
+    with pytest.raises(UnusableSender, match=r"^Clinic/Out: the catalogue says .*: give clinic\.catalogue outward="):
+        WebhookSender(a_stack(platform, "Clinic"), "Out", events=(), platform=platform)
+
+
+def test_an_app_may_send_events_of_the_framework_alone(tmp_path: Path) -> None:
+    platform = platform_of(tmp_path, catalogue=Catalogue("clinic.catalogue", outward=()))
+    WebhookSender(
+        a_stack(platform, "Clinic"),
+        "Out",
+        events=platform.bus.catalogue.outward_types,
+        platform=platform,
+    )
+    assert of_type(resources(platform, "Clinic"), "AWS::Lambda::Function", "DeliveryBatch")
+
+
+def test_a_second_sender_has_a_stack_and_a_recovery_of_its_own(tmp_path: Path) -> None:
+    partners = recovery_named("partners_recovery")
+    catalogue = dataclasses.replace(CATALOGUE, jobs=(*CATALOGUE.jobs, partners))
+    platform = platform_of(tmp_path, catalogue=catalogue)
+    shop = a_stack(platform, "Shop")
+    WebhookSender(shop, "Out", events=(StockLow,), platform=platform)
+    with pytest.raises(UnusableSender, match=r"^Shop/Again: its stack has a sender already, Shop/Out: put this one"):
+        WebhookSender(shop, "Again", events=(StockLow,), platform=platform)
+    with pytest.raises(UnusableSender, match=r"'delivery_batch', is that of Shop/DeliveryBatch already: .*recovery=…"):
+        WebhookSender(a_stack(platform, "Other"), "Out", events=(StockLow,), platform=platform)
+    second = WebhookSender(
+        a_stack(platform, "Partners"), "Out", events=(StockLow,), platform=platform, recovery=partners
+    )
+    assert second.recovery.job is partners
+    assert platform.jobs.places == {
+        "delivery_batch": "Shop/DeliveryBatch",
+        "partners_recovery": "Partners/DeliveryBatch",
+    }
+
+
 def of_type(template: dict[str, Any], kind: str, part: str = "") -> dict[str, Any]:
     return {
         name: resource["Properties"] for name, resource in template.items() if resource["Type"] == kind and part in name
@@ -128,7 +197,7 @@ def test_both_lanes_are_worked_off_in_batches_with_partial_failures_and_a_limit(
 
 def test_where_lambda_chooses_no_queue_has_a_maximum_for_which_it_would_poll_more(tmp_path: Path) -> None:
     mappings = of_type(template_of(tmp_path, Queues(concurrency="any")), "AWS::Lambda::EventSourceMapping")
-    assert len(mappings) == 3
+    assert len(mappings) == 4
     assert all("ScalingConfig" not in mapping for mapping in mappings.values())
 
 

@@ -29,6 +29,7 @@ from offload.cdk.environment import Environment
 from offload.contracts.functions import own
 from offload.contracts.jobs.api import ROUTES
 from offload.contracts.jobs.events import JobFinished
+from offload.contracts.jobs.job_type import Retention
 
 # What lies between a file's writing and its job's end, in all but the rarest cases.
 _LONGEST_WORK = timedelta(days=7)
@@ -47,6 +48,8 @@ class JobService(Construct):
         self.bus = bus
         self.types = bus.catalogue.job_types
         self.path = f"/offload/{Environment.of(self).name}/jobs"
+        self.places: dict[str, str] = {}
+        """The construct's path of each type's BackgroundJob, by the type's name: an environment has one of each."""
         self.table = self._table()
         self.bucket = self._bucket()
         self.variables = {
@@ -151,10 +154,9 @@ class JobService(Construct):
 
     def _bucket(self) -> PrivateBucket:
         # A job's result is there as long as the job, and its upload, so that a retry still finds it.
-        kept = max(
-            max(each.retention.succeeded, each.retention.failed, each.retention.cancelled)
-            for each in self.types.values()
-        )
+        # The default counts where an app has no type yet: a shorter time would cost it files when it has one.
+        retentions = (Retention(), *(each.retention for each in self.types.values()))
+        kept = max(max(each.succeeded, each.failed, each.cancelled) for each in retentions)
         days = Duration.days(math.ceil((kept + _LONGEST_WORK) / timedelta(days=1)))
         return PrivateBucket(
             self,

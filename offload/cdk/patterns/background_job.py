@@ -78,6 +78,7 @@ class BackgroundJob(Construct):
         super().__init__(scope, construct_id)
         if refusal := _refusal(job, service) or _other_starts(job, starts) or changed_steps(job):
             raise UnusableJobType(f"{self.node.path}: job type '{job.name}': {refusal}")
+        service.places[job.name] = self.node.path
         self.job = job
         self.starts = tuple(starts)
         self._place_name = f"{service.path}/{job.name}"
@@ -247,6 +248,8 @@ def _refusal(job: JobType[Any, Any], service: JobService) -> str | None:
     if service.types.get(job.name) is not job:
         catalogue = service.bus.catalogue.module
         return f"it is not in the catalogue, so nobody could submit it: add it to the jobs of {catalogue}"
+    if taken := service.places.get(job.name):
+        return f"{taken} runs it already, and an environment has one function for a type: give this one another type"
     return _schedule_refusal(job.schedule) if job.schedule else None
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import msgspec.inspect
-from aws_cdk import CfnOutput, Duration
+from aws_cdk import CfnOutput, Duration, Stack
 from aws_cdk import aws_apigatewayv2 as api
 from aws_cdk import aws_apigatewayv2_authorizers as authorizers
 from aws_cdk import aws_apigatewayv2_integrations as integrations
@@ -21,20 +22,27 @@ from offload.cdk.access import Access
 from offload.cdk.constructs.acknowledge import acknowledge, permit_unused
 from offload.cdk.constructs.each_minute import call_each_minute
 from offload.cdk.constructs.encryption import encrypt
-from offload.cdk.constructs.event_bus import EventBus, grant_put_events, sources_of
+from offload.cdk.constructs.event_bus import grant_put_events, sources_of
 from offload.cdk.constructs.http_stage import api_name, logged_stage
 from offload.cdk.constructs.log_alarm import alarm_on_log, metric_of_log
 from offload.cdk.constructs.python_function import PythonFunction
 from offload.cdk.constructs.table import Table
 from offload.cdk.constructs.work_queue import DeadLetterQueue, WorkQueue
 from offload.cdk.environment import Environment
+from offload.cdk.patterns.background_job import BackgroundJob
 from offload.cdk.patterns.event_consumer import EventConsumer
+from offload.cdk.refusal import Unusable
 from offload.contracts.events.audience import Whose
 from offload.contracts.events.event import EventData
 from offload.contracts.functions import own
+from offload.contracts.jobs.job_type import JobType
 from offload.contracts.webhooks_out.api import ROUTES
 from offload.contracts.webhooks_out.events import SUBSCRIPTION_EVENTS
 from offload.contracts.webhooks_out.policy import POLICY_VARIABLE
+from offload.contracts.webhooks_out.recovery import DELIVERY_BATCH, Recovered, Recovery
+
+if TYPE_CHECKING:
+    from offload.cdk.platform import Platform
 
 # An attempt (20 s at the most, offload/contracts/webhooks_out/policy.py), its record, and rounds before it.
 _SENDER_TIMEOUT = Duration.seconds(45)
@@ -62,6 +70,10 @@ _LISTED = (
 )
 
 
+class UnusableSender(Unusable):
+    """A sender of webhooks that cannot be deployed as it is; one line with the construct and the fix."""
+
+
 class WebhookSender(Construct):
     """Bus → planner → table of deliveries → tokens in two lanes → sender → the subscribers' endpoints.
 
@@ -69,13 +81,26 @@ class WebhookSender(Construct):
     API, an HTTP API signed with IAM, or by `offload subscriptions`. What it costs while nothing is sent is in
     docs/costs.md.
 
-    Raises ValueError, naming the type, for one that does not say who may be told of it.
+    `recovery` is the type of the background job that brings deliveries back (`offload deliveries recover`). The job
+    stands beside the sender, as `DeliveryBatch`. A second sender of an environment is in a stack of its own, and has a
+    type of its own (`recovery_named`).
+
+    Raises UnusableSender, and ValueError, naming the type, for one that does not say who may be told of it.
     """
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, events: Sequence[type[EventData]], bus: EventBus
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        events: Sequence[type[EventData]],
+        platform: Platform,
+        recovery: JobType[Recovery, Recovered] = DELIVERY_BATCH,
     ) -> None:
         super().__init__(scope, construct_id)
+        bus = platform.bus
+        if refusal := self._refusal(platform, recovery):
+            raise UnusableSender(f"{self.node.path}: {refusal}")
         for contract in events:
             _check_audience(self.node.path, contract)
         environment = Environment.of(self)
@@ -173,6 +198,35 @@ class WebhookSender(Construct):
         self._metrics()
         self._alarms()
         CfnOutput(self, "Url", value=self.http_api.api_endpoint, description="The API of subscriptions")
+        self.recovery = BackgroundJob(
+            # Beside the sender, where stacks had it before: its queues keep their logical ids.
+            scope,
+            "DeliveryBatch",
+            source=own("delivery_batch"),
+            job=recovery,
+            service=platform.jobs,
+            grants=(self.send_again, bus.replay, platform.read_journal),
+            variables={"OFFLOAD_PLANNER_RULE": self.planner.rule.rule_arn},
+        )
+
+    def _refusal(self, platform: Platform, recovery: JobType[Recovery, Recovered]) -> str | None:
+        """Why the app cannot have this sender, and the fix; None when it can."""
+        catalogue = platform.bus.catalogue
+        if not catalogue.sends_webhooks:
+            return (
+                f"the catalogue says that the app sends no webhooks: give {catalogue.module} outward=(…), an example "
+                "of each event type that third parties may subscribe to, or () for those of the framework alone"
+            )
+        for other in Stack.of(self).node.find_all():
+            if other is not self and isinstance(other, WebhookSender):
+                return f"its stack has a sender already, {other.node.path}: put this one into a stack of its own"
+        if taken := platform.jobs.places.get(recovery.name):
+            return (
+                f"its recovery, the job type '{recovery.name}', is that of {taken} already: add a type of its own, "
+                f"recovery_named('…') of offload.contracts.webhooks_out.recovery, to the jobs of {catalogue.module}, "
+                "and give it as recovery=…"
+            )
+        return None
 
     @property
     def owe(self) -> Access:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Final
@@ -65,3 +66,12 @@ DELIVERY_BATCH: Final = JobType(
     # Two at once would count each other's work as their own.
     concurrency=1,
 )
+"""The recovery of an environment's first WebhookSender; the catalogue has it where the app sends webhooks."""
+
+
+def recovery_named(name: str) -> JobType[Recovery, Recovered]:
+    """The recovery of a further sender of the same environment, for the catalogue's jobs and the WebhookSender.
+
+    Raises ValueError for a name that no job type can have.
+    """
+    return replace(DELIVERY_BATCH, name=name)

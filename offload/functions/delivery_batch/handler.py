@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from offload.contracts.webhooks_out.recovery import DELIVERY_BATCH, Recovered, Recovery, What
+from offload.contracts.webhooks_out.recovery import Recovered, Recovery, What
 from offload.runtime.catalogue import catalogue
 from offload.runtime.jobs.run import Permanent, Run, job
 from offload.runtime.webhooks_out.deployed import SendingSettings, utc_now
@@ -18,6 +18,7 @@ from .replay import Replay
 class BatchSettings(SendingSettings, frozen=True, kw_only=True):
     """And what the stack with the WebhookSender gives this function."""
 
+    offload_job: str
     offload_journal_table: str
     offload_archive: str
     offload_archived_bus: str
@@ -32,7 +33,8 @@ recoveries = Recoveries(settings.offload_subscriptions_table, utc_now)
 outward = catalogue().outward_examples
 
 
-@job(DELIVERY_BATCH)
+# Of several senders in an environment each has a recovery of its own name.
+@job(catalogue().job_types[settings.offload_job])
 def handler(wanted: Recovery, run: Run) -> Recovered:
     """Counts what is to be brought back and, unless it is a dry run, brings it back."""
     now = utc_now()
