@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 CONTRACTS: Final = (
+    "offload.contracts.backoff",
     "offload.contracts.catalogue",
     "offload.contracts.events.audience",
     "offload.contracts.events.claim",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from offload.contracts.backoff import full_jitter
 from offload.contracts.events.claim import claim_key, claim_reference
 from offload.contracts.events.entry import REQUEST_BYTES, REQUEST_ENTRIES, WHOLE_BYTES, Entry
 from offload.runtime import aws, bus
@@ -55,8 +55,7 @@ class Bus:
             refused = self._send(waiting)
             waiting = [each.entry for each in refused]
             if refused and attempt < ATTEMPTS:
-                longest = min(_CAP_SECONDS, _BASE_SECONDS * 2 ** (attempt - 1))
-                self._sleep(random.uniform(0, longest))  # noqa: S311 -- jitter, not a secret
+                self._sleep(full_jitter(attempt, base=_BASE_SECONDS, cap=_CAP_SECONDS))
         if waiting:
             first = refused[0]
             more = f" and {len(refused) - 1} more events" if len(refused) > 1 else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import random
 import time
 from collections.abc import Iterator
 from tempfile import TemporaryFile
@@ -11,6 +10,8 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
+
+from offload.contracts.backoff import full_jitter
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,6 +21,7 @@ BLOCK_BYTES: Final = 2**19
 PART_BYTES: Final = 2**24
 _READ_ATTEMPTS: Final = 4
 _READ_PAUSE_SECONDS: Final = 0.5
+_LONGEST_READ_PAUSE_SECONDS: Final = 1.5
 _CHANGED: Final = ("PreconditionFailed", "412")
 
 
@@ -69,7 +71,7 @@ class ObjectFile(io.RawIOBase):
             except BotoCoreError:
                 if attempt == _READ_ATTEMPTS:
                     raise
-                time.sleep(random.uniform(0, _READ_PAUSE_SECONDS * attempt))  # noqa: S311 -- jitter, not a secret
+                time.sleep(full_jitter(attempt, base=_READ_PAUSE_SECONDS, cap=_LONGEST_READ_PAUSE_SECONDS))
         raise AssertionError("unreachable")
 
 

@@ -6,14 +6,14 @@ of it, made anew by every delivery until it fits, so that a crash in between is 
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from botocore.exceptions import ClientError
 
+from offload.contracts.backoff import full_jitter
 from shop.change_log import page_key
 
 from .changes import Change, Entry
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _ResultT = TypeVar("_ResultT")
 
 _ATTEMPTS: Final = 10
+_FIRST_PAUSE: Final = 0.02  # seconds
+_LONGEST_PAUSE: Final = 0.5  # seconds
 _LOST: Final = frozenset(
     {
         "ConditionalCheckFailed",
@@ -178,14 +180,14 @@ def _place(change: Change) -> dict[str, Any] | None:
 
 def _until_won(act: Callable[[], _ResultT]) -> _ResultT:
     """Does it again while others come first."""
-    for pause in _pauses():
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
             return act()
         except ClientError as error:
             if not _codes(error) <= _LOST:
                 raise
             lost = error
-        time.sleep(pause)
+        time.sleep(full_jitter(attempt, base=_FIRST_PAUSE, cap=_LONGEST_PAUSE))
     raise Contended(f"others came first {_ATTEMPTS} times") from lost
 
 
@@ -193,9 +195,3 @@ def _codes(error: ClientError) -> set[str]:
     """Why AWS refused: of a transaction, what was wrong with its actions."""
     reasons: Any = error.response.get("CancellationReasons", ())
     return {why["Code"] for why in reasons if why.get("Code", "None") != "None"} or {error.response["Error"]["Code"]}
-
-
-def _pauses() -> Iterator[float]:
-    """Seconds after each attempt: jitter, growing."""
-    for attempt in range(_ATTEMPTS):
-        yield random.uniform(0, min(0.5, 0.02 * 2**attempt))  # noqa: S311 -- jitter, not a secret

@@ -21,6 +21,8 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
+from offload.contracts.backoff import full_jitter
+
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -36,6 +38,8 @@ LONGEST_WAIT: Final = 900.0
 """Seconds until the next try, at most, unless Slack itself asks for more."""
 
 _TRIES: Final = 5
+_FIRST_PAUSE: Final = 0.04  # seconds
+_LONGEST_PAUSE: Final = 0.32  # seconds
 _LOST: Final = frozenset({"ConditionalCheckFailedException", "TransactionConflictException"})
 
 
@@ -204,7 +208,7 @@ class Groups:
 
     def _end(self, claim: Claim, change: str, wait: float, **values: Any) -> None:
         """Writes what became of a claim's message, unless another has claimed it since."""
-        for attempt in range(_TRIES):
+        for attempt in range(1, _TRIES + 1):
             try:
                 self._client.update_item(
                     TableName=self._table,
@@ -223,9 +227,9 @@ class Groups:
                 code = error.response["Error"]["Code"]
                 if code == "ConditionalCheckFailedException":
                     return
-                if code not in _LOST or attempt == _TRIES - 1:
+                if code not in _LOST or attempt == _TRIES:
                     raise
-                time.sleep(0.02 * 2**attempt)
+                time.sleep(full_jitter(attempt, base=_FIRST_PAUSE, cap=_LONGEST_PAUSE))
                 continue
             return
 

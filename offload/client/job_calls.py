@@ -261,7 +261,7 @@ class Calls:
                     became[at] = outcome.became()
                     if outcome.may_pass():
                         busy.append(at)
-            pause = _backoff(self.retries, attempt, self.jitter)
+            pause = self.retries.backoff(attempt, self.jitter)
             if busy and (attempt >= self.retries.attempts or self.clock() + pause >= ends):
                 break
             if busy:
@@ -419,7 +419,7 @@ def repeated(
         got = (yield call) or NoAnswer("")
         if isinstance(got, Answer) and not may_pass(got):
             return got, attempt
-        pause = max(_backoff(retries, attempt, jitter), _retry_after(got))
+        pause = max(retries.backoff(attempt, jitter), _retry_after(got))
         if attempt >= retries.attempts or clock() + pause >= ends:
             return got, attempt
         yield Pause(pause)
@@ -484,11 +484,6 @@ def _path(job_id: str) -> str:
 def _json(more: Mapping[str, str] | None = None, traceparent: str | None = None) -> dict[str, str]:
     traced = {"traceparent": traceparent} if traceparent else {}
     return {"Content-Type": "application/json", **(more or {}), **traced}
-
-
-def _backoff(retries: Retries, attempt: int, jitter: Callable[[float, float], float]) -> float:
-    """Seconds to wait after an attempt, the first being 1: full jitter."""
-    return jitter(0, min(retries.cap, retries.base * 2 ** min(attempt - 1, 32)))
 
 
 def is_trouble(status: int) -> bool:

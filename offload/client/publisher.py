@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from offload.client import connection
+from offload.contracts.backoff import Uniform, full_jitter
 from offload.contracts.events.claim import CLAIM_LIMIT, claim_key, claim_reference
 from offload.contracts.events.entry import REQUEST_BYTES as REQUEST_BYTES
 from offload.contracts.events.entry import REQUEST_ENTRIES as REQUEST_ENTRIES
@@ -127,6 +128,10 @@ class Retries:
     deadline: float = 30.0
     base: float = 0.1
     cap: float = 5.0
+
+    def backoff(self, attempt: int, uniform: Uniform) -> float:
+        """Seconds to wait after an attempt, the first being 1."""
+        return full_jitter(attempt, base=self.base, cap=self.cap, uniform=uniform)
 
 
 @dataclass(frozen=True)
@@ -292,8 +297,7 @@ class _Sending:
         last = Refusal("DeadlineExceeded", "not sent before the deadline", transient=True, everyone=True)
         while self._left:
             if self._pause_step:
-                full = min(self._retries.cap, self._retries.base * 2 ** (self._pause_step - 1))
-                pause = to._jitter(0, full)
+                pause = self._retries.backoff(self._pause_step, to._jitter)
                 # A pause beyond the deadline would only make the caller wait for the same answer.
                 if to._clock() + pause >= self._ends:
                     return self._give_up(last)

@@ -25,6 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from offload.client.outbox import OPEN, Outbox, State
 from offload.client.publisher import Publisher, Refusal, Retries
 from offload.client.signals import set_by_signals
+from offload.contracts.backoff import full_jitter
 from offload.contracts.events.entry import Entry
 from offload.contracts.events.event import BrokenContract
 from offload.contracts.visible import visible
@@ -298,7 +299,7 @@ class Relay:
                 connection.execute(statement.where(rows.c.lease == token) if token else statement)
 
     def _backoff(self, base: float, cap: float, attempt: int) -> float:
-        return self._jitter(0, min(cap, base * 2 ** min(attempt - 1, 32)))
+        return full_jitter(attempt, base=base, cap=cap, uniform=self._jitter)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hmac
 import http.client
 import os
-import random
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -21,8 +20,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from offload.contracts.backoff import equal_jitter
+
 _ATTEMPTS: Final = 3
-_PAUSE: Final = 0.05  # seconds before the second attempt, doubled before the third; half of it random
+_PAUSE: Final = 0.05  # seconds before the second attempt
+_LONGEST_PAUSE: Final = 0.1  # seconds before the third
 # Below it no answer can be hoped for.
 _SHORTEST: Final = 0.05
 _THROTTLED: Final = frozenset(
@@ -94,7 +96,7 @@ class Service:
             try:
                 return self._once(action, body, max(left, _SHORTEST))
             except (AwsRefused, AwsUnreachable) as error:
-                pause = _PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311 -- jitter, not a secret
+                pause = equal_jitter(attempt, base=_PAUSE, cap=_LONGEST_PAUSE)
                 hopeless = isinstance(error, AwsRefused) and error.status < 500 and error.code not in _THROTTLED
                 if hopeless or attempt == _ATTEMPTS or until - time.monotonic() < pause + _SHORTEST:
                     raise

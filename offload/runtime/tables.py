@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from offload.contracts.backoff import Uniform, full_jitter
 from offload.runtime import aws
 from offload.runtime.refusals import Contended
 
@@ -30,17 +31,17 @@ def transact(
     *,
     table: str,
     sleep: Callable[[float], None] = time.sleep,
-    chance: Callable[[], float] = random.random,
+    uniform: Uniform = random.uniform,
 ) -> list[Any]:
     """Writes all or nothing; the reasons, action by action, when a condition failed, nothing when it is done.
 
-    Between tries it pauses, for a random part of a time that doubles (full jitter: two that met once do not meet
-    again). Raises Contended, naming the `table` (for people), when transactions of others were in the way each time.
+    Between tries it pauses, with full jitter: two that met once do not meet again. Raises Contended, naming the `table`
+    (for people), when transactions of others were in the way each time.
     """
     client = aws.dynamodb()
     for attempt in range(_ATTEMPTS):
         if attempt:
-            sleep(chance() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1)))
+            sleep(full_jitter(attempt, base=_FIRST_PAUSE, cap=_LONGEST_PAUSE, uniform=uniform))
         try:
             client.transact_write_items(TransactItems=list(actions))
         except client.exceptions.TransactionCanceledException as cancelled:

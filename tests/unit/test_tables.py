@@ -49,7 +49,7 @@ def busy(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> Busy:
 def test_a_transaction_that_met_another_is_tried_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     busy(monkeypatch, Cancelled("None", "TransactionConflict"), Cancelled("ThrottlingError", "None"), {})
     pauses: list[float] = []
-    assert transact([1, 2], table="table", sleep=pauses.append, chance=lambda: 1.0) == []
+    assert transact([1, 2], table="table", sleep=pauses.append, uniform=lambda _, high: high) == []
     assert pauses == [0.01, 0.02]
 
 

@@ -11,6 +11,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Struct
 
+from offload.contracts.backoff import exponential
+
 InputT = TypeVar("InputT", bound=Struct)
 ResultT = TypeVar("ResultT", bound=Struct)
 
@@ -65,11 +67,9 @@ class Retry:
     def wait_after(self, attempt: int, chance: float = 0.0) -> timedelta:
         """How long to wait after attempt number `attempt` (from 1) has failed; `chance` is a random number below 1.
 
-        At 0 it is the longest, at 1 half of that: "equal jitter"
-        (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/, read 2026-11-24).
+        At 0 it is the longest, at 1 half of that, so that a random `chance` makes it equal jitter.
         """
-        doublings: int = 2 ** min(attempt - 1, 20)
-        return min(self.longest_wait, self.first_wait * doublings) * (1 - chance / 2)
+        return exponential(attempt, base=self.first_wait, cap=self.longest_wait) * (1 - chance / 2)
 
 
 @dataclass(frozen=True, kw_only=True)

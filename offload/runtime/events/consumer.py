@@ -10,7 +10,6 @@ in one transaction with the marks, so that they happen once for each event howev
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
+from offload.contracts.backoff import equal_jitter, full_jitter
 from offload.contracts.events.entry import REQUEST_BYTES, Entry
 from offload.contracts.events.event import (
     LONGEST_NAME_BYTES,
@@ -50,6 +50,8 @@ _BATCH_GET_KEYS: Final = 100
 # An item has 400 KB (Constraints.html, read 2026-11-29); names, key and type of an inbox entry take less than the rest.
 _KEPT_BYTES: Final = 390_000
 _COMMIT_ATTEMPTS: Final = 8
+_COMMIT_PAUSE_SECONDS: Final = 0.04
+_COMMIT_LONGEST_PAUSE_SECONDS: Final = 2.56
 _RETRY_BASE_SECONDS: Final = 2
 # SQS: a message can stay invisible for 12 h; a quarter of an hour is as long as anybody wants to wait for a retry.
 _RETRY_CAP_SECONDS: Final = 900
@@ -381,7 +383,7 @@ class _Consumer:
                     continue
                 if not _may_pass(reasons) or attempt == _COMMIT_ATTEMPTS:
                     raise
-                time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 -- jitter, not a secret
+                time.sleep(full_jitter(attempt, base=_COMMIT_PAUSE_SECONDS, cap=_COMMIT_LONGEST_PAUSE_SECONDS))
                 continue
             for record in new:
                 record.kept = record.digest
@@ -592,8 +594,7 @@ class Contended(Exception):
 
 def retry_delay(attempt: int) -> int:
     """Seconds until the next try after this many attempts: doubling from 2 s to 15 min, half of it at random."""
-    full: int = min(_RETRY_CAP_SECONDS, _RETRY_BASE_SECONDS << (attempt - 1))
-    return round(full / 2 + random.uniform(0, full / 2))  # noqa: S311 -- jitter, not a secret
+    return round(equal_jitter(attempt, base=_RETRY_BASE_SECONDS, cap=_RETRY_CAP_SECONDS))
 
 
 def _event(record: _Record) -> Event[Any]:

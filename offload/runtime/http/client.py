@@ -22,6 +22,7 @@ from urllib.parse import urljoin
 import httpcore
 import msgspec
 
+from offload.contracts.backoff import Uniform, full_jitter
 from offload.contracts.calls import CallSettings, credentials_are_set, variable_of
 from offload.contracts.fields import is_field_name, is_field_value
 from offload.runtime import aws, invocation
@@ -60,7 +61,6 @@ _FOR_EVERYBODY: Final = frozenset({"accept", "accept-language", "user-agent"})
 # What the client itself says.
 _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "te"})
 
-# Full jitter (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter, 2015): up to this, doubled each time.
 _BACKOFF_SECONDS: Final = 0.25
 _LONGEST_BACKOFF: Final = 5.0
 _LONGEST_RETRY_AFTER: Final = timedelta(days=1)
@@ -129,7 +129,7 @@ class Client:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        uniform: Callable[[float, float], float] = random.uniform,
+        uniform: Uniform = random.uniform,
     ) -> None:
         self._name = name
         self._guard = guard
@@ -321,7 +321,7 @@ class Client:
         """Seconds until the next attempt; None when there is none."""
         if call.attempts >= self._attempts:
             return None
-        jitter = self._uniform(0, min(_LONGEST_BACKOFF, _BACKOFF_SECONDS * 2 ** (call.attempts - 1)))
+        jitter = full_jitter(call.attempts, base=_BACKOFF_SECONDS, cap=_LONGEST_BACKOFF, uniform=self._uniform)
         match error:
             case NotAnswered():
                 return jitter if call.repeatable or not error.unknown_outcome else None

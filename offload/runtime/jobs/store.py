@@ -43,7 +43,7 @@ class JobStore:
         self.registry: Final = registry
         self.now: Final = now
 
-        self._table = jobs = JobTable(table, registry=registry, types=types, now=now, chance=chance, sleep=sleep)
+        self._table = jobs = JobTable(table, registry=registry, types=types, now=now, sleep=sleep)
         slots = Slots(jobs)
         ending = Ending(jobs, slots, bucket=bucket, bus=bus, chance=chance)
         submitting = Submitting(jobs, ending)

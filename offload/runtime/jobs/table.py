@@ -53,14 +53,12 @@ class JobTable:
         registry: Registry,
         types: Mapping[str, JobType[Any, Any]],
         now: Callable[[], datetime],
-        chance: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
         self.name: Final = name
         self.registry: Final = registry
         self.now: Final = now
         self._types = types
-        self._chance = chance
         self._sleep = sleep
 
     def item(self, job_id: str) -> dict[str, Any]:
@@ -144,7 +142,7 @@ class JobTable:
 
     def transact(self, actions: Sequence[Any]) -> list[Any]:
         """Writes all or nothing; action by action why not, nothing when it is done. Raises Contended."""
-        return transact(actions, table="jobs' table", sleep=self._sleep, chance=self._chance)
+        return transact(actions, table="jobs' table", sleep=self._sleep)
 
     def put(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """The action of a transaction that writes an item."""

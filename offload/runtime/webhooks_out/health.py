@@ -12,6 +12,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from offload.contracts.backoff import exponential
+
 WARNINGS: Final = (50, 70, 90)
 """Percent of the way to the pause at which a warning goes out."""
 
@@ -138,5 +140,5 @@ def _parking(health: EndpointHealth, in_a_row: int, now: datetime, *, all_well: 
         return None, 0
     if in_a_row < _TRIES_BEFORE_PARKING:
         return None, health.parkings
-    wait = min(_LONGEST_PARKING, _FIRST_PARKING * 2 ** min(health.parkings, 10))
-    return now + wait, health.parkings + 1
+    parkings = health.parkings + 1
+    return now + exponential(parkings, base=_FIRST_PARKING, cap=_LONGEST_PARKING), parkings
