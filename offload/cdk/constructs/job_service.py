@@ -6,9 +6,6 @@ import math
 from datetime import timedelta
 
 from aws_cdk import CfnOutput, Duration
-from aws_cdk import aws_apigatewayv2 as api
-from aws_cdk import aws_apigatewayv2_authorizers as authorizers
-from aws_cdk import aws_apigatewayv2_integrations as integrations
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
@@ -20,7 +17,7 @@ from offload.cdk.access import Access
 from offload.cdk.constructs.acknowledge import acknowledge_objects, permit_unused
 from offload.cdk.constructs.each_minute import call_each_minute
 from offload.cdk.constructs.event_bus import EventBus
-from offload.cdk.constructs.http_stage import api_name, logged_stage
+from offload.cdk.constructs.http_api import signed_api
 from offload.cdk.constructs.log_alarm import alarm_on_log
 from offload.cdk.constructs.private_bucket import PrivateBucket
 from offload.cdk.constructs.python_function import PythonFunction
@@ -90,7 +87,7 @@ class JobService(Construct):
         )
         # A presigned URL carries the permissions of the role that signed it.
         self.allow_files(self.api_function.role, "uploads/*", "s3:PutObject")
-        self.http_api = self._http_api()
+        self.http_api = signed_api(self, ROUTES, self.api_function, permission_a_route=True)
         call_each_minute(
             self,
             self.sweeper,
@@ -166,20 +163,6 @@ class JobService(Construct):
                 s3.LifecycleRule(prefix="results/", expiration=days),
             ],
         )
-
-    def _http_api(self) -> api.HttpApi:
-        http_api = api.HttpApi(
-            self,
-            "HttpApi",
-            api_name=api_name(self),
-            default_authorizer=authorizers.HttpIamAuthorizer(),
-            create_default_stage=False,
-        )
-        integration = integrations.HttpLambdaIntegration("Function", self.api_function.function)
-        for route in ROUTES.values():
-            http_api.add_routes(path=route.path, methods=[api.HttpMethod[route.method]], integration=integration)
-        logged_stage(self, http_api)
-        return http_api
 
     def _audit_alarm(self) -> cloudwatch.Alarm:
         """Goes off when the sweeper's count of accepted jobs is not that of ended and open ones."""

@@ -18,7 +18,7 @@ from offload.cdk.constructs.acknowledge import acknowledge, declare_signature_ch
 from offload.cdk.constructs.each_minute import call_each_minute
 from offload.cdk.constructs.encryption import encrypt
 from offload.cdk.constructs.event_bus import EventBus
-from offload.cdk.constructs.http_stage import api_name, logged_stage, throttle_route
+from offload.cdk.constructs.http_api import throttle_route, unsigned_api
 from offload.cdk.constructs.log_alarm import alarm_on_log
 from offload.cdk.constructs.python_function import PythonFunction
 from offload.cdk.constructs.table import Table
@@ -118,18 +118,15 @@ class WebhookEntry(Construct):
         )
         self._behind_alarm()
         self._refusal_alarms()
-        self.http_api = api.HttpApi(self, "HttpApi", api_name=api_name(self), create_default_stage=False)
+        self.http_api, self._stage = unsigned_api(
+            self, throttle=api.ThrottleSettings(rate_limit=settings.requests_per_second, burst_limit=settings.burst)
+        )
         self._integration = integrations.HttpLambdaIntegration(
             "Receiver",
             self.receiver.function,
             # One permission for all routes: a function's policy has 20 KB (gettingstarted-limits.html, read
             # 2026-11-27), which one a route uses up at some 20 providers, in the middle of a deployment.
             scope_permission_to_route=False,
-        )
-        self._stage = logged_stage(
-            self,
-            self.http_api,
-            throttle=api.ThrottleSettings(rate_limit=settings.requests_per_second, burst_limit=settings.burst),
         )
         CfnOutput(self, "Url", value=self.http_api.api_endpoint, description="Webhooks are sent to /webhooks/PROVIDER")
 

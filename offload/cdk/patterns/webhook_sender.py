@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import msgspec.inspect
 from aws_cdk import CfnOutput, Duration, Stack
-from aws_cdk import aws_apigatewayv2 as api
-from aws_cdk import aws_apigatewayv2_authorizers as authorizers
-from aws_cdk import aws_apigatewayv2_integrations as integrations
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
@@ -23,7 +20,7 @@ from offload.cdk.constructs.acknowledge import acknowledge, permit_unused
 from offload.cdk.constructs.each_minute import call_each_minute
 from offload.cdk.constructs.encryption import encrypt
 from offload.cdk.constructs.event_bus import grant_put_events, sources_of
-from offload.cdk.constructs.http_stage import api_name, logged_stage
+from offload.cdk.constructs.http_api import signed_api
 from offload.cdk.constructs.log_alarm import alarm_on_log, metric_of_log
 from offload.cdk.constructs.python_function import PythonFunction
 from offload.cdk.constructs.table import Table
@@ -194,7 +191,7 @@ class WebhookSender(Construct):
             stopped="No retry of a webhook has been started for five minutes: offload logs delivery_sweeper",
             failed="The senders of webhooks cannot be woken: offload logs delivery_sweeper",
         )
-        self.http_api = self._http_api()
+        self.http_api = signed_api(self, ROUTES, self.api_function)
         self._metrics()
         self._alarms()
         CfnOutput(self, "Url", value=self.http_api.api_endpoint, description="The API of subscriptions")
@@ -311,25 +308,6 @@ class WebhookSender(Construct):
             "A new key needs everything sealed anew, and offload subscriptions rotate-sealing-key does both.",
         )
         return secret
-
-    def _http_api(self) -> api.HttpApi:
-        http_api = api.HttpApi(
-            self,
-            "HttpApi",
-            api_name=api_name(self),
-            default_authorizer=authorizers.HttpIamAuthorizer(),
-            create_default_stage=False,
-        )
-        integration = integrations.HttpLambdaIntegration(
-            "Function",
-            self.api_function.function,
-            # One permission for all routes, as for the door of webhooks: a function's policy has 20 KB.
-            scope_permission_to_route=False,
-        )
-        for route in ROUTES.values():
-            http_api.add_routes(path=route.path, methods=[api.HttpMethod[route.method]], integration=integration)
-        logged_stage(self, http_api)
-        return http_api
 
     def _metrics(self) -> None:
         for name, message in (("Failing", "subscription failing"), ("Recovered", "subscription recovered")):

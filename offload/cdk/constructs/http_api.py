@@ -1,18 +1,22 @@
-"""The stage of an HTTP API: deployed by itself, with a log of who called."""
+"""HTTP APIs: deployed by themselves, with a log of who called."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import cast
 
 from aws_cdk import Aws, Fn, Stack
 from aws_cdk import aws_apigatewayv2 as api
+from aws_cdk import aws_apigatewayv2_authorizers as authorizers
+from aws_cdk import aws_apigatewayv2_integrations as integrations
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from offload.cdk.constructs.encryption import encrypt
-from offload.cdk.constructs.python_function import RETENTION
+from offload.cdk.constructs.python_function import RETENTION, PythonFunction
 from offload.cdk.environment import Environment
+from offload.contracts.http_api import Route
 
 _LOGGED = (
     "requestId",
@@ -32,18 +36,46 @@ _LOGGED = (
 _DELIVERED = "/aws/vendedlogs"
 
 
-def api_name(scope: Construct) -> str:
-    """What the construct's API is called: the stack's name, which has the environment in it, and the construct's."""
-    return "-".join((Stack.of(scope).stack_name, *_path(scope)))
+def signed_api(
+    scope: Construct, routes: Mapping[str, Route], function: PythonFunction, *, permission_a_route: bool = False
+) -> api.HttpApi:
+    """Makes an API whose `routes` take only requests that are signed with IAM, and call `function`. One a scope.
 
-
-def logged_stage(
-    scope: Construct, http_api: api.HttpApi, *, throttle: api.ThrottleSettings | None = None
-) -> api.HttpStage:
-    """Gives an API its `$default` stage and an access log, which never has a body or a query. One a scope.
-
-    `throttle` bounds the requests to the stage.
+    One permission lets all routes call it: a function's policy has 20 KB (gettingstarted-limits.html, read 2026-11-27).
+    With `permission_a_route` each route has its own.
     """
+    http_api, _ = _logged_api(scope, authorizer=authorizers.HttpIamAuthorizer())
+    integration = integrations.HttpLambdaIntegration(
+        "Function", function.function, scope_permission_to_route=permission_a_route
+    )
+    for route in routes.values():
+        http_api.add_routes(path=route.path, methods=[api.HttpMethod[route.method]], integration=integration)
+    return http_api
+
+
+def unsigned_api(scope: Construct, *, throttle: api.ThrottleSettings) -> tuple[api.HttpApi, api.HttpStage]:
+    """Makes an API that anybody may call, and its stage; `throttle` bounds the requests to it. One a scope.
+
+    It has no routes yet; the function that they call checks who calls.
+    """
+    return _logged_api(scope, throttle=throttle)
+
+
+def _logged_api(
+    scope: Construct,
+    *,
+    authorizer: api.IHttpRouteAuthorizer | None = None,
+    throttle: api.ThrottleSettings | None = None,
+) -> tuple[api.HttpApi, api.HttpStage]:
+    """An API with a `$default` stage and an access log, which never has a body or a query."""
+    http_api = api.HttpApi(
+        scope,
+        "HttpApi",
+        # The stack's name has the environment in it.
+        api_name="-".join((Stack.of(scope).stack_name, *_path(scope))),
+        default_authorizer=authorizer,
+        create_default_stage=False,
+    )
     settings = Environment.of(scope)
     log_group = logs.LogGroup(
         scope,
@@ -59,7 +91,7 @@ def logged_stage(
         destination_arn=log_group.log_group_arn,
         format=json.dumps({name.rpartition(".")[2]: f"$context.{name}" for name in _LOGGED}),
     )
-    return stage
+    return http_api, stage
 
 
 def throttle_route(stage: api.HttpStage, route: api.HttpRoute, throttle: api.ThrottleSettings) -> None:
