@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from app import compose
 from offload.cdk.constructs.operators import Operators
+from offload.cdk.constructs.work_queue import DeadLetterQueue
 from offload.cdk.environment import Alarms, Environment
 from offload.cdk.guardrails import guard
 from tests.environments import with_address
@@ -96,6 +97,20 @@ def test_an_alarm_added_after_the_stacks_and_one_in_another_stack_tell_the_opera
     for name, alarm in alarms.items():
         assert len(alarm["AlarmActions"]) == len(alarm["OKActions"]) == 1, name
         assert "OperatorsTopic" in json.dumps(alarm["AlarmActions"]), name
+
+
+def test_a_dead_letter_queues_alarm_goes_off_with_the_first_letter_and_silence_is_no_trouble(tmp_path: Path) -> None:
+    def build(stack: Stack) -> None:
+        DeadLetterQueue(stack, "Letters").alarm(stack, "LettersAlarm", says="Look at them")
+
+    found = small(tmp_path, with_address("dev"), build)
+    [alarm] = of_type(found, ALARM).values()
+    [queue] = of_type(found, "AWS::SQS::Queue")
+    assert alarm["AlarmDescription"] == "Look at them"
+    assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": [queue, "QueueName"]}}]
+    assert (alarm["MetricName"], alarm["Statistic"]) == ("ApproximateNumberOfMessagesVisible", "Maximum")
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"], alarm["TreatMissingData"]) == (1, 1, "notBreaching")
+    assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
 
 
 def test_every_kind_of_alarm_tells_the_operators_beside_whom_it_tells_already(tmp_path: Path) -> None:

@@ -48,13 +48,10 @@ def call_each_minute(scope: Construct, function: PythonFunction, name: str, *, s
     )
     # The schedule refers to the role alone, and would call before the role's policy is there: a dead letter a minute.
     schedule.node.add_dependency(role)
-    letters.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
+    letters.alarm(
         scope,
         "MissedMinutesAlarm",
-        alarm_description=f"The {name.lower()} could not be called: look at its permissions and its concurrency",
-        threshold=1,
-        evaluation_periods=1,
-        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        says=f"The {name.lower()} could not be called: look at its permissions and its concurrency",
     )
     _alarm_when_stopped(scope, function, f"{name}StoppedAlarm", stopped)
     function.function.metric_errors(period=Duration.minutes(5)).create_alarm(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jsii
 from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
@@ -43,6 +44,20 @@ class DeadLetterQueue(sqs.Queue):
             enforce_ssl=True,
         )
         encrypt(self)
+
+    def alarm(self, scope: Construct, construct_id: str, *, says: str) -> cloudwatch.Alarm:
+        """Makes an alarm that goes off with the first dead letter and stays until none is left.
+
+        `says` is for who is woken.
+        """
+        return self.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
+            scope,
+            construct_id,
+            alarm_description=says,
+            threshold=1,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
 
 
 class WorkQueue(sqs.Queue):

@@ -11,7 +11,6 @@ from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from aws_cdk import CfnResource, Duration, Stack
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_ssm as ssm
@@ -122,15 +121,10 @@ class BackgroundJob(Construct):
         self._grant(service, grants)
         for queue in self.queues.values():
             queue.work_off(self.starter or self.function, batch_size=1, concurrency=job.concurrency or _CONCURRENCY)
-        self.dead_letter_alarm = self.dead_letter_queue.metric_approximate_number_of_messages_visible(
-            statistic="Maximum"
-        ).create_alarm(
+        self.dead_letter_alarm = self.dead_letter_queue.alarm(
             self,
             "DeadLetterAlarm",
-            alarm_description=f"Messages of {construct_id} could not be taken: offload jobs list --type {job.name}",
-            threshold=1,
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            says=f"Messages of {construct_id} could not be taken: offload jobs list --type {job.name}",
         )
 
     def _queue_of(self, lane: Priority) -> WorkQueue:

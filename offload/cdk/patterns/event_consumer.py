@@ -116,9 +116,12 @@ class EventConsumer(Construct):
             "It is a dead-letter queue, of a rule's target; cdk-nag knows only those of queues.",
         )
         self.rule = self._rule(bus, events)
-        self.dead_letter_alarm = self._depth_alarm("DeadLetterAlarm", self.dead_letter_queue, "gave up on events")
-        self.rule_dead_letter_alarm = self._depth_alarm(
-            "RuleDeadLetterAlarm", self.rule_dead_letter_queue, "did not get events"
+        look = f"offload dead-letters list --consumer {construct_id}"
+        self.dead_letter_alarm = self.dead_letter_queue.alarm(
+            self, "DeadLetterAlarm", says=f"{construct_id} gave up on events: {look}"
+        )
+        self.rule_dead_letter_alarm = self.rule_dead_letter_queue.alarm(
+            self, "RuleDeadLetterAlarm", says=f"{construct_id} did not get events: {look}"
         )
         self.age_alarm = self.queue.metric_approximate_age_of_oldest_message(statistic="Maximum").create_alarm(
             self,
@@ -158,16 +161,6 @@ class EventConsumer(Construct):
             event_bus=bus.bus,
             event_pattern=pattern,
             targets=[targets.SqsQueue(self.queue, dead_letter_queue=self.rule_dead_letter_queue)],
-        )
-
-    def _depth_alarm(self, construct_id: str, letters: DeadLetterQueue, what: str) -> cloudwatch.Alarm:
-        return letters.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
-            self,
-            construct_id,
-            alarm_description=f"{self.node.id} {what}: offload dead-letters list --consumer {self.node.id}",
-            threshold=1,
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import msgspec.inspect
 from aws_cdk import CfnOutput, Duration, Stack
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
@@ -344,13 +343,8 @@ class WebhookSender(Construct):
             threshold=_LATE.to_seconds(),
             statistic="Maximum",
         )
-        self.token_dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum").create_alarm(
-            self,
-            "TokensAlarm",
-            alarm_description="A sender of webhooks fails again and again: offload logs delivery_sender",
-            threshold=1,
-            evaluation_periods=1,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        self.token_dead_letters.alarm(
+            self, "TokensAlarm", says="A sender of webhooks fails again and again: offload logs delivery_sender"
         )
 
     def _alarm(
