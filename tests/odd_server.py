@@ -152,6 +152,11 @@ def answer(
     return behave
 
 
+def by_request(choose: Callable[[Received], Behaviour]) -> Behaviour:
+    """What `choose` says of the request."""
+    return lambda connection, request: choose(request)(connection, request)
+
+
 def raw(*parts: bytes, keep: bool = False) -> Behaviour:
     """These bytes, whatever they are, and the end of the connection unless it is kept."""
 

@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import random
-import socket
 import subprocess
 import threading
 import time
@@ -20,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +37,7 @@ from offload.project import PROJECT
 from shop.providers import PROVIDERS
 from tests.local.conftest import Copy
 from tests.local.test_calls_out import variables_set
+from tests.odd_server import Behaviour, Received, answer, by_request, odd_server, raw
 from tests.patience import PATIENCE, until
 from tests.webhook_mutations import MUTATIONS, Case
 
@@ -408,43 +407,23 @@ def bus_in_trouble(copy: Copy, seed: int) -> Iterator[BusInTrouble]:
     assert instance is not None
     bus = BusInTrouble(instance.endpoint, seed)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def behaviour(request: Received) -> Behaviour:
+        given = bus.answer({name: value for name, value in request.headers.items() if name != "host"}, request.body)
+        return raw() if given is None else answer(*given)
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            answer = bus.answer({name: value for name, value in self.headers.items() if name.lower() != "host"}, body)
-            self.close_connection = answer is None
-            if answer is None:
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            self.send_response(answer[0])
-            self.send_header("content-length", str(len(answer[1])))
-            self.end_headers()
-            self.wfile.write(answer[1])
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     functions = copy.deployment.aws.lambda_
     before: dict[str, dict[str, str]] = {}
-    try:
-        for folder in ("webhook_receiver", "webhook_relay"):
-            name = copy.deployment.function(folder).function_name
-            before[name] = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
-            own = {**before[name], "AWS_ENDPOINT_URL_EVENTBRIDGE": f"http://127.0.0.1:{server.server_port}"}
-            functions.update_function_configuration(FunctionName=name, Environment={"Variables": own})
-        yield bus
-    finally:
-        for name, variables in before.items():
-            functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with odd_server(by_request(behaviour)) as server:
+        try:
+            for folder in ("webhook_receiver", "webhook_relay"):
+                name = copy.deployment.function(folder).function_name
+                before[name] = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+                own = {**before[name], "AWS_ENDPOINT_URL_EVENTBRIDGE": server.url("")}
+                functions.update_function_configuration(FunctionName=name, Environment={"Variables": own})
+            yield bus
+        finally:
+            for name, variables in before.items():
+                functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
 
 def owed(copy: Copy) -> int:

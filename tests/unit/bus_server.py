@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
 from botocore.config import Config
+
+from tests.odd_server import Behaviour, Received, by_request, odd_server, reset
+from tests.odd_server import answer as answering
 
 _ENTRIES = 10
 _BYTES = 1024 * 1024
@@ -87,23 +87,12 @@ class Bus:
         answer.then()
         return answer
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # An answer in two packets would wait 40 ms for the client's delayed acknowledgement.
-    wbufsize = -1
-    disable_nagle_algorithm = True
-    bus: Bus
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        entries: list[dict[str, Any]] = json.loads(body)["Entries"]
-        answer = self.bus.handle(entries)
+    def behaviour(self, request: Received) -> Behaviour:
+        """What the request's Answer says."""
+        entries: list[dict[str, Any]] = json.loads(request.body)["Entries"]
+        answer = self.handle(entries)
         if answer.reset:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-            self.connection.close()
-            return
+            return reset()
         if answer.code:
             content = json.dumps({"__type": answer.code, "message": f"told to say {answer.code}"}).encode()
         elif answer.body is not None:
@@ -116,41 +105,13 @@ class _Handler(BaseHTTPRequestHandler):
                 for at in range(len(entries))
             ]
             content = json.dumps({"FailedEntryCount": len(answer.failing), "Entries": results}).encode()
-        self.send_response(answer.status)
-        self.send_header("Content-Type", "application/x-amz-json-1.1")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Says nothing."""
-
-    def finish(self) -> None:
-        # The client, or its whole process, may be gone.
-        try:
-            super().finish()
-        except OSError:
-            return
-
-    def handle(self) -> None:
-        try:
-            super().handle()
-        except OSError:
-            return
+        return answering(answer.status, content, {"Content-Type": "application/x-amz-json-1.1"})
 
 
 @contextmanager
 def serving() -> Iterator[Bus]:
     """Runs a server on a free port of this machine."""
     bus = Bus()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"bus": bus}))
-    server.daemon_threads = True
-    bus.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with odd_server(by_request(bus.behaviour)) as server:
+        bus.url = server.url("")
         yield bus
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

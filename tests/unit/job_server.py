@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -21,6 +18,7 @@ from botocore.credentials import Credentials
 
 from offload.contracts.jobs.job import Job, Progress, State, Submit, Transition
 from shop.catalogue import CATALOGUE
+from tests.odd_server import Behaviour, Received, answer, by_request, odd_server, reset
 
 CREDENTIALS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-west-1"
@@ -83,6 +81,38 @@ class JobServer:
     def posts(self, path: str) -> list[bytes]:
         """The bodies that were posted to a path."""
         return [body for method, asked, _, body in self.requests if (method, asked) == ("POST", path)]
+
+    def behaviour(self, request: Received) -> Behaviour:
+        """What the service answers, or the request's Fault says."""
+        with self.lock:
+            self.requests.append((request.method, urlsplit(request.path).path, request.headers, request.body))
+            fault = self.faults.pop(0) if self.faults else Fault()
+            status, content, headers = self._worked(fault, request)
+        if fault.slow:
+            time.sleep(fault.slow)
+        if fault.reset:
+            return reset()
+        if fault.status:
+            status, content = fault.status, fault.body or b'{"message":"Service Unavailable"}'
+        return answer(status, content, {**headers, **dict(fault.headers)})
+
+    def _worked(self, fault: Fault, request: Received) -> tuple[int, bytes, dict[str, str]]:
+        if not fault.take:
+            return 503, b"", {}
+        path, headers, body = urlsplit(request.path).path, request.headers, request.body
+        if path.startswith("/files/"):
+            assert "authorization" not in headers, "a presigned URL refuses a second signature"
+            if request.method == "PUT":
+                assert "transfer-encoding" not in headers, "S3 wants the length"
+                self.files[path.removeprefix("/files/")] = body
+            return 200, self.files.get(path.removeprefix("/files/"), b""), {}
+        if not _is_signed(request.method, f"http://{headers['host']}{request.path}", headers, body):
+            return 403, b'{"message":"Forbidden"}', {}
+        try:
+            status, document, more = self.answer(request.method, request.path, headers, body)
+        except Refused as refused:
+            return refused.status, msgspec.json.encode(refused.document()), {}
+        return status, msgspec.json.encode(document), more
 
     # -- the service
 
@@ -234,90 +264,10 @@ def _is_signed(method: str, url: str, headers: dict[str, str], body: bytes) -> b
     return given.endswith(f"Signature={auth.signature(text, request)}")
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
-    jobs: JobServer
-
-    def do_GET(self) -> None:
-        self._do()
-
-    def do_POST(self) -> None:
-        self._do()
-
-    def do_PUT(self) -> None:
-        self._do()
-
-    def _do(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        with self.jobs.lock:
-            self.jobs.requests.append((self.command, urlsplit(self.path).path, headers, body))
-            fault = self.jobs.faults.pop(0) if self.jobs.faults else Fault()
-            status, content, more = self._worked(fault, headers, body)
-        if fault.slow:
-            time.sleep(fault.slow)
-        if fault.reset:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-            self.connection.close()
-            return
-        if fault.status:
-            status, content = fault.status, fault.body or b'{"message":"Service Unavailable"}'
-        self.send_response(status)
-        for name, value in (*more.items(), *fault.headers):
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def _worked(self, fault: Fault, headers: dict[str, str], body: bytes) -> tuple[int, bytes, dict[str, str]]:
-        if not fault.take:
-            return 503, b"", {}
-        path = urlsplit(self.path).path
-        if path.startswith("/files/"):
-            assert "authorization" not in headers, "a presigned URL refuses a second signature"
-            if self.command == "PUT":
-                assert "transfer-encoding" not in headers, "S3 wants the length"
-                self.jobs.files[path.removeprefix("/files/")] = body
-            return 200, self.jobs.files.get(path.removeprefix("/files/"), b""), {}
-        if not _is_signed(self.command, f"http://{headers['host']}{self.path}", headers, body):
-            return 403, b'{"message":"Forbidden"}', {}
-        try:
-            status, document, more = self.jobs.answer(self.command, self.path, headers, body)
-        except Refused as refused:
-            return refused.status, msgspec.json.encode(refused.document()), {}
-        return status, msgspec.json.encode(document), more
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Says nothing."""
-
-    def finish(self) -> None:
-        try:
-            super().finish()
-        except OSError:
-            return
-
-    def handle(self) -> None:
-        try:
-            super().handle()
-        except OSError:
-            return
-
-
 @contextmanager
 def serving_jobs() -> Iterator[JobServer]:
     """Runs a server on a free port of this machine."""
     jobs = JobServer()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"jobs": jobs}))
-    server.daemon_threads = True
-    jobs.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with odd_server(by_request(jobs.behaviour)) as server:
+        jobs.url = server.url("")
         yield jobs
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -24,6 +23,7 @@ from offload.cli.deployment.aws import Aws
 from offload.cli.deployment.resources import Deployment, SubscriptionService
 from offload.cli.local.process import Instance
 from offload.contracts.webhooks_out.api import ROUTES
+from tests.odd_server import Behaviour, Received, answer, by_request, odd_server
 from tests.unit.sending_bench import SEALING_KEY, SendingBench
 
 
@@ -63,55 +63,36 @@ def door(bench: SendingBench, patch: pytest.MonkeyPatch) -> Iterator[str]:
         for route in ROUTES.values()
     ]
 
-    class Handler(BaseHTTPRequestHandler):
-        def _any(self) -> None:
-            asked = urlsplit(self.path)
-            body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
-            if not self.headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 "):
-                self._answer({"statusCode": 403, "body": '{"message":"Forbidden"}'})
-                return
-            route, names = self._route(asked.path)
-            event = {
-                "routeKey": route,
-                "rawPath": asked.path,
-                "pathParameters": names,
-                "queryStringParameters": dict(parse_qsl(asked.query)),
-                "headers": {name.lower(): value for name, value in self.headers.items()},
-                "requestContext": {"http": {"method": self.command, "path": asked.path}},
-                "body": body,
-            }
-            self._answer(api.handler(event, Context()))
+    one_at_a_time = threading.Lock()
 
-        def _route(self, path: str) -> tuple[str, dict[str, str]]:
-            for name, pattern in patterns:
-                if name.startswith(f"{self.command} ") and (match := pattern.fullmatch(path)):
-                    return name, {key: unquote(value) for key, value in match.groupdict().items()}
-            return "$default", {}
+    def behaviour(request: Received) -> Behaviour:
+        asked = urlsplit(request.path)
+        if not request.headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 "):
+            return answer(403, b'{"message":"Forbidden"}')
+        route, names = routed(request.method, asked.path)
+        event = {
+            "routeKey": route,
+            "rawPath": asked.path,
+            "pathParameters": names,
+            "queryStringParameters": dict(parse_qsl(asked.query)),
+            "headers": request.headers,
+            "requestContext": {"http": {"method": request.method, "path": asked.path}},
+            "body": request.body.decode(),
+        }
+        with one_at_a_time:
+            given = api.handler(event, Context())
+        return answer(given["statusCode"], given.get("body", "").encode(), given.get("headers"))
 
-        def _answer(self, answer: dict[str, Any]) -> None:
-            content = answer.get("body", "").encode()
-            self.send_response(answer["statusCode"])
-            for name, value in {**answer.get("headers", {}), "content-length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+    def routed(method: str, path: str) -> tuple[str, dict[str, str]]:
+        for name, pattern in patterns:
+            if name.startswith(f"{method} ") and (match := pattern.fullmatch(path)):
+                return name, {key: unquote(value) for key, value in match.groupdict().items()}
+        return "$default", {}
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    for method in ("GET", "POST", "PATCH", "DELETE"):
-        setattr(Handler, f"do_{method}", Handler._any)
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-        api.loop.run_until_complete(api.transport.close())
-        api.loop.close()
+    with odd_server(by_request(behaviour)) as server:
+        yield server.url("")
+    api.loop.run_until_complete(api.transport.close())
+    api.loop.close()
 
 
 def _function(bench: SendingBench, patch: pytest.MonkeyPatch) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ import pytest
 from offload.cdk.bundling import MAX_UNZIPPED_BYTES, Bundler, BundlingError, Target
 from offload.cdk.bundling.bytecode import compile_modules
 from offload.cdk.bundling.lock import compile_lock
+from tests.odd_server import answer, odd_server
 from tests.patience import PATIENCE
 
 ARM = Target.of("3.13", "arm64")
@@ -765,19 +765,6 @@ def test_any_error_of_bundling_is_one_visible_line_without_credentials() -> None
     assert str(BundlingError("'https://u'p4ss@host/?a=p'4ss' is not")) == "'https://***@host/?a=***' is not"
 
 
-class Index(http.server.BaseHTTPRequestHandler):
-    """A package index that answers everything with one status."""
-
-    status = 503
-
-    def do_GET(self) -> None:
-        self.send_response(self.status)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """uv's index: one that answers with a status, none at a port, or none because uv is told to be offline."""
@@ -786,21 +773,17 @@ def index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty-cache"))
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("One", (Index,), {"status": request.param})) as server:
-        url = f"http://user:p4ss@127.0.0.1:{server.server_address[1]}/simple"
+    with odd_server(answer(request.param)) as server:
+        url = f"http://user:p4ss@127.0.0.1:{server.port}/simple"
         monkeypatch.setenv("UV_INDEX_URL", url)
         monkeypatch.setenv("UV_DEFAULT_INDEX", url)
         if request.param == "offline":
             monkeypatch.setenv("UV_OFFLINE", "1")
-        if request.param == "closed":
-            server.server_close()
+        if request.param != "closed":
             yield
             return
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield
-        server.shutdown()
-        thread.join()
+    # Nobody listens at the port any more.
+    yield
 
 
 @pytest.mark.parametrize("index", ["closed", "offline", 503, 401], indirect=True)

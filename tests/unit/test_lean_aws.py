@@ -8,9 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import botocore
 import pytest
@@ -19,6 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from offload.runtime.lean_aws import AwsRefused, AwsUnreachable, Service, UnsupportedEndpoint
+from tests.odd_server import Behaviour, OddServer, Received, answer, by_request, odd_server, raw
 
 Script = Callable[[int], "tuple[int, bytes] | None"]
 
@@ -34,58 +33,17 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-class Server:
-    """Answers by a script of the request's number; None is a broken connection."""
-
-    def __init__(self, script: Script) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.connections = 0
-        self.script = script
-        self.location = ""
-        """Where answers redirect to."""
-
-
 @contextmanager
-def a_server(script: Script, patch: pytest.MonkeyPatch) -> Iterator[Server]:
-    server = Server(script)
+def a_server(script: Script, patch: pytest.MonkeyPatch, *, location: str = "") -> Iterator[OddServer]:
+    """Answers by a script of the request's number; None is a broken connection. `location` is where it redirects to."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def behaviour(_: Received) -> Behaviour:
+        given = script(len(server.received))
+        return raw() if given is None else answer(*given, {"location": location} if location else None)
 
-        def setup(self) -> None:
-            server.connections += 1
-            super().setup()
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            server.requests.append({"headers": dict(self.headers), "body": body})
-            answer = server.script(len(server.requests))
-            if answer is None:
-                self.close_connection = True
-                self.connection.close()
-                return
-            status, content = answer
-            self.send_response(status)
-            self.send_header("content-length", str(len(content)))
-            if server.location:
-                self.send_header("location", server.location)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
-    thread.start()
-    patch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", f"http://127.0.0.1:{http.server_port}")
-    try:
+    with odd_server(by_request(behaviour)) as server:
+        patch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", server.url(""))
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 def events() -> Service:
@@ -95,10 +53,10 @@ def events() -> Service:
 def test_requests_are_signed_as_botocore_signs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_server(lambda _: (200, b"{}"), monkeypatch) as server:
         events().call("PutEvents", {"Entries": [{"Detail": '{"a": "é"}'}]}, within=5)
-    [request] = server.requests
-    headers = {name.lower(): value for name, value in request["headers"].items()}
+    [request] = server.received
+    headers = request.headers
     signed = {name: headers[name] for name in ("content-type", "x-amz-target", "x-amz-date", "x-amz-security-token")}
-    theirs = AWSRequest("POST", f"http://{headers['host']}/", data=request["body"], headers=signed)
+    theirs = AWSRequest("POST", f"http://{headers['host']}/", data=request.body, headers=signed)
     credentials = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "token")
     auth = SigV4Auth(credentials, "events", "eu-central-1")
     theirs.context["timestamp"] = headers["x-amz-date"]
@@ -132,7 +90,7 @@ def test_a_kind_of_endpoint_that_it_knows_nothing_of_is_refused_by_name(
         events().call("PutEvents", {}, within=1)
     with a_server(lambda _: (200, b"{}"), monkeypatch) as server:
         assert events().call("PutEvents", {}, within=5) == {}
-    assert len(server.requests) == 1
+    assert len(server.received) == 1
 
 
 @pytest.mark.parametrize("status", [202, 204, 301, 302, 307, 308])
@@ -141,11 +99,11 @@ def test_a_redirect_is_refused_by_its_status_and_is_not_asked_again(
     monkeypatch: pytest.MonkeyPatch, status: int, body: bytes
 ) -> None:
     content = b"" if status == 204 else body
-    with a_server(lambda _: (status, content), monkeypatch) as server:
-        server.location = "https://login.example/?next=a-secret"
-        with pytest.raises(AwsRefused, match=f"^events:PutEvents: status {status} to 'https://login.example/': $"):
-            events().call("PutEvents", {}, within=5)
-    assert len(server.requests) == 1
+    elsewhere = "https://login.example/?next=a-secret"
+    wanted = pytest.raises(AwsRefused, match=f"^events:PutEvents: status {status} to 'https://login.example/': $")
+    with a_server(lambda _: (status, content), monkeypatch, location=elsewhere) as server, wanted:
+        events().call("PutEvents", {}, within=5)
+    assert len(server.received) == 1
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"done"', b"null", b"<html>"])
@@ -159,7 +117,7 @@ def test_one_connection_serves_many_calls(monkeypatch: pytest.MonkeyPatch) -> No
         service = events()
         for _ in range(5):
             assert service.call("PutEvents", {}, within=5) == {}
-    assert (len(server.requests), server.connections) == (5, 1)
+    assert (len(server.received), server.connections) == (5, 1)
 
 
 def test_a_kept_connection_that_was_closed_is_opened_anew_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +127,7 @@ def test_a_kept_connection_that_was_closed_is_opened_anew_at_once(monkeypatch: p
         # Not as a failure is tried again, after a pause.
         monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"a pause of {seconds} s"))
         service.call("PutEvents", {}, within=60)
-    assert len(server.requests) == 3
+    assert len(server.received) == 3
 
 
 @pytest.mark.parametrize(
@@ -188,7 +146,7 @@ def test_what_another_attempt_may_help_is_tried_again(
     script: Script = lambda number: first if number < 3 else (200, b'{"ok": true}')  # noqa: E731
     with a_server(script, monkeypatch) as server:
         assert events().call("PutEvents", {}, within=10) == {"ok": True}
-    assert len(server.requests) == 3
+    assert len(server.received) == 3
 
 
 def test_what_no_attempt_can_help_is_raised_with_its_code_and_document(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,13 +155,13 @@ def test_what_no_attempt_can_help_is_raised_with_its_code_and_document(monkeypat
     with a_server(lambda _: (400, json.dumps(said).encode()), monkeypatch) as server, wanted as refused:
         events().call("PutEvents", {}, within=5)
     assert refused.value.document["Item"] == {"a": 1}
-    assert len(server.requests) == 1
+    assert len(server.received) == 1
 
 
 def test_it_ends_after_three_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_server(lambda _: (500, b"{}"), monkeypatch) as server, pytest.raises(AwsRefused, match="status 500"):
         events().call("PutEvents", {}, within=30)
-    assert len(server.requests) == 3
+    assert len(server.received) == 3
 
 
 def test_a_server_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

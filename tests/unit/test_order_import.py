@@ -8,10 +8,8 @@ import io
 import tracemalloc
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -34,6 +32,7 @@ from shop.contracts.jobs.order_import import Imported, OrdersFile
 from shop.contracts.orders import Invoice
 from shop.orders import COLUMNS, SHIPPED_DAY, generate, read_orders, write_orders
 from tests.calls.plugin import tell
+from tests.odd_server import Behaviour, Received, answer, by_request, odd_server
 from tests.unit.bus_server import Answer, Bus, serving
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -535,53 +534,35 @@ def test_an_object_of_several_parts_is_what_was_written(shop: Shop) -> None:
     assert b"".join(blocks_of(file)) == content[3:]
 
 
-class Breaking(BaseHTTPRequestHandler):
-    """Breaks its answers off until there are none left to break."""
-
-    content = bytes(range(256)) * 40
-    asked: list[str]
-    broken = 2
-
-    def do_GET(self) -> None:
-        self.asked.append(self.headers["Range"])
-        first, last = (int(number) for number in self.headers["Range"].removeprefix("bytes=").split("-"))
-        piece = self.content[first : last + 1]
-        self.send_response(206)
-        self.send_header("Content-Length", str(len(piece)))
-        self.end_headers()
-        self.wfile.write(piece if len(self.asked) > self.broken else piece[:100])
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Says nothing."""
-
-
 @pytest.mark.parametrize(("broken", "asked"), [(2, 3), (9, 4)])
 def test_a_read_that_breaks_off_is_tried_again_and_never_ends_the_file(
     monkeypatch: pytest.MonkeyPatch, broken: int, asked: int
 ) -> None:
     monkeypatch.setattr(objects, "_READ_PAUSE_SECONDS", 0.001)
-    requests: list[str] = []
-    kind = type("Handler", (Breaking,), {"asked": requests, "broken": broken})
-    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    content = bytes(range(256)) * 40
+
+    def behaviour(request: Received) -> Behaviour:
+        first, last = (int(number) for number in request.headers["range"].removeprefix("bytes=").split("-"))
+        piece = content[first : last + 1]
+        sent = piece if len(server.received) > broken else piece[:100]
+        return answer(206, sent, length=len(piece))
+
+    with odd_server(by_request(behaviour)) as server:
         client = boto3.client(
             "s3",
-            endpoint_url=f"http://127.0.0.1:{server.server_address[1]}",
+            endpoint_url=server.url(""),
             region_name="us-east-1",
             aws_access_key_id="000000000000",
             aws_secret_access_key="test",
         )
         tell("bucket", "OFFLOAD_JOBS_BUCKET")
-        file = ObjectFile(client, "bucket", "uploads/key", size=len(Breaking.content), offset=7)
-        try:
-            if broken < asked:
-                assert b"".join(blocks_of(file)) == Breaking.content[7:]
-            else:
-                with pytest.raises(BotoCoreError):
-                    file.read(1000)
-        finally:
-            server.shutdown()
-    assert len(requests) == asked
+        file = ObjectFile(client, "bucket", "uploads/key", size=len(content), offset=7)
+        if broken < asked:
+            assert b"".join(blocks_of(file)) == content[7:]
+        else:
+            with pytest.raises(BotoCoreError):
+                file.read(1000)
+    assert len(server.received) == asked
 
 
 def test_parts_that_cannot_be_given_up_are_told_with_the_error_that_brought_it_there(

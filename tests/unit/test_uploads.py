@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import boto3
 import pytest
@@ -13,38 +11,25 @@ from botocore.exceptions import BotoCoreError
 
 from shop.orders import SHIPPED_DAY, read_rows
 from shop.uploads import open_upload
+from tests.odd_server import Behaviour, Received, answer, by_request, odd_server
 
 PACKED = SHIPPED_DAY.read_bytes()
 PLAIN = gzip.decompress(PACKED)
 
 
-class Breaking(BaseHTTPRequestHandler):
+def breaking_off(request: Received) -> Behaviour:
     """Promises a whole file and hangs up after two thirds of it, at a line's end where there is one."""
-
-    def do_GET(self) -> None:
-        """Answers S3's GetObject."""
-        content = PACKED if self.path.endswith(".gz") else PLAIN
-        part = content[: len(content) * 2 // 3]
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(part if self.path.endswith(".gz") else part[: part.rindex(b"\n") + 1])
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
+    packed = request.path.endswith(".gz")
+    content = PACKED if packed else PLAIN
+    part = content[: len(content) * 2 // 3]
+    sent = part if packed else part[: part.rindex(b"\n") + 1]
+    return answer(200, sent, length=len(content))
 
 
 @pytest.fixture
 def breaking() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Breaking)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with odd_server(by_request(breaking_off)) as server:
+        yield server.url("")
 
 
 @pytest.mark.parametrize("key", ["uploads/day.csv", "uploads/day.csv.gz"])

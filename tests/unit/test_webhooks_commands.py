@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +31,7 @@ from offload.contracts.webhooks_in.stored_secret import LONGEST_DOCUMENT, MOST_S
 from offload.runtime.webhooks_in.secrets import Secret, keyring
 from shop.contracts.warehouse import WAREHOUSE
 from shop.providers import PROVIDERS
+from tests.odd_server import Behaviour, Received, answer, by_request, odd_server
 from tests.unit.webhook_bench import SECRETS, Bench, Context, a_receiver, client, gateway_event
 
 pytestmark = pytest.mark.usefixtures("aws_of_module")
@@ -73,30 +73,14 @@ def deployment(bench: Bench, emulator: Instance, monkeypatch: pytest.MonkeyPatch
 def door(bench: Bench) -> Iterator[str]:
     """The receiver behind HTTP, as an API of API Gateway has it."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            _, _, provider, *endpoint = self.path.split("/")
-            body = self.rfile.read(int(self.headers["content-length"]))
-            event = gateway_event(provider, body, dict(self.headers.items()), endpoint="/".join(endpoint))
-            answer = bench.receiver.handler(event, Context())
-            self.send_response(answer["statusCode"])
-            for name, value in {**answer["headers"], "content-length": str(len(answer["body"]))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(answer["body"].encode())
+    def behaviour(request: Received) -> Behaviour:
+        _, _, provider, *endpoint = request.path.split("/")
+        event = gateway_event(provider, request.body, request.headers, endpoint="/".join(endpoint))
+        given = bench.receiver.handler(event, Context())
+        return answer(given["statusCode"], given["body"].encode(), given["headers"])
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with odd_server(by_request(behaviour)) as server:
+        yield server.url("")
 
 
 def call(*arguments: str, stdin: str | None = None) -> Result:
