@@ -14,6 +14,7 @@ import boto3
 import pytest
 
 from offload.cli.deployment.failure import Failure
+from offload.cli.local import process
 from offload.cli.local.place import STATE_VARIABLE
 from offload.cli.local.process import EmbeddedAws, NotRunning, free_port
 from offload.project import PROJECT
@@ -43,6 +44,18 @@ def test_a_second_start_finds_the_running_instance(embedded: EmbeddedAws) -> Non
     first = embedded.start()
     assert EmbeddedAws(embedded.root).start() == first
     assert EmbeddedAws(embedded.root).connected() == first
+
+
+def test_a_living_process_is_found_with_its_group_and_command_and_one_that_has_ended_is_not() -> None:
+    command = [sys.executable, "-c", "input()", "a mark"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as child:
+        [found] = [each for each in process._processes() if each.pid == child.pid]
+        assert found.group == child.pid
+        assert "input() a mark" in found.command
+        child.kill()
+        # It has ended, and nobody has taken its exit code yet.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert child.pid not in {each.pid for each in process._processes()}
 
 
 def test_a_port_that_is_taken_is_left_to_its_owner_and_another_one_is_used(tmp_path: Path) -> None:

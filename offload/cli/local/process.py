@@ -26,6 +26,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from offload.cli.deployment.failure import Failure
 from offload.project import PROJECT
 
@@ -534,30 +536,10 @@ def _alive(pid: int, child: subprocess.Popen[bytes] | None) -> bool:
     return any(process.pid == pid for process in _processes())
 
 
-def _processes() -> list[_Process]:
+def _processes() -> Iterator[_Process]:
     """Every living process that may be looked at; zombies do not count."""
-    if Path("/proc/self/stat").exists():
-        return list(_from_proc())
-    listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,pgid=,stat=,command="], capture_output=True, text=True, check=True
-    ).stdout
-    columns = (line.split(None, 3) for line in listing.splitlines())
-    return [
-        _Process(int(found[0]), int(found[1]), found[3])
-        for found in columns
-        if len(found) == 4 and not found[2].startswith("Z")
-    ]
-
-
-def _from_proc() -> Iterator[_Process]:
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            # After the last bracket, since a program's name may hold one: state, parent, group.
-            state, _, group = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[:3]
-        except OSError:  # it has just ended
-            continue
-        if state not in "ZX":
-            yield _Process(int(folder.name), int(group), command)
+    for process in psutil.process_iter():
+        # It has just ended, or is another user's.
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                yield _Process(process.pid, os.getpgid(process.pid), " ".join(process.cmdline()))
