@@ -65,7 +65,7 @@ def transaction_cancelled(aws: Oracle) -> Any:
     "A failed condition with ALL_OLD answers with the item that is there, and leaves it",
     document=f"{API}/API_UpdateItem.html",
     read=READ,
-    relied=("offload/runtime/http/breaker.py", "offload/runtime/jobs/submitting.py"),
+    relied=("offload/runtime/http/breaker.py", "offload/runtime/jobs/submitting.py", "offload/runtime/http/rate.py"),
     expected=["ConditionalCheckFailedException", {"N": "7"}, {"N": "7"}],
 )
 def condition_fails(aws: Oracle) -> Any:
@@ -254,7 +254,7 @@ def index_is_eventual(aws: Oracle) -> Any:
     "ADD to an item that does not exist makes it, and counts from 0",
     document=f"{API}/API_UpdateItem.html",
     read=READ,
-    relied=("offload/runtime/events/sums.py", "offload/runtime/http/rate.py"),
+    relied=("offload/runtime/events/sums.py",),
     expected={"N": "5"},
 )
 def add_makes(aws: Oracle) -> Any:
