@@ -134,6 +134,7 @@ def connect(
     form: Annotated[
         connecting.Format, typer.Option("--format", help="`export` lines for a POSIX shell, or a JSON object.")
     ] = connecting.Format.ENV,
+    stack: options.StackOption = None,
     environment: options.EnvironmentOption = "local",
 ) -> None:
     """Print the environment variables by which the monolith reaches what is deployed."""
@@ -141,7 +142,7 @@ def connect(
 
     if name and environment not in (name, "local"):
         raise typer.BadParameter(f"{name} and {environment}: name one environment")
-    connecting.show(connecting.variables(Deployment.of(name or environment)), form)
+    connecting.show(connecting.variables(Deployment.of(name or environment), stack=stack), form)
 
 
 @app.command()

@@ -42,12 +42,7 @@ def commands_on(bench: SendingBench, emulator: Instance, patch: pytest.MonkeyPat
         class Found(Deployment):
             """Everything is real but the look-up."""
 
-            @property
-            def subscription_service(self) -> SubscriptionService:
-                return SubscriptionService(url, bench.table, sealing_secret)
-
-            def subscription_service_or_none(self) -> SubscriptionService | None:
-                return self.subscription_service
+            subscription_services = (SubscriptionService(url, bench.table, sealing_secret, "offload-local-shop"),)
 
         found = Found(Aws("local", emulator))
         patch.setattr(resources.Deployment, "of", lambda environment: found)

@@ -14,7 +14,7 @@ from offload.cli.deployment import resources
 from offload.cli.deployment.aws import Aws
 from offload.cli.deployment.connect import Format, show, variables
 from offload.cli.deployment.failure import Failure
-from offload.cli.deployment.resources import Deployment, Resource
+from offload.cli.deployment.resources import Deployment, Resource, SubscriptionService
 from offload.cli.local.process import Instance
 from offload.cli.main import app
 
@@ -31,8 +31,10 @@ class Deployed(Deployment):
     def job_service_or_none(self) -> Any:
         return SimpleNamespace(endpoint="https://jobs.example") if self.resources else None
 
-    def subscription_service_or_none(self) -> Any:
-        return SimpleNamespace(endpoint="https://hooks.example") if self.resources else None
+    @property
+    def subscription_services(self) -> Any:
+        service = SubscriptionService("https://hooks.example", "table", "secret", "offload-dev-shop")
+        return (service,) if self.resources else ()
 
 
 def on_aws(*holds: Resource) -> Deployment:

@@ -41,7 +41,7 @@ class Bench:
             for role in ("queue", "dead", "undeliverable")
         ]
         table = new_table(self.dynamodb, f"{name}-{uuid.uuid4().hex[:8]}")
-        return Consumer(name, folder, (), urls[0], urls[1], urls[2], name, f"/{name}", table)
+        return Consumer(name, folder, (), urls[0], urls[1], urls[2], name, f"/{name}", table, "offload-local-shop")
 
     def dies(self, consumer: int, event_id: str, reason: str = "broken-contract", **more: str) -> str:
         """Puts a letter where the consumer's runtime puts it; returns its id."""

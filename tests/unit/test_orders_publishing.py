@@ -181,7 +181,7 @@ def test_the_command_names_what_was_published_before_with_other_data(
     deployment: Bare, published_queue: str, tmp_path: Path
 ) -> None:
     table = new_table(deployment.aws.dynamodb, f"journal-{uuid.uuid4().hex[:8]}")
-    deployment.journal = (Consumer("EventJournal", JOURNAL, (), "", "", None, "", "", table),)
+    deployment.journal = (Consumer("EventJournal", JOURNAL, (), "", "", None, "", "", table, "offload-local-platform"),)
     event = OrderPlaced(
         invoice="536365",
         invoiced_at=datetime(2010, 12, 1, 8, 26, tzinfo=UTC),

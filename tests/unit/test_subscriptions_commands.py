@@ -325,16 +325,15 @@ def test_an_unknown_id_is_said_in_a_line(command: str) -> None:
 
 def test_an_environment_that_sends_no_webhooks_says_so(emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
     class Bare(Deployment):
-        def subscription_service_or_none(self) -> None:
-            return None
+        subscription_services = ()
 
     monkeypatch.setattr(resources.Deployment, "of", lambda environment: Bare(Aws("local", emulator)))
     assert failure("list") == "environment local sends no webhooks (none of its stacks has a WebhookSender)"
 
 
 def test_no_answer_is_said_in_a_line(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = resources.SubscriptionService("http://127.0.0.1:9", "table", "secret")
-    monkeypatch.setattr(type(deployment), "subscription_service", gone)
+    gone = resources.SubscriptionService("http://127.0.0.1:9", "table", "secret", "offload-local-shop")
+    monkeypatch.setattr(type(deployment), "subscription_services", (gone,))
     assert failure("list").startswith("the API of subscriptions has no answer to GET /subscriptions: ConnectError: ")
 
 

@@ -194,6 +194,8 @@ def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
         bucket=given("bucket"),
         table=given("table"),
         function=given(filled(resources.Function)),
+        # Of several stacks the commands say which.
+        webhook_entries=(None, None),
     )
     monkeypatch.setattr(resources.Deployment, "of", staticmethod(given(deployment)))
     api = Answering(SubscriptionsApi)
@@ -206,12 +208,14 @@ def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = SimpleNamespace(name=HOSTILE, title=HOSTILE, schemes=(SimpleNamespace(name=HOSTILE),))
     secret = SimpleNamespace(key_id=HOSTILE, since=NOW, until=NOW)
     overview = webhooks.Overview(
-        provider=typing.cast(Any, provider), url=HOSTILE, secrets=typing.cast(Any, (secret,)), troubles=(HOSTILE,),
-        last_day=filled(webhooks.Figures), owed=1,
+        stack=HOSTILE, provider=typing.cast(Any, provider), url=HOSTILE, secrets=typing.cast(Any, (secret,)),
+        troubles=(HOSTILE,), last_day=filled(webhooks.Figures), owed=1,
     )  # fmt: skip
     monkeypatch.setattr(webhooks, "overviews", given((overview,)))
     monkeypatch.setattr(webhooks, "recent", given([filled(webhooks.Came)]))
-    monkeypatch.setattr(webhooks, "find", lambda *_: {"id": HOSTILE, "event": {HOSTILE: HOSTILE}})
+    monkeypatch.setattr(
+        webhooks, "find", lambda *_, **__: {"id": HOSTILE, "stack": HOSTILE, "event": {HOSTILE: HOSTILE}}
+    )
     monkeypatch.setattr(webhooks, "missing", given(filled(webhooks.Comparison)))
     monkeypatch.setattr(webhooks, "read_listed", given([]))
     monkeypatch.setattr(webhooks, "provider_of", given(SimpleNamespace(sent_again=HOSTILE)))

@@ -57,9 +57,9 @@ def deliveries(bench: Bench) -> Deliveries:
 @pytest.fixture
 def deployment(bench: Bench, emulator: Instance) -> Deployment:
     class Found(Deployment):
-        @property
-        def webhook_entry(self) -> WebhookEntry:
-            return WebhookEntry("http://127.0.0.1", bench.table, bench.secret, tuple(PROVIDERS))
+        webhook_entries = (
+            WebhookEntry("http://127.0.0.1", bench.table, bench.secret, tuple(PROVIDERS), "offload-local-shop"),
+        )
 
     return Found(Aws("local", emulator))
 
@@ -158,8 +158,8 @@ def test_commands_count_and_name_all_that_is_owed_the_oldest_first(
     made = kept(deliveries, 45, "github", "stripe")
     before = datetime.fromtimestamp((NOW + 1_000) / 1000, UTC)
     found = list(webhooks.owed(deployment, before=before))
-    assert [since for _, _, since in found] == sorted(since for _, _, since in found)
-    assert {(provider, key) for provider, key, _ in found} == {(each.provider, each.key) for each in made}
+    assert [each.since for each in found] == sorted(each.since for each in found)
+    assert {(each.provider, each.key) for each in found} == {(each.provider, each.key) for each in made}
     overview = {each.provider.name: each for each in webhooks.overviews(deployment, now=before)}
     assert (overview["github"].owed, overview["stripe"].owed, overview["shopify"].owed) == (23, 22, 0)
     assert (overview["github"].last_day.accepted, overview["stripe"].last_day.accepted) == (23, 22)

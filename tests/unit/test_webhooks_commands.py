@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from offload.cli.audit import events as audit
-from offload.cli.audit.events import Account, OwedWebhook, owed_webhooks
+from offload.cli.audit.events import Account, owed_webhooks
 from offload.cli.deployment import resources
 from offload.cli.deployment.aws import Aws
 from offload.cli.deployment.failure import Failure
@@ -25,6 +25,7 @@ from offload.cli.local.process import Instance
 from offload.cli.main import app
 from offload.cli.webhooks_in import received as webhooks
 from offload.cli.webhooks_in import secrets as webhook_secrets
+from offload.cli.webhooks_in.received import Owed
 from offload.contracts.webhooks_in.providers import GITHUB, SHOPIFY, STANDARD_WEBHOOKS, STRIPE
 from offload.contracts.webhooks_in.scheme import Provider
 from offload.contracts.webhooks_in.stored_secret import LONGEST_DOCUMENT, MOST_SECRETS, StoredSecret, StoredSecrets
@@ -39,6 +40,7 @@ pytestmark = pytest.mark.usefixtures("aws_of_module")
 RUNNER = CliRunner()
 PUBLIC_KEY = "whpk_ZlN4eg7dSSqi0moX9hQUk3orrOouK3QVQSlJa248c/g="
 OUTSIDER = "203.0.113.66"
+SHOP = "offload-local-shop"
 
 
 @pytest.fixture
@@ -57,12 +59,7 @@ def deployment(bench: Bench, emulator: Instance, monkeypatch: pytest.MonkeyPatch
     with door(bench) as url:
 
         class Found(Deployment):
-            @property
-            def webhook_entry(self) -> WebhookEntry:
-                return WebhookEntry(url, bench.table, bench.secret, tuple(sorted(PROVIDERS)))
-
-            def webhook_entry_or_none(self) -> WebhookEntry | None:
-                return self.webhook_entry
+            webhook_entries = (WebhookEntry(url, bench.table, bench.secret, tuple(sorted(PROVIDERS)), SHOP),)
 
         found = Found(Aws("local", emulator))
         monkeypatch.setattr(resources.Deployment, "of", lambda environment: found)
@@ -127,6 +124,7 @@ def test_providers_are_shown_with_url_secrets_and_their_last_day(
     assert set(found) == set(PROVIDERS)
     assert found["stripe"] == {
         "name": "stripe",
+        "stack": SHOP,
         "title": "Stripe",
         "url": f"{deployment.webhook_entry.endpoint}/webhooks/stripe",
         "schemes": ["stripe"],
@@ -521,8 +519,8 @@ def test_a_test_with_nothing_to_sign_with_or_nobody_there_is_a_failure(
     assert failure("test", "github") == "GitHub has no active secret: `offload webhooks rotate github`"
     bench.set_secrets("svix", StoredSecret(key_id="typed", value="whsec_typed"))
     assert "secret 'typed' of Svix: is not base64" in failure("test", "svix")
-    nowhere = WebhookEntry("http://127.0.0.1:1", bench.table, bench.secret, tuple(PROVIDERS))
-    monkeypatch.setattr(type(resources.Deployment.of("local")), "webhook_entry", nowhere)
+    nowhere = WebhookEntry("http://127.0.0.1:1", bench.table, bench.secret, tuple(PROVIDERS), SHOP)
+    monkeypatch.setattr(type(resources.Deployment.of("local")), "webhook_entries", (nowhere,))
     assert "http://127.0.0.1:1/webhooks/stripe does not answer" in failure("test", "stripe")
 
 
@@ -638,12 +636,124 @@ def test_what_is_stored_and_not_on_the_bus_for_five_minutes_is_named(
 
 
 def test_an_audit_with_an_owed_webhook_names_it_and_does_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    late = OwedWebhook("stripe", "evt_1", datetime(2026, 11, 27, 10, tzinfo=UTC))
+    late = Owed("stripe", "evt_1", datetime(2026, 11, 27, 10, tzinfo=UTC), SHOP)
     monkeypatch.setattr(resources.Deployment, "of", lambda environment: None)
     monkeypatch.setattr(audit, "audit", lambda deployment: Account((), (), 0, webhooks=(late,)))
     result = RUNNER.invoke(app, ["audit"])
     assert result.exit_code == 1
-    assert "owed: a webhook of stripe, evt_1, stored at 2026-11-27 10:00:00Z and not on the bus" in result.stdout
+    assert (
+        "owed: a webhook of stripe in offload-local-shop, evt_1, stored at 2026-11-27 10:00:00Z and not on the bus"
+        in result.stdout
+    )
     assert "It does not add up: webhooks are stored" in result.stdout
     (owed,) = json.loads(RUNNER.invoke(app, ["audit", "--json"]).stdout)["webhooks_owed"]
-    assert owed == {"provider": "stripe", "key": "evt_1", "since": "2026-11-27T10:00:00+00:00"}
+    assert owed == {"provider": "stripe", "key": "evt_1", "since": "2026-11-27T10:00:00+00:00", "stack": SHOP}
+
+
+# -- several stacks
+
+
+PARTNERS = "offload-local-partners"
+
+
+@pytest.fixture
+def other(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """The receiver of a second stack, for two of the first one's providers."""
+    with pytest.MonkeyPatch.context() as patch, a_receiver(patch) as other:
+        silent = SimpleNamespace(info=lambda *_, **__: None, warning=lambda *_, **__: None)
+        patch.setattr(other.receiver, "log", silent)
+        with door(other) as url:
+            second = WebhookEntry(url, other.table, other.secret, ("github", "stripe"), PARTNERS)
+            monkeypatch.setattr(type(deployment), "webhook_entries", (second, *deployment.webhook_entries))
+            yield other
+
+
+AMBIGUOUS = (
+    "environment local receives webhooks of 'github' in 2 stacks: name one by --stack NAME, of "
+    "offload-local-partners, offload-local-shop"
+)
+
+
+def test_the_providers_of_every_stack_are_shown_with_its_name_and_its_own_figures(bench: Bench, other: Bench) -> None:
+    bench.send(STRIPE, b'{"id": "evt_1", "type": "charge.settled"}')
+    for number in (2, 3):
+        other.send(STRIPE, b'{"id": "evt_%d", "type": "charge.settled"}' % number)
+    other.set_secrets("github")
+    bench.set_secrets("slack")
+    found = {(each["stack"], each["name"]): each for each in document("providers")["providers"]}
+    assert {name for stack, name in found if stack == PARTNERS} == {"github", "stripe"}
+    assert {name for stack, name in found if stack == SHOP} == set(PROVIDERS)
+    accepted = {stack: found[stack, "stripe"]["last_24h"]["accepted"] for stack in (SHOP, PARTNERS)}
+    assert accepted == {SHOP: 1, PARTNERS: 2}
+    text = call("providers").stdout
+    assert f"Stripe (stripe) in {SHOP}\n" in text
+    assert f"no active secret: offload webhooks rotate github --stack {PARTNERS}\n" in text
+    assert "no active secret: offload webhooks rotate slack\n" in text
+
+
+def test_what_came_to_any_stack_is_listed_and_found(bench: Bench, other: Bench) -> None:
+    bench.send(STRIPE, b'{"id": "evt_1", "type": "a"}')
+    other.send(STRIPE, b'{"id": "evt_2", "type": "a"}')
+    bench.send(WAREHOUSE, b'{"type": "parcel.sent"}')
+
+    def listed(*options: str) -> list[tuple[str, str]]:
+        return [(each["provider"], each["stack"]) for each in document("recent", *options)["webhooks"]]
+
+    assert listed() == [("warehouse", SHOP), ("stripe", PARTNERS), ("stripe", SHOP)]
+    assert listed("--provider", "stripe") == [("stripe", PARTNERS), ("stripe", SHOP)]
+    assert listed("--stack", "partners", "--provider", "stripe") == [("stripe", PARTNERS)]
+    assert listed("--limit", "1") == [("warehouse", SHOP)]
+    assert failure("recent", "--provider", "slack", "--stack", "partners") == (
+        f"stack {PARTNERS} has no webhook provider 'slack': github, stripe"
+    )
+    lines = call("recent").stdout.splitlines()
+    assert lines[0].split()[-1] == "stack"
+    assert [line.split()[-1] for line in lines[1:]] == [SHOP, PARTNERS, SHOP]
+    assert document("show", "evt_2")["stack"] == PARTNERS
+    assert f"stack           {PARTNERS}\n" in call("show", "evt_2").stdout
+
+
+def test_a_webhook_that_came_to_two_stacks_is_shown_of_the_one_that_is_named(bench: Bench, other: Bench) -> None:
+    for each in (bench, other):
+        each.send(GITHUB, b'{"n": 1}', delivery_id="g-1", event_type="push")
+    told = f"came in 2 stacks: name one by --stack NAME, of {PARTNERS}, {SHOP}"
+    event = document("recent", "--limit", "1")["webhooks"][0]["event_id"]
+    for id_ in ("g-1", event):
+        assert failure("show", id_) == f"'{id_}' {told}"
+        assert document("show", id_, "--stack", SHOP)["stack"] == SHOP
+
+
+def test_a_secret_is_rotated_in_the_stack_that_has_the_provider_or_is_named(bench: Bench, other: Bench) -> None:
+    assert document("rotate", "slack", "--secret-file", "-", stdin="a secret of slack's own")["stack"] == SHOP
+    before = stored(bench, "github")
+    assert failure("rotate", "github") == AMBIGUOUS
+    assert (stored(bench, "github"), stored(other, "github")) == (before, before)
+    made = document("rotate", "github", "--stack", "partners")
+    assert made["stack"] == PARTNERS
+    assert [stored(other, "github")[0].key_id, stored(bench, "github")] == [made["key_id"], before]
+    assert f"github in {PARTNERS}: " in call("rotate", "github", "--stack", PARTNERS).stdout
+    assert failure("rotate", "github", "--stack", "elsewhere") == (
+        f"--stack elsewhere: environment local receives webhooks in other stacks: {PARTNERS}, {SHOP}"
+    )
+    assert "has no webhook provider 'git': github, shopify" in failure("rotate", "git")
+
+
+def test_a_test_and_a_comparison_are_of_the_stack_that_is_named(bench: Bench, other: Bench) -> None:
+    assert failure("test", "github") == AMBIGUOUS
+    sent = document("test", "github", "--stack", "partners")
+    other.send(GITHUB, b'{"n": 1}', delivery_id="g-1", event_type="push")
+    assert sent["status"] == 200
+    assert {each["stack"] for each in document("recent", "--provider", "github")["webhooks"]} == {PARTNERS}
+    assert failure("missing", "github", "--deliveries", "-", stdin="g-1") == AMBIGUOUS
+    assert document("missing", "github", "--deliveries", "-", "--stack", PARTNERS, stdin="g-1")["missing"] == []
+    assert document("missing", "github", "--deliveries", "-", "--stack", SHOP, stdin="g-1", code=1)["missing"]
+
+
+def test_what_any_stack_owes_is_in_the_audit(
+    bench: Bench, other: Bench, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, each in enumerate((bench, other)):
+        refuse_the_bus(each, monkeypatch)
+        each.send(STRIPE, b'{"id": "evt_%d", "type": "a"}' % number)
+    late = owed_webhooks(deployment, now=datetime.now(UTC) + timedelta(minutes=6))
+    assert [(each.stack, each.key) for each in late] == [(SHOP, "evt_0"), (PARTNERS, "evt_1")]

@@ -84,7 +84,8 @@ def show(*, environment: options.EnvironmentOption = "local", as_json: options.J
         if account.deliveries is not None and account.deliveries.lines:
             _show_deliveries(account.deliveries, console)
         for webhook in account.webhooks:
-            what = f"owed: a webhook of {webhook.provider}, {webhook.key}, stored at {webhook.since:%Y-%m-%d %H:%M:%SZ}"
+            which = f"{webhook.provider} in {webhook.stack}, {webhook.key}"
+            what = f"owed: a webhook of {which}, stored at {webhook.since:%Y-%m-%d %H:%M:%SZ}"
             console.print(f"{what} and not on the bus: offload logs webhook_relay", markup=False)
         if account.adds_up:
             console.print("It adds up.")
@@ -123,12 +124,16 @@ def _show_deliveries(deliveries: DeliveryAccount, console: Screen) -> None:
     for heading in ("owed", "delivered", "waiting", "given up"):
         table.add_column(heading, justify="right")
     table.add_column("")
+    several = len({line.stack for line in deliveries.lines}) > 1
+    if several:
+        table.add_column("stack")
     troubled = {odd.subscription for odd in deliveries.odd}
     for line in deliveries.lines:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in line.given_up.items())
         figures = (line.owed, line.delivered, line.waiting, sum(line.given_up.values()))
         style = "red" if line.subscription in troubled else None
-        table.add_row(line.subscription, line.tenant, *(f"{figure:,}" for figure in figures), reasons, style=style)
+        cells = (line.subscription, line.tenant, *(f"{figure:,}" for figure in figures), reasons)
+        table.add_row(*cells, *((line.stack,) if several else ()), style=style)
     console.print(table)
     for odd in deliveries.odd:
         console.print(f"{odd.what}: {odd.delivery} to {odd.subscription}: {odd.why}", markup=False)

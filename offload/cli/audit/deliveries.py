@@ -38,6 +38,7 @@ class DeliveryLine(NamedTuple):
     delivered: int
     waiting: int
     given_up: Mapping[str, int]
+    stack: str = ""
 
 
 class OddDelivery(NamedTuple):
@@ -47,6 +48,7 @@ class OddDelivery(NamedTuple):
     delivery: str
     what: str
     why: str
+    stack: str = ""
 
 
 class DeliveryAccount(NamedTuple):
@@ -61,15 +63,18 @@ class DeliveryAccount(NamedTuple):
         return not self.odd
 
 
-def draw_up(client: DynamoDBClient, table: str, *, now: datetime | None = None) -> DeliveryAccount:
-    """The account as it stands; a delivery on its way from one state to the next may be odd until the next look."""
+def draw_up(client: DynamoDBClient, table: str, *, stack: str = "", now: datetime | None = None) -> DeliveryAccount:
+    """The account of a sender's table, which is `stack`'s, as it stands.
+
+    A delivery on its way from one state to the next may be odd until the next look.
+    """
     moment = now or datetime.now(UTC)
     lines: list[DeliveryLine] = []
     odd: list[OddDelivery] = []
     for name in _subscriptions(client, table):
         books = _Books(client, table, name)
-        lines.append(books.line())
-        odd += [*books.forgotten(), *books.stray(), *books.overdue(moment)]
+        lines.append(books.line()._replace(stack=stack))
+        odd += [each._replace(stack=stack) for each in (*books.forgotten(), *books.stray(), *books.overdue(moment))]
     return DeliveryAccount(tuple(lines), tuple(odd[:_SHOWN]))
 
 

@@ -26,7 +26,7 @@ from offload.cli.deployment.resources import Consumer, Deployment
 from offload.cli.events.dead_letters import DeadLetter, DeadLetters, Wanted, key_of
 from offload.cli.events.dropped import Dropped, dropped_of
 from offload.cli.events.journal import JOURNAL, journal_of
-from offload.cli.webhooks_in.received import OVERDUE, owed
+from offload.cli.webhooks_in.received import OVERDUE, Owed, owed
 from offload.contracts.events.event import split_event_key
 from offload.runtime.events import sums
 from offload.runtime.events.consumer import CONFLICTS, MARK_PREFIX, mark_key
@@ -78,14 +78,6 @@ class Conflict(NamedTuple):
     repeats: int
 
 
-class OwedWebhook(NamedTuple):
-    """A webhook that was answered 2xx and is not on the bus although the relay had its chances."""
-
-    provider: str
-    key: str
-    since: datetime
-
-
 class Account(NamedTuple):
     """The account of an environment. `unread` is what the journal itself has not read: those may be published too.
 
@@ -97,7 +89,7 @@ class Account(NamedTuple):
     missing: tuple[Missing, ...]
     unread: int
     jobs: JobAccount | None = None
-    webhooks: tuple[OwedWebhook, ...] = ()
+    webhooks: tuple[Owed, ...] = ()
     deliveries: DeliveryAccount | None = None
     conflicts: tuple[Conflict, ...] = ()
     unidentified: tuple[DeadLetter, ...] = ()
@@ -171,8 +163,7 @@ def _draw_up(deployment: Deployment) -> Account:
         lines += own
     service = deployment.job_service_or_none()
     jobs = draw_up_jobs(client, service.table, tuple(catalogue().job_types)) if service else None
-    sender = deployment.subscription_service_or_none()
-    deliveries = draw_up_deliveries(client, sender.table) if sender else None
+    deliveries = _deliveries(deployment)
     unread = queues[journal.name].waiting
     return Account(
         tuple(lines),
@@ -186,12 +177,24 @@ def _draw_up(deployment: Deployment) -> Account:
     )
 
 
-def owed_webhooks(deployment: Deployment, *, now: datetime | None = None) -> tuple[OwedWebhook, ...]:
-    """The webhooks that were stored over five minutes ago and are not on the bus; none where none are received."""
-    if deployment.webhook_entry_or_none() is None:
-        return ()
-    overdue = owed(deployment, before=(now or datetime.now(UTC)) - OVERDUE)
-    return tuple(OwedWebhook(*each) for each in islice(overdue, _SHOWN))
+def _deliveries(deployment: Deployment) -> DeliveryAccount | None:
+    """The account of all senders' deliveries; None where no webhooks are sent."""
+    client = deployment.aws.dynamodb
+    found = [draw_up_deliveries(client, each.table, stack=each.stack) for each in deployment.subscription_services]
+    if not found:
+        return None
+    return DeliveryAccount(
+        tuple(line for account in found for line in account.lines),
+        tuple(odd for account in found for odd in account.odd),
+    )
+
+
+def owed_webhooks(deployment: Deployment, *, now: datetime | None = None) -> tuple[Owed, ...]:
+    """The webhooks that were stored over five minutes ago and are not on the bus, although the relay had its chances.
+
+    Of all stacks; none where none are received.
+    """
+    return tuple(islice(owed(deployment, before=(now or datetime.now(UTC)) - OVERDUE), _SHOWN))
 
 
 def _lines(

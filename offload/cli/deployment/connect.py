@@ -21,15 +21,18 @@ class Format(StrEnum):
     JSON = "json"
 
 
-def variables(deployment: Deployment) -> dict[str, str]:
+def variables(deployment: Deployment, *, stack: str | None = None) -> dict[str, str]:
     """The environment variables by their names, without those of what is not deployed.
 
     Those of the embedded AWS have its credentials, which are made up and open nothing else; those of an environment
-    on AWS have none.
+    on AWS have none. Where several stacks send webhooks, `stack` says whose API of subscriptions is meant.
+
+    Raises Failure where several do and none is named.
     """
     from offload.cli.deployment.aws import shell_settings
 
-    jobs, subscriptions = deployment.job_service_or_none(), deployment.subscription_service_or_none()
+    jobs = deployment.job_service_or_none()
+    subscriptions = deployment.sender_of(stack) if deployment.subscription_services or stack else None
     found = {
         BUS: deployment.bus_or_none(),
         CLAIMS_BUCKET: deployment.bucket_or_none("Claims"),

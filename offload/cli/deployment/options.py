@@ -18,6 +18,10 @@ from offload.cli.terminal import visible
 EnvironmentOption: TypeAlias = Annotated[
     str, typer.Option("--environment", "-e", help="The environment: local, or one that is deployed to AWS.")
 ]
+StackOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The stack that is meant, where several have one: `offload status` lists them."),
+]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 _STDIN = "-"

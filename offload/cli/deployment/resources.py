@@ -7,10 +7,11 @@ a physical name, and nothing of this has to be configured.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from offload.cli.deployment.aws import LOCAL, Aws
 from offload.cli.deployment.failure import Failure
@@ -59,13 +60,17 @@ class Resource:
 
 @dataclass(frozen=True)
 class Function:
-    """One deployed function: its construct's name, its source as PythonFunction takes it, its physical names."""
+    """One deployed function: its construct's name, its source as PythonFunction takes it, its physical names.
+
+    Where several stacks have one of that name, the name begins with its stack's: `offload-dev-shop/Webhooks/Receiver`.
+    """
 
     name: str
     source: str
     function_name: str
     log_group: str
     path: str
+    stack: str
 
     @property
     def folder(self) -> str:
@@ -75,7 +80,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Consumer:
-    """One deployed consumer. `event_types` are those that its rules pass on, sorted."""
+    """One deployed consumer. `event_types` are those that its rules pass on, sorted; `name` is as a function's."""
 
     name: str
     source: str
@@ -86,6 +91,7 @@ class Consumer:
     function_name: str
     log_group: str
     marks_table: str | None
+    stack: str
 
     @property
     def folder(self) -> str:
@@ -104,21 +110,23 @@ class JobService:
 
 @dataclass(frozen=True)
 class SubscriptionService:
-    """The deployed sender of webhooks: its API's URL, its table of subscriptions and deliveries, its sealing key."""
+    """A stack's sender of webhooks: its API's URL, its table of subscriptions and deliveries, its sealing key."""
 
     endpoint: str
     table: str
     sealing_secret: str
+    stack: str
 
 
 @dataclass(frozen=True)
 class WebhookEntry:
-    """The deployed ingress of webhooks: its API's URL, its table, the secret of all providers, and their names."""
+    """A stack's ingress of webhooks: its API's URL, its table, the secret of all its providers, and their names."""
 
     endpoint: str
     table: str
     secret: str
     providers: tuple[str, ...]
+    stack: str
 
     def url(self, provider: str, endpoint: str = "") -> str:
         """What is typed into a sender's settings."""
@@ -137,6 +145,17 @@ class DeployedStack:
     def retains(self, logical_id: str) -> bool:
         """Whether a resource of its template stays when the stack is deleted."""
         return self.template.get("Resources", {}).get(logical_id, {}).get("DeletionPolicy") in _RETAINING
+
+
+class InStack(Protocol):
+    """Something that stacks have: `stack` is the name of its own."""
+
+    @property
+    def stack(self) -> str:
+        """The stack's name."""
+
+
+InStackT = TypeVar("InStackT", bound=InStack)
 
 
 @dataclass(frozen=True)
@@ -188,13 +207,17 @@ class Deployment:
     def one(self, name: str, *types: str) -> Resource:
         """The one resource of the types whose construct is `name`, or is inside of it: `Calendar`, `Reminders/Marks`.
 
+        Where several stacks have one, the name begins with its stack's: `offload-dev-shop/Calendar`.
+
         Raises Failure when there is none, or more than one.
         """
         found = self._called(name, types)
         if len(found) == 1:
             return found[0]
         kinds = " or ".join(kind.rpartition("::")[2] for kind in types)
-        known = ", ".join(resource.path for resource in (found or self.every(*types))) or "none"
+        shown = found or self.every(*types)
+        several = len({each.stack for each in shown}) > 1
+        known = ", ".join(f"{each.stack}/{each.path}" if several else each.path for each in shown) or "none"
         problem = "more than one" if found else "no"
         raise Failure(f"environment {self.environment} has {problem} {kinds} called '{name}': {known}")
 
@@ -243,30 +266,39 @@ class Deployment:
             if source is not None:
                 # In `Reminders/Function/Function` the name ends before the first role.
                 name = resource.path.partition("/Function")[0]
-                found.append(Function(name, source, resource.physical_id, self._log_group(resource), resource.path))
-        return tuple(sorted(found, key=lambda function: function.name))
+                log_group = self._log_group(resource)
+                found.append(Function(name, source, resource.physical_id, log_group, resource.path, resource.stack))
+        return _told_apart(found)
 
     def function(self, name: str) -> Function:
-        """The function with this construct name or folder; raises Failure with the names there are."""
+        """The function with this construct name or folder; raises Failure with the names there are.
+
+        Raises it too for a name that several have, with theirs.
+        """
         functions = self.functions()
-        for function in functions:
-            if name in {function.name, function.source, function.function_name}:
-                return function
-        for function in functions:
-            if name == function.folder:
-                return function
-        known = ", ".join(f"{function.name} ({folder_of(function.source)})" for function in functions) or "none"
-        raise Failure(f"environment {self.environment} has no function '{name}': {known}")
+        found = [each for each in functions if name in {each.name, each.source, each.function_name}]
+        found = found or [each for each in functions if name in {each.folder, _without_stack(each)}]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(f"{each.name} ({folder_of(each.source)})" for each in found or functions) or "none"
+        raise Failure(
+            f"environment {self.environment} has {len(found)} functions '{name}', type the name of one: {known}"
+            if found
+            else f"environment {self.environment} has no function '{name}': {known}"
+        )
 
     def consumers(self) -> tuple[Consumer, ...]:
         """The consumers, sorted by name."""
         by_path = {(resource.stack, resource.path): resource for resource in self.resources}
-        functions = {function.path: function for function in self.functions()}
+        functions = self.functions()
         found = []
         for queue in self.every(_QUEUE):
             name, _, role = queue.path.rpartition("/")
             dead = by_path.get((queue.stack, f"{name}/DeadLetterQueue"))
-            function = next((functions[path] for path in functions if path.startswith(f"{name}/Function")), None)
+            function = next(
+                (each for each in functions if each.stack == queue.stack and each.path.startswith(f"{name}/Function")),
+                None,
+            )
             if role != "Queue" or dead is None or function is None:
                 continue
             rule_dead = by_path.get((queue.stack, f"{name}/RuleDeadLetterQueue"))
@@ -282,18 +314,27 @@ class Deployment:
                     function_name=function.function_name,
                     log_group=function.log_group,
                     marks_table=marks.physical_id if marks else None,
+                    stack=queue.stack,
                 )
             )
-        return tuple(sorted(found, key=lambda consumer: consumer.name))
+        return _told_apart(found)
 
     def consumer(self, name: str) -> Consumer:
-        """The consumer with this construct name or folder; raises Failure with the names there are."""
+        """The consumer with this construct name or folder; raises Failure with the names there are.
+
+        Raises it too for a name that several have, with theirs.
+        """
         consumers = self.consumers()
-        for consumer in consumers:
-            if name in {consumer.name, consumer.folder}:
-                return consumer
-        known = ", ".join(consumer.name for consumer in consumers) or "none"
-        raise Failure(f"environment {self.environment} has no consumer '{name}': {known}")
+        found = [each for each in consumers if name == each.name]
+        found = found or [each for each in consumers if name in {each.folder, _without_stack(each)}]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(consumer.name for consumer in found or consumers) or "none"
+        raise Failure(
+            f"environment {self.environment} has {len(found)} consumers '{name}', type the name of one: {known}"
+            if found
+            else f"environment {self.environment} has no consumer '{name}': {known}"
+        )
 
     @cached_property
     def job_service(self) -> JobService:
@@ -304,10 +345,17 @@ class Deployment:
         return service
 
     def job_service_or_none(self) -> JobService | None:
-        """The job service, None in an environment without one."""
-        function = self._own(JOBS_API)
-        if function is None:
+        """The job service, None in an environment without one; raises Failure for more than one."""
+        functions = self._own(JOBS_API)
+        if not functions:
             return None
+        if len(functions) > 1:
+            stacks = " and ".join(each.stack for each in functions)
+            raise Failure(
+                f"environment {self.environment} has {len(functions)} job services, in {stacks}, and should have one: "
+                "jobs of all stacks are those of one Platform"
+            )
+        [function] = functions
         return JobService(
             endpoint=self._endpoint(self._http_api(function)),
             table=self._named(function, "OFFLOAD_JOBS_TABLE"),
@@ -315,59 +363,93 @@ class Deployment:
         )
 
     @cached_property
-    def subscription_service(self) -> SubscriptionService:
-        """The sender of webhooks; raises Failure when there is none."""
-        service = self.subscription_service_or_none()
-        if service is None:
-            raise Failure(f"environment {self.environment} sends no webhooks (none of its stacks has a WebhookSender)")
-        return service
-
-    def subscription_service_or_none(self) -> SubscriptionService | None:
-        """The sender of webhooks, None in an environment without one."""
-        function = self._own(SUBSCRIPTIONS_API)
-        if function is None:
-            return None
-        return SubscriptionService(
-            endpoint=self._endpoint(self._http_api(function)),
-            table=self._named(function, "OFFLOAD_SUBSCRIPTIONS_TABLE"),
-            sealing_secret=self._named(function, "OFFLOAD_SEALING_SECRET"),
+    def subscription_services(self) -> tuple[SubscriptionService, ...]:
+        """The senders of webhooks, sorted by their stacks' names; none in an environment that sends none."""
+        return tuple(
+            SubscriptionService(
+                endpoint=self._endpoint(self._http_api(function)),
+                table=self._named(function, "OFFLOAD_SUBSCRIPTIONS_TABLE"),
+                sealing_secret=self._named(function, "OFFLOAD_SEALING_SECRET"),
+                stack=function.stack,
+            )
+            for function in self._own(SUBSCRIPTIONS_API)
         )
 
+    @property
+    def subscription_service(self) -> SubscriptionService:
+        """The only sender of webhooks; raises Failure when there is none, or more than one."""
+        return self.sender_of()
+
+    def sender_of(self, stack: str | None = None) -> SubscriptionService:
+        """The sender of a stack, or the only one; raises Failure, with the stacks that have one."""
+        return self.chosen(self.senders(), stack, "sends webhooks from")
+
+    def senders(self) -> tuple[SubscriptionService, ...]:
+        """The senders of webhooks; raises Failure when there is none."""
+        if not self.subscription_services:
+            raise Failure(f"environment {self.environment} sends no webhooks (none of its stacks has a WebhookSender)")
+        return self.subscription_services
+
     @cached_property
+    def webhook_entries(self) -> tuple[WebhookEntry, ...]:
+        """The ingresses of webhooks, sorted by their stacks' names; none in an environment that receives none."""
+        return tuple(
+            WebhookEntry(
+                endpoint=self._endpoint(self._http_api(function)),
+                table=self._named(function, "OFFLOAD_DELIVERIES_TABLE"),
+                secret=self._named(function, SECRET_VARIABLE),
+                providers=tuple(sorted(filter(None, str(_variables(function).get(PROVIDERS_VARIABLE, "")).split(",")))),
+                stack=function.stack,
+            )
+            for function in self._own(WEBHOOK_RECEIVER)
+        )
+
+    @property
     def webhook_entry(self) -> WebhookEntry:
-        """The door for webhooks; raises Failure when there is none."""
-        entry = self.webhook_entry_or_none()
-        if entry is None:
+        """The only ingress of webhooks; raises Failure when there is none, or more than one."""
+        return self.chosen(self.ingresses(), None, "receives webhooks in")
+
+    def ingresses(self, stack: str | None = None) -> tuple[WebhookEntry, ...]:
+        """The ingresses of webhooks, or that of a stack; raises Failure when there is none."""
+        if not self.webhook_entries:
             raise Failure(
                 f"environment {self.environment} receives no webhooks (none of its stacks has a WebhookReceiver)"
             )
-        return entry
+        if stack is None:
+            return self.webhook_entries
+        return (self.chosen(self.webhook_entries, stack, "receives webhooks in"),)
 
-    def webhook_entry_or_none(self) -> WebhookEntry | None:
-        """The door for webhooks, None in an environment without one."""
-        function = self._own(WEBHOOK_RECEIVER)
-        if function is None:
-            return None
-        variables: Mapping[str, Any] = function.properties.get("Environment", {}).get("Variables", {})
-        return WebhookEntry(
-            endpoint=self._endpoint(self._http_api(function)),
-            table=self._named(function, "OFFLOAD_DELIVERIES_TABLE"),
-            secret=self._named(function, SECRET_VARIABLE),
-            providers=tuple(sorted(filter(None, str(variables.get(PROVIDERS_VARIABLE, "")).split(",")))),
-        )
+    def chosen(self, among: Sequence[InStackT], stack: str | None, does: str) -> InStackT:
+        """The one of a stack, or where none is named the only one there is.
+
+        A stack is named as CloudFormation has it, or without `offload-ENVIRONMENT-`. `does` is what the environment
+        does in the stacks, such as "receives webhooks in". Raises Failure with the names of the stacks.
+        """
+        prefix = f"offload-{self.environment}-"
+        found = [each for each in among if stack in {None, each.stack, each.stack.removeprefix(prefix)}]
+        if len(found) == 1:
+            return found[0]
+        stacks = ", ".join(each.stack for each in among)
+        if found:
+            raise Failure(
+                f"environment {self.environment} {does} {len(found)} stacks: name one by --stack NAME, of {stacks}"
+            )
+        raise Failure(f"--stack {stack}: environment {self.environment} {does} other stacks: {stacks}")
 
     # -- reading
 
     def _called(self, name: str, types: Sequence[str]) -> list[Resource]:
         """The resources of the types whose construct is `name`, else those inside of one that is."""
         among = self.every(*types)
-        exact = [resource for resource in among if resource.path == name]
-        return exact or [resource for resource in among if f"/{name}/" in f"/{resource.path}/"]
+        exact = [each for each in among if name in {each.path, f"{each.stack}/{each.path}"}]
+        return exact or [each for each in among if f"/{name}/" in f"/{each.stack}/{each.path}/"]
 
-    def _own(self, source: str) -> Resource | None:
-        """The function with this source, as a resource."""
-        path = next((each.path for each in self.functions() if each.source == source), None)
-        return next((each for each in self.every(_FUNCTION) if each.path == path), None)
+    def _own(self, source: str) -> list[Resource]:
+        """The functions with this source, as resources, sorted by their stacks' names."""
+        places = {(each.stack, each.path) for each in self.functions() if each.source == source}
+        return sorted(
+            (each for each in self.every(_FUNCTION) if (each.stack, each.path) in places), key=lambda each: each.stack
+        )
 
     def _http_api(self, function: Resource) -> Resource:
         """The HTTP API that the function's construct has."""
@@ -390,7 +472,7 @@ class Deployment:
 
     def _named(self, function: Resource, variable: str) -> str:
         """The physical name of the resource that a function's variable refers to."""
-        value = function.properties.get("Environment", {}).get("Variables", {}).get(variable)
+        value = _variables(function).get(variable)
         logical_id = value.get("Ref") if isinstance(value, Mapping) else None
         for resource in self.resources:
             if (resource.stack, resource.logical_id) == (function.stack, logical_id):
@@ -445,3 +527,24 @@ class Deployment:
 def _folder(source: str) -> str:
     """The name of the folder that a function's code is in."""
     return source.rpartition("/")[2]
+
+
+def _variables(function: Resource) -> Mapping[str, Any]:
+    """The environment variables of a function, as its template has them."""
+    found: Mapping[str, Any] = function.properties.get("Environment", {}).get("Variables", {})
+    return found
+
+
+_NamedT = TypeVar("_NamedT", Function, Consumer)
+
+
+def _told_apart(found: Iterable[_NamedT]) -> tuple[_NamedT, ...]:
+    """Sorted by name, which begins with the stack's where several stacks have it."""
+    each_once = list(found)
+    times = Counter(each.name for each in each_once)
+    told = [each if times[each.name] == 1 else replace(each, name=f"{each.stack}/{each.name}") for each in each_once]
+    return tuple(sorted(told, key=lambda each: each.name))
+
+
+def _without_stack(each: Function | Consumer) -> str:
+    return each.name.removeprefix(f"{each.stack}/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -12,6 +13,7 @@ from offload.cli.deployment.failure import Failure
 from offload.cli.deployment.options import (
     EnvironmentOption,
     JsonOption,
+    StackOption,
     console,
     print_columns,
     print_json,
@@ -39,14 +41,16 @@ def providers(environment: EnvironmentOption = "local", as_json: JsonOption = Fa
     """Show each provider's URL, its active secrets (never their values), and what came in the last 24 hours."""
     from offload.cli.webhooks_in.received import overviews
 
-    found = overviews(_deployment(environment))
+    deployment = _deployment(environment)
+    found = overviews(deployment)
     if as_json:
         print_json({"providers": [_overview_document(each) for each in found]})
         return
     if not found:
         console().print("no providers: a WebhookReceiver in a stack makes one")
+    stacks = Counter(each.provider.name for each in found)
     for each in found:
-        _show_overview(each)
+        _show_overview(each, say_stack=_several(deployment), ambiguous=stacks[each.provider.name] > 1)
 
 
 @app.command()
@@ -57,10 +61,11 @@ def recent(
     ] = None,
     since: Annotated[str, typer.Option(help="How far back to look: 10m, 2h, 30d.")] = "7d",
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = _SHOWN,
+    stack: StackOption = None,
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """List what came, over all providers, newest first. Answers 429 and 5xx are in `offload logs webhook_receiver`."""
+    """List what came, over all stacks and providers, newest first. Answers 429 and 5xx are in the receiver's log."""
     from offload.cli.deployment.logs import duration
     from offload.cli.webhooks_in import received as webhooks
     from offload.runtime.webhooks_in.refusals import REFUSALS
@@ -72,15 +77,18 @@ def recent(
             f"--outcome {outcome}: is none of {', '.join(outcomes)}, nor a reason: {', '.join(sorted(reasons))}"
         )
     begin = datetime.now(UTC) - duration(since)
-    found = webhooks.recent(_deployment(environment), provider=provider, outcome=outcome, since=begin, limit=limit)
+    deployment = _deployment(environment)
+    found = webhooks.recent(deployment, provider=provider, outcome=outcome, since=begin, limit=limit, stack=stack)
     if as_json:
         print_json({"count": len(found), "webhooks": [each.document() for each in found]})
     elif found:
-        headings = ("at (UTC)", "provider", "type", "outcome", "id", "source")
+        headings: tuple[str, ...] = ("at (UTC)", "provider", "type", "outcome", "id", "source")
+        rows = [_cells(each) for each in found]
+        if _several(deployment):
+            headings = (*headings, "stack")
+            rows = [(*row, each.stack) for row, each in zip(rows, found, strict=True)]
         styles = {"refused": "red"}
-        print_columns(
-            [headings, *(_cells(each) for each in found)], [None, *(styles.get(each.outcome) for each in found)]
-        )
+        print_columns([headings, *rows], [None, *(styles.get(each.outcome) for each in found)])
         if len(found) == limit:
             console().print("and maybe older ones: --limit")
     else:
@@ -92,18 +100,22 @@ def show(
     id_: Annotated[
         str, typer.Argument(metavar="ID", help="The sender's delivery id, the event's id, or a refusal's id.")
     ],
+    stack: StackOption = None,
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Show one delivery or refusal whole."""
     from offload.cli.webhooks_in.received import find
 
-    document = find(_deployment(environment), id_)
+    deployment = _deployment(environment)
+    document = find(deployment, id_, stack=stack)
     if as_json:
         print_json(document)
         return
     screen = console()
     event = document.pop("event", None)
+    if not _several(deployment):
+        del document["stack"]
     for name, value in document.items():
         text = str(value).lower() if isinstance(value, bool) else value
         screen.print(f"{name:<16}{text}", markup=False, soft_wrap=True)
@@ -125,6 +137,7 @@ def rotate(
     secret_file: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="The secret that the sender shows, in a file or on stdin.")
     ] = None,
+    stack: StackOption = None,
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
@@ -134,17 +147,19 @@ def rotate(
     kept = _overlap(overlap, revoke=revoke)
     given = None if secret_file is None else read_text(secret_file, "--secret-file").rstrip("\r\n")
     deployment = _deployment(environment)
-    done = webhook_secrets.rotate(deployment, provider, overlap=kept, given=given, revoke=revoke)
+    done = webhook_secrets.rotate(deployment, provider, overlap=kept, given=given, revoke=revoke, stack=stack)
     old = [{"key_id": key_id, "until": _time(until)} for key_id, until in done.old]
     if as_json:
         made = {} if done.made is None else {"secret": done.made}
-        print_json({"provider": provider, "key_id": done.key_id, **made, "old": old, "revoked": revoke})
+        of_all = {"provider": provider, "stack": done.stack, "key_id": done.key_id}
+        print_json({**of_all, **made, "old": old, "revoked": revoke})
         return
     screen = console()
-    screen.print(f"{provider}: {done.key_id} is the newest secret, from now on", markup=False)
+    whose = f"{provider} in {done.stack}" if _several(deployment) else provider
+    screen.print(f"{whose}: {done.key_id} is the newest secret, from now on", markup=False)
     for each in old:
         end = _RETIRED if revoke else f"counts until {each['until']}"
-        screen.print(f"{provider}: {each['key_id']} {end}", markup=False)
+        screen.print(f"{whose}: {each['key_id']} {end}", markup=False)
     if done.made is not None:
         screen.print("Put this into the sender's settings; it is not shown again:")
         terminal.line(str(done.made))
@@ -161,6 +176,7 @@ def send(
         str | None, typer.Option(metavar="FILE|-", help="The body, sent as it stands. Without it, a new one each time.")
     ] = None,
     endpoint: Annotated[str, typer.Option(help="The endpoint behind the provider in the path.")] = "",
+    stack: StackOption = None,
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
@@ -168,7 +184,9 @@ def send(
     from offload.cli.webhooks_in import try_endpoint as webhook_sending
 
     body = None if payload is None else read_bytes(payload, "--payload")
-    done = webhook_sending.send(_deployment(environment), provider, event=event, payload=body, endpoint=endpoint)
+    done = webhook_sending.send(
+        _deployment(environment), provider, event=event, payload=body, endpoint=endpoint, stack=stack
+    )
     if as_json:
         print_json(vars(done))
     else:
@@ -197,6 +215,7 @@ def missing(
     endpoint: Annotated[
         str | None, typer.Option(help='The endpoint that the list\'s hook sends to, "" for none: others do not count.')
     ] = None,
+    stack: StackOption = None,
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
@@ -205,7 +224,7 @@ def missing(
 
     listed = webhooks.read_listed(read_text(deliveries, "--deliveries"))
     deployment = _deployment(environment)
-    found = webhooks.missing(deployment, provider, listed, endpoint=endpoint)
+    found = webhooks.missing(deployment, provider, listed, endpoint=endpoint, stack=stack)
     how = webhooks.provider_of(deployment, provider).sent_again
     if as_json:
         document = {"listed": found.listed, "have": found.listed - len(found.missing)}
@@ -225,6 +244,11 @@ def _deployment(environment: str) -> Deployment:
     return Deployment.of(environment)
 
 
+def _several(deployment: Deployment) -> bool:
+    """Whether more than one stack has an ingress, so that it has to be said which is meant."""
+    return len(deployment.webhook_entries) > 1
+
+
 def _overlap(text: str | None, *, revoke: bool) -> timedelta:
     from offload.cli.deployment.logs import duration
 
@@ -242,6 +266,7 @@ def _overview_document(each: Overview) -> dict[str, Any]:
     day = each.last_day
     return {
         "name": each.provider.name,
+        "stack": each.stack,
         "title": each.provider.title,
         "url": each.url,
         "schemes": [scheme.name for scheme in each.provider.schemes],
@@ -260,17 +285,19 @@ def _overview_document(each: Overview) -> dict[str, Any]:
     }
 
 
-def _show_overview(each: Overview) -> None:
+def _show_overview(each: Overview, *, say_stack: bool, ambiguous: bool) -> None:
+    """`ambiguous` is a provider that several stacks have."""
     screen = console()
     schemes = ", ".join(scheme.name for scheme in each.provider.schemes)
-    screen.print(f"{each.provider.title} ({schemes})", markup=False, style="bold")
+    where = f" in {each.stack}" if say_stack else ""
+    screen.print(f"{each.provider.title} ({schemes}){where}", markup=False, style="bold")
     screen.print(f"  POST {each.url}", markup=False, soft_wrap=True)
     for secret in each.secrets:
         since = f" since {_time(secret.since)}" if secret.since else ""
         until = f", until {_time(secret.until)}" if secret.until else ""
         screen.print(f"  secret {secret.key_id}{since}{until}", markup=False, soft_wrap=True)
     if not each.secrets and not each.troubles:
-        how = f"offload webhooks rotate {each.provider.name}"
+        how = f"offload webhooks rotate {each.provider.name}" + (f" --stack {each.stack}" if ambiguous else "")
         screen.print(f"  no active secret: {how}", markup=False, style="yellow", soft_wrap=True)
     for trouble in each.troubles:
         screen.print(f"  {trouble}", markup=False, style="red", soft_wrap=True)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from itertools import chain, islice, repeat
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from offload.cli.catalogue import catalogue
 from offload.cli.deployment.failure import Failure
@@ -55,13 +55,14 @@ Item: TypeAlias = Mapping[str, Any]
 class Came:
     """One delivery or refusal, as the index `recent` has it.
 
-    `id` is a delivery's key or a refusal's own id: `offload webhooks show` takes it.
+    `id` is a delivery's key or a refusal's own id: `offload webhooks show` takes it. `stack` is that of the ingress.
     """
 
     id: str
     at: datetime
     provider: str
     outcome: str
+    stack: str
     reason: str = ""
     status: int | None = None
     event_type: str = ""
@@ -106,8 +107,9 @@ class Figures:
 
 @dataclass(frozen=True)
 class Overview:
-    """One deployed provider: its active secrets without their values, what is wrong with them, and its last day."""
+    """One provider of a stack: its active secrets without their values, what is wrong with them, and its last day."""
 
+    stack: str
     provider: Provider
     url: str
     secrets: tuple[StoredSecret, ...]
@@ -116,12 +118,38 @@ class Overview:
     owed: int
 
 
+class Owed(NamedTuple):
+    """A webhook that was stored, `since` when, and is not on the bus; `stack` is that of its ingress."""
+
+    provider: str
+    key: str
+    since: datetime
+    stack: str
+
+
+def ingresses_of(deployment: Deployment, provider: str | None, stack: str | None = None) -> tuple[WebhookEntry, ...]:
+    """The ingresses that are open for a provider (None: for any), or of these that of a stack.
+
+    Raises Failure, with the names there are, where there is none.
+    """
+    among = deployment.ingresses(stack)
+    found = tuple(each for each in among if provider is None or provider in each.providers)
+    if found:
+        return found
+    names = ", ".join(sorted({name for each in among for name in each.providers})) or "none"
+    where = f"stack {among[0].stack}" if stack else f"environment {deployment.environment}"
+    raise Failure(f"{where} has no webhook provider '{provider}': {names}")
+
+
+def ingress_of(deployment: Deployment, provider: str, stack: str | None = None) -> WebhookEntry:
+    """The ingress that a provider's webhooks come in by; raises Failure where several stacks have the provider."""
+    found = ingresses_of(deployment, provider, stack)
+    return deployment.chosen(found, None, f"receives webhooks of '{provider}' in")
+
+
 def provider_of(deployment: Deployment, name: str) -> Provider:
     """A deployed provider; raises Failure with the names there are."""
-    known = deployment.webhook_entry.providers
-    if name not in known:
-        names = ", ".join(known) or "none"
-        raise Failure(f"environment {deployment.environment} has no webhook provider '{name}': {names}")
+    ingresses_of(deployment, name)
     if name not in catalogue().providers:
         raise Failure(
             f"environment {deployment.environment} was deployed with the webhook provider '{name}', which the catalogue"
@@ -131,16 +159,18 @@ def provider_of(deployment: Deployment, name: str) -> Provider:
 
 
 def overviews(deployment: Deployment, *, now: datetime | None = None) -> tuple[Overview, ...]:
-    """Every deployed provider."""
-    entry, moment = deployment.webhook_entry, now or datetime.now(UTC)
-    owing = Counter(provider for provider, _, _ in owed(deployment, before=moment))
+    """Every deployed provider, of each stack that receives its webhooks."""
+    moment = now or datetime.now(UTC)
+    owing = Counter((each.stack, each.provider) for each in owed(deployment, before=moment))
     found = []
-    text = deployment.aws.secrets_manager.get_secret_value(SecretId=entry.secret).get("SecretString", "")
-    for name in entry.providers:
-        provider = provider_of(deployment, name)
-        secrets, troubles = _secrets(provider, text, moment)
-        day = _figures(deployment.aws.dynamodb, entry, name, moment - DAY)
-        found.append(Overview(provider, entry.url(name), secrets, troubles, day, owing[name]))
+    for entry in deployment.ingresses():
+        text = deployment.aws.secrets_manager.get_secret_value(SecretId=entry.secret).get("SecretString", "")
+        for name in entry.providers:
+            provider = provider_of(deployment, name)
+            secrets, troubles = _secrets(provider, text, moment)
+            day = _figures(deployment.aws.dynamodb, entry, name, moment - DAY)
+            owes = owing[entry.stack, name]
+            found.append(Overview(entry.stack, provider, entry.url(name), secrets, troubles, day, owes))
     return tuple(found)
 
 
@@ -151,50 +181,50 @@ def recent(
     outcome: str | None = None,
     since: datetime | None = None,
     limit: int,
+    stack: str | None = None,
 ) -> list[Came]:
-    """What came, over all providers or of one, newest first. Raises Failure for a provider that is not deployed."""
-    entry = deployment.webhook_entry
-    names = list(entry.providers) if provider is None else [provider_of(deployment, provider).name]
-    items = _newest_first(deployment.aws.dynamodb, entry.table, names, since)
-    return list(islice((came for item in items if (came := _came(item)) and _is(came, outcome)), limit))
+    """What came, over all stacks and providers or of one, newest first.
+
+    Raises Failure for a provider that is not deployed, and for a stack without an ingress.
+    """
+    client = deployment.aws.dynamodb
+    streams = []
+    for entry in ingresses_of(deployment, provider, stack):
+        names = entry.providers if provider is None else [provider_of(deployment, provider).name]
+        streams.append(zip(_newest_first(client, entry.table, names, since), repeat(entry.stack)))
+    found = heapq.merge(*streams, key=lambda each: each[0]["listed"]["S"], reverse=True)
+    return list(islice((came for each in found if _is(came := _came(*each), outcome)), limit))
 
 
-def find(deployment: Deployment, id_: str) -> dict[str, Any]:
+def find(deployment: Deployment, id_: str, *, stack: str | None = None) -> dict[str, Any]:
     """One delivery or refusal whole, without secret and signature; raises Failure when there is none, or several.
 
     `id_` is an event's id, a delivery's key or the sender's delivery id, or a refusal's id. Of what is still owed to
-    the bus the `event` is there too.
+    the bus the `event` is there too. `stack`, the ingress's, is told where it is not given.
     """
-    entry, client = deployment.webhook_entry, deployment.aws.dynamodb
-    keys = list(_keys(entry, id_))
-    # What the deliveries of one body have in common is none of them.
-    found = [item for item in batch_get(entry.table, keys, client=client) if "outcome" in item]
+    entries, client = deployment.ingresses(stack), deployment.aws.dynamodb
+    found = [(entry, item) for entry in entries for item in _by_key(client, entry, id_)]
     if not found:
-        keys = [
-            {"pk": item["pk"], "sk": item["sk"]}
-            for name in entry.providers
-            for item in islice(_newest_first(client, entry.table, [name], None), _MOST_COUNTED)
-            if item.get("delivery_id", {}).get("S") == id_
-        ]
-        found = list(batch_get(entry.table, keys, client=client))
+        found = [(entry, item) for entry in entries for item in _by_delivery_id(client, entry, id_)]
     if not found:
         raise Failure(
             f"environment {deployment.environment} knows no webhook '{id_}': type the sender's delivery id, an event "
             "id, or a refusal's id, as `offload webhooks recent` shows them (refusals are kept for 7 days)"
         )
     if len(found) > 1:
-        ids = " or ".join(item["event_id"]["S"] for item in found if "event_id" in item)
+        stacks = list(dict.fromkeys(entry.stack for entry, _ in found))
+        if len(stacks) == len(found):
+            raise Failure(f"'{id_}' came in {len(found)} stacks: name one by --stack NAME, of {', '.join(stacks)}")
+        ids = " or ".join(item["event_id"]["S"] for _, item in found if "event_id" in item)
         raise Failure(f"'{id_}' is the id of {len(found)} webhooks: type the event id of one, {ids}")
-    return _whole(found[0])
+    [(entry, item)] = found
+    return {**_whole(item), "stack": entry.stack}
 
 
-def owed(deployment: Deployment, *, before: datetime) -> Iterator[tuple[str, str, datetime]]:
-    """What was stored before a time and is not on the bus: provider, key and since when, the oldest first."""
-    entry, client = deployment.webhook_entry, deployment.aws.dynamodb
-    shards = [_owed(client, entry.table, shard, before) for shard in range(SHARDS)]
-    for item in _merged(shards, key=lambda item: int(item["owed_at"]["N"])):
-        _, provider, key = item["pk"]["S"].split("#", 2)
-        yield provider, key, _moment(item["owed_at"])
+def owed(deployment: Deployment, *, before: datetime) -> Iterator[Owed]:
+    """What was stored before a time and is not on the bus, over all stacks, the oldest first."""
+    streams = [_owed_in(deployment.aws.dynamodb, entry, before) for entry in deployment.webhook_entries]
+    return heapq.merge(*streams, key=lambda each: each.since)
 
 
 # -- what never came
@@ -232,6 +262,7 @@ def missing(
     deliveries: Iterable[Listed] | Callable[[], Iterable[Listed]],
     *,
     endpoint: str | None = None,
+    stack: str | None = None,
 ) -> Comparison:
     """Which of the deliveries that a sender's API lists we do not have, by the sender's delivery id.
 
@@ -244,9 +275,10 @@ def missing(
     such a sender may send one event under one id (GitHub, of a repository and of its organization): `endpoint` is that
     of the hook whose list it is, the empty text for none, and what came to others does not count.
 
-    Raises Failure for a list that cannot be read, and for an `endpoint` where the sender signs ids.
+    Raises Failure for a list that cannot be read, for an `endpoint` where the sender signs ids, and for a provider of
+    several stacks without a `stack`.
     """
-    entry, client = deployment.webhook_entry, deployment.aws.dynamodb
+    entry, client = ingress_of(deployment, provider, stack), deployment.aws.dynamodb
     scheme = provider_of(deployment, provider)
     if endpoint is not None and not _is_unsigned(scheme):
         raise Failure(
@@ -376,6 +408,32 @@ def _merged(shards: Sequence[Iterator[Item]], *, key: Callable[[Item], Any], rev
     return heapq.merge(*whole, key=key, reverse=reverse)
 
 
+def _owed_in(client: DynamoDBClient, entry: WebhookEntry, before: datetime) -> Iterator[Owed]:
+    shards = [_owed(client, entry.table, shard, before) for shard in range(SHARDS)]
+    for item in _merged(shards, key=lambda item: int(item["owed_at"]["N"])):
+        _, provider, key = item["pk"]["S"].split("#", 2)
+        yield Owed(provider, key, _moment(item["owed_at"]), entry.stack)
+
+
+def _by_key(client: DynamoDBClient, entry: WebhookEntry, id_: str) -> Iterator[Item]:
+    """What has this id as an event, a delivery's key or a refusal."""
+    for item in batch_get(entry.table, list(_keys(entry, id_)), client=client):
+        # What the deliveries of one body have in common is none of them.
+        if "outcome" in item:
+            yield item
+
+
+def _by_delivery_id(client: DynamoDBClient, entry: WebhookEntry, id_: str) -> Iterator[Item]:
+    """What came under this id of its sender's."""
+    keys = [
+        {"pk": item["pk"], "sk": item["sk"]}
+        for name in entry.providers
+        for item in islice(_newest_first(client, entry.table, [name], None), _MOST_COUNTED)
+        if item.get("delivery_id", {}).get("S") == id_
+    ]
+    yield from batch_get(entry.table, keys, client=client)
+
+
 def _owed(client: DynamoDBClient, table: str, shard: int, before: datetime) -> Iterator[Item]:
     pages = client.get_paginator("query").paginate(
         TableName=table,
@@ -421,7 +479,7 @@ def _figures(client: DynamoDBClient, entry: WebhookEntry, provider: str, since: 
     refused = Counter[str]()
     for item in islice(items, _MOST_COUNTED):
         counted += 1
-        came = _came(item)
+        came = _came(item, entry.stack)
         if came.outcome == "refused":
             refused[came.reason] += 1
         else:
@@ -449,12 +507,13 @@ def _is(came: Came, outcome: str | None) -> bool:
     return outcome is None or came.matches(outcome)
 
 
-def _came(item: Item) -> Came:
+def _came(item: Item, stack: str) -> Came:
     texts = ("outcome", "reason", "event_type", "event_id", "delivery_id", "source", "endpoint", "key_id")
     return Came(
         id=item["pk"]["S"].split("#", 2)[2],
         at=_moment(item["received_at"]),
         provider=item["shown"]["S"].rpartition("#")[0],
+        stack=stack,
         **{name: item[name]["S"] for name in texts if name in item},
         status=int(item["status"]["N"]) if "status" in item else None,
         duplicates=int(item["duplicates"]["N"]) if "duplicates" in item else 0,

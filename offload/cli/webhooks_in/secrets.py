@@ -1,7 +1,7 @@
 """Rotation of a provider's secrets: the new one counts at once, the old ones for as long as the overlap says.
 
-One document has the secrets of all providers. Two rotations at the same moment, of one provider or of two, lose no
-secret: when another is faster, the document is read again and merged with.
+One document has the secrets of all providers of a stack. Two rotations at the same moment, of one provider or of two,
+lose no secret: when another is faster, the document is read again and merged with.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from offload.cli.deployment.failure import Failure
-from offload.cli.deployment.resources import Deployment
+from offload.cli.deployment.resources import Deployment, WebhookEntry
 from offload.cli.deployment.secret_versions import replace_version
-from offload.cli.webhooks_in.received import provider_of
+from offload.cli.webhooks_in.received import ingress_of, provider_of
 from offload.contracts.webhooks_in.scheme import Algorithm, Encoding, KeyForm, Provider
 from offload.contracts.webhooks_in.stored_secret import (
     LONGEST_DOCUMENT,
@@ -45,6 +45,7 @@ class Rotated:
     """The new secret's id, its value when it was made here, and the old ones' ids with the end of each."""
 
     provider: str
+    stack: str
     key_id: str
     made: str | None = field(repr=False)
     old: tuple[tuple[str, datetime], ...]
@@ -57,15 +58,17 @@ def rotate(
     overlap: timedelta,
     given: str | None = None,
     revoke: bool = False,
+    stack: str | None = None,
     now: datetime | None = None,
 ) -> Rotated:
     """Puts a new secret first: `given`, which is the sender's, or one that is made here.
 
     The old ones count until the overlap is over, and never longer than they did; with `revoke` not at all any more.
 
-    Raises Failure for an overlap out of bounds, and before anything is stored for a secret that can verify nothing.
+    Raises Failure for a provider of several stacks without a `stack`, for an overlap out of bounds, and before anything
+    is stored for a secret that can verify nothing.
     """
-    scheme = provider_of(deployment, provider)
+    entry, scheme = ingress_of(deployment, provider, stack), provider_of(deployment, provider)
     _check(overlap, revoke=revoke)
     value = _made(scheme) if given is None else given
     try:
@@ -81,18 +84,25 @@ def rotate(
     until = moment if revoke else moment + overlap
     new = StoredSecret(key_id=f"{moment:%Y-%m-%d}-{secrets.token_hex(3)}", value=value, since=moment)
     for _ in range(_ATTEMPTS):
-        old = _swapped(deployment, scheme, new, until, moment, revoke=revoke)
+        old = _swapped(deployment, entry, scheme, new, until, moment, revoke=revoke)
         if old is not None:
-            return Rotated(provider, new.key_id, value if given is None else None, old)
+            return Rotated(provider, entry.stack, new.key_id, value if given is None else None, old)
         time.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - no secret comes of it
     raise Failure(f"the secrets of {scheme.title} were changed by others {_ATTEMPTS} times meanwhile: try again")
 
 
 def _swapped(
-    deployment: Deployment, provider: Provider, new: StoredSecret, until: datetime, now: datetime, *, revoke: bool
+    deployment: Deployment,
+    entry: WebhookEntry,
+    provider: Provider,
+    new: StoredSecret,
+    until: datetime,
+    now: datetime,
+    *,
+    revoke: bool,
 ) -> tuple[tuple[str, datetime], ...] | None:
     """Stores the new secret beside those that are there; the old ones' ends, None when another rotation was faster."""
-    manager, arn = deployment.aws.secrets_manager, deployment.webhook_entry.secret
+    manager, arn = deployment.aws.secrets_manager, entry.secret
     current = manager.get_secret_value(SecretId=arn)
     document = _document(current.get("SecretString", ""))
     before = _read(provider, document, revoke=revoke).active(now)

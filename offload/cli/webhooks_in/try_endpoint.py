@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from offload.cli.deployment.failure import Failure
-from offload.cli.deployment.resources import Deployment
-from offload.cli.webhooks_in.received import provider_of
+from offload.cli.deployment.resources import Deployment, WebhookEntry
+from offload.cli.webhooks_in.received import ingress_of, provider_of
 from offload.contracts.webhooks_in.scheme import BodyField, Header, Place, Provider, Scheme
 from offload.contracts.webhooks_in.stored_secret import SecretDocument
 from offload.runtime.webhooks_in.secrets import BadSecret, Key, Secret, keyring
@@ -67,19 +67,25 @@ class Webhook:
 
 
 def send(
-    deployment: Deployment, provider: str, *, event: str | None = None, payload: bytes | None = None, endpoint: str = ""
+    deployment: Deployment,
+    provider: str,
+    *,
+    event: str | None = None,
+    payload: bytes | None = None,
+    endpoint: str = "",
+    stack: str | None = None,
 ) -> Answered:
     """Sends a webhook of the provider: `payload` as it stands, or a small one that is another event each time.
 
-    Raises Failure when there is nothing to sign with, for an event that the payload contradicts, and when nobody
-    answers.
+    Raises Failure for a provider of several stacks without a `stack`, when there is nothing to sign with, for an event
+    that the payload contradicts, and when nobody answers.
     """
     import httpx
 
     from offload.client.signed_http import without_values
 
-    sender, entry = provider_of(deployment, provider), deployment.webhook_entry
-    key, scheme = _key(deployment, sender)
+    sender, entry = provider_of(deployment, provider), ingress_of(deployment, provider, stack)
+    key, scheme = _key(deployment, entry, sender)
     webhook = made(sender, scheme, key, event=event, payload=payload, now=time.time())
     url = entry.url(provider, endpoint)
     began = time.perf_counter()
@@ -196,9 +202,9 @@ def _at(document: Any, place: BodyField) -> Any:
     return document
 
 
-def _key(deployment: Deployment, provider: Provider) -> tuple[Key, Scheme]:
+def _key(deployment: Deployment, entry: WebhookEntry, provider: Provider) -> tuple[Key, Scheme]:
     """The newest active secret with which one can sign, and the first scheme that takes it."""
-    answer = deployment.aws.secrets_manager.get_secret_value(SecretId=deployment.webhook_entry.secret)
+    answer = deployment.aws.secrets_manager.get_secret_value(SecretId=entry.secret)
     try:
         stored = SecretDocument.read(answer["SecretString"]).of(provider.name)
     except ValueError as error:
