@@ -42,7 +42,9 @@ def commands_on(bench: SendingBench, emulator: Instance, patch: pytest.MonkeyPat
         class Found(Deployment):
             """Everything is real but the look-up."""
 
-            subscription_services = (SubscriptionService(url, bench.table, sealing_secret, "offload-local-shop"),)
+            subscription_services = (
+                SubscriptionService(url, bench.table, sealing_secret, "offload-local-shop", "delivery_batch"),
+            )
 
         found = Found(Aws("local", emulator))
         patch.setattr(resources.Deployment, "of", lambda environment: found)

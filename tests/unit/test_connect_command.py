@@ -33,7 +33,7 @@ class Deployed(Deployment):
 
     @property
     def subscription_services(self) -> Any:
-        service = SubscriptionService("https://hooks.example", "table", "secret", "offload-dev-shop")
+        service = SubscriptionService("https://hooks.example", "table", "secret", "offload-dev-shop", None)
         return (service,) if self.resources else ()
 
 

@@ -268,6 +268,8 @@ def batches(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterator
     with serving_jobs() as server:
 
         class Found(Deployment):
+            subscription_services = deployment.subscription_services
+
             @property
             def job_service(self) -> JobService:
                 return JobService(server.url, "jobs", "files")

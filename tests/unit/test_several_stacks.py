@@ -130,7 +130,10 @@ def test_every_stack_s_ingress_is_found_with_what_is_its_own(deployment: Deploym
 
 def test_every_stack_s_sender_is_found_with_what_is_its_own(deployment: Deployment) -> None:
     found = {each.stack: each for each in deployment.subscription_services}
-    assert list(found) == [PARTNERS, SHOP]
+    assert {stack: each.recovery for stack, each in found.items()} == {
+        PARTNERS: "partners_recovery",
+        SHOP: "delivery_batch",
+    }
     for stack, each in found.items():
         for own in (each.table, each.sealing_secret, each.endpoint.rpartition("/")[2]):
             assert own.startswith(f"{stack}:"), own

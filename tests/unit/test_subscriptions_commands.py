@@ -332,7 +332,7 @@ def test_an_environment_that_sends_no_webhooks_says_so(emulator: Instance, monke
 
 
 def test_no_answer_is_said_in_a_line(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = resources.SubscriptionService("http://127.0.0.1:9", "table", "secret", "offload-local-shop")
+    gone = resources.SubscriptionService("http://127.0.0.1:9", "table", "secret", "offload-local-shop", None)
     monkeypatch.setattr(type(deployment), "subscription_services", (gone,))
     assert failure("list").startswith("the API of subscriptions has no answer to GET /subscriptions: ConnectError: ")
 

@@ -45,7 +45,7 @@ from offload.cli.webhooks_in import try_endpoint as webhook_sending
 from offload.cli.webhooks_out import delivery_commands as deliveries_commands
 from offload.cli.webhooks_out import receiver_commands
 from offload.cli.webhooks_out import subscription_commands as subscriptions_commands
-from offload.cli.webhooks_out.api import SubscriptionsApi
+from offload.cli.webhooks_out.api import Senders, SubscriptionsApi
 from offload.cli.webhooks_out.receiver import Delivery
 from offload.client.jobs import Jobs
 from offload.client.outbox import HeldEvent, Outbox, Status
@@ -131,7 +131,7 @@ def given(value: Any) -> Callable[..., Any]:
 
 def entered(value: Any) -> Callable[..., Any]:
     @contextmanager
-    def enter(*_: Any) -> Iterator[Any]:
+    def enter(*_: Any, **__: Any) -> Iterator[Any]:
         yield value
 
     return enter
@@ -201,6 +201,11 @@ def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
     api = Answering(SubscriptionsApi)
     monkeypatch.setattr(subscriptions_commands, "_api", entered(api))
     monkeypatch.setattr(deliveries_commands, "_api", entered(api))
+    # Of several stacks the commands say which.
+    senders = Senders({HOSTILE: typing.cast(Any, api), "another": typing.cast(Any, api)})
+    for module in (subscriptions_commands, deliveries_commands):
+        monkeypatch.setattr(module, "senders_in", entered(senders))
+    monkeypatch.setattr(deliveries_commands, "_recovery", given(None))
     monkeypatch.setattr(jobs_commands, "service_of", entered(jobs_of(State.FAILED)))
     monkeypatch.setattr(audit, "audit", given(filled(audit.Account)))
     monkeypatch.setattr(dead_letter_commands, "_dead_letters", given(Answering(DeadLetters)))

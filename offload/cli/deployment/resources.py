@@ -33,6 +33,8 @@ JOBS_API = own("jobs_api")
 """The source of the function behind the job service's API."""
 SUBSCRIPTIONS_API = own("subscriptions_api")
 """The source of the function behind the API of subscriptions and deliveries."""
+DELIVERY_BATCH = own("delivery_batch")
+"""The source of the function that brings a sender's deliveries back."""
 WEBHOOK_RECEIVER = own("webhook_receiver")
 """The source of the function behind the ingress of webhooks."""
 
@@ -110,12 +112,16 @@ class JobService:
 
 @dataclass(frozen=True)
 class SubscriptionService:
-    """A stack's sender of webhooks: its API's URL, its table of subscriptions and deliveries, its sealing key."""
+    """A stack's sender of webhooks: its API's URL, its table of subscriptions and deliveries, its sealing key.
+
+    `recovery` is the job type that brings its deliveries back; None where the stack has no such job.
+    """
 
     endpoint: str
     table: str
     sealing_secret: str
     stack: str
+    recovery: str | None
 
 
 @dataclass(frozen=True)
@@ -365,12 +371,14 @@ class Deployment:
     @cached_property
     def subscription_services(self) -> tuple[SubscriptionService, ...]:
         """The senders of webhooks, sorted by their stacks' names; none in an environment that sends none."""
+        recoveries = {each.stack: _variables(each).get("OFFLOAD_JOB") for each in self._own(DELIVERY_BATCH)}
         return tuple(
             SubscriptionService(
                 endpoint=self._endpoint(self._http_api(function)),
                 table=self._named(function, "OFFLOAD_SUBSCRIPTIONS_TABLE"),
                 sealing_secret=self._named(function, "OFFLOAD_SEALING_SECRET"),
                 stack=function.stack,
+                recovery=recoveries.get(function.stack),
             )
             for function in self._own(SUBSCRIPTIONS_API)
         )

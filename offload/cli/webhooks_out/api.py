@@ -5,8 +5,9 @@ A call is sent once: the person who typed the command sees the outcome and runs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,10 +17,11 @@ from msgspec import UNSET, UnsetType
 from offload.cli.deployment.aws import LOCAL_ANSWER_WITHIN
 from offload.cli.deployment.failure import Failure
 from offload.cli.deployment.options import utc
-from offload.cli.deployment.resources import Deployment
+from offload.cli.deployment.resources import Deployment, SubscriptionService
 from offload.client.job_calls import Answer, Call
 from offload.client.subscriptions import TIMEOUT, SubscriptionRefused, Subscriptions, Unreachable
-from offload.contracts.webhooks_out.subscription import Subscription, SubscriptionState
+from offload.contracts.webhooks_out.api import DeliveryFilters, EventTypes, SubscriptionFilters
+from offload.contracts.webhooks_out.subscription import Delivery, Subscription, SubscriptionState
 
 if TYPE_CHECKING:
     import ssl
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HOUR: Final = timedelta(hours=1)
+# Another source's event of the same id may be among them.
+_OF_ONE_EVENT: Final = 1_000
 
 
 class Refused(Failure):
@@ -51,15 +55,101 @@ class SubscriptionsApi(Subscriptions):
         raise Unreachable(f"the API of subscriptions has no answer to {call.told}: {got.why}", idempotency_key=key)
 
 
+@dataclass(frozen=True)
+class Senders:
+    """The APIs of all senders of an environment, by the names of their stacks.
+
+    Ids of subscriptions and deliveries are unique among them, so that what has one is found without a stack's name.
+    Each call raises Refused and Failure as an API's does.
+    """
+
+    apis: Mapping[str, SubscriptionsApi]
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one stack sends webhooks, so that it has to be said which is meant."""
+        return len(self.apis) > 1
+
+    def stack_of(self, subscription: str) -> str:
+        """The stack whose sender has the subscription; the only one, whatever it has."""
+        return self._that_has(lambda api: api.subscription(subscription), "no-such-subscription")
+
+    def of_subscription(self, subscription: str) -> SubscriptionsApi:
+        """The API of the sender that has the subscription; the only one, whatever it has."""
+        return self.apis[self.stack_of(subscription)]
+
+    def of_delivery(self, delivery: str) -> SubscriptionsApi:
+        """The API of the sender that has the delivery; the only one, whatever it has."""
+        return self.apis[self._that_has(lambda api: api.delivery(delivery), "no-such-delivery")]
+
+    def subscriptions(self, wanted: SubscriptionFilters) -> list[tuple[str, Subscription]]:
+        """Every subscription that fits, with its stack."""
+        return [(stack, each) for stack, api in self.apis.items() for each in api.subscriptions(wanted)]
+
+    def deliveries(self, wanted: DeliveryFilters, limit: int) -> tuple[list[tuple[str, Delivery]], bool]:
+        """At most `limit` deliveries that fit, newest first, with their stacks; and whether there may be more."""
+        found: list[tuple[str, Delivery]] = []
+        more = False
+        for stack, api in self.apis.items():
+            listed, there_is_more = api.deliveries(wanted, limit)
+            found += [(stack, each) for each in listed]
+            more = more or there_is_more
+        found.sort(key=lambda each: each[1].created_at, reverse=True)
+        return found[:limit], more or len(found) > limit
+
+    def erase(self, delivery: str) -> Delivery:
+        """Erases what was sent of a delivery's event, by whichever sender; returns the delivery."""
+        api = self.of_delivery(delivery)
+        erased = api.erase(delivery)
+        for other in self.apis.values():
+            if other is not api:
+                listed, _ = other.deliveries(DeliveryFilters(event=erased.event), _OF_ONE_EVENT)
+                # One of its deliveries names the event to a sender.
+                if name := next((each.id for each in listed if each.source == erased.source), None):
+                    other.erase(name)
+        return erased
+
+    def event_types(self) -> EventTypes:
+        """What can be subscribed to, of one sender or another."""
+        found = {each.type: each for api in self.apis.values() for each in api.event_types().event_types}
+        return EventTypes([found[name] for name in sorted(found)])
+
+    def _that_has(self, look: Callable[[SubscriptionsApi], object], unknown: str) -> str:
+        *others, last = self.apis
+        for stack in others:
+            try:
+                look(self.apis[stack])
+            except Refused as refused:
+                if refused.slug != unknown:
+                    raise
+            else:
+                return stack
+        # Where nobody has it, this one says so in the API's words.
+        return last
+
+
 @contextmanager
-def subscriptions_api(deployment: Deployment) -> Iterator[SubscriptionsApi]:
-    """The API of a deployment; raises Failure when it has none."""
+def senders_of(deployment: Deployment) -> Iterator[Senders]:
+    """The APIs of a deployment's senders; raises Failure when it has none."""
+    with ExitStack() as opened:
+        yield Senders({each.stack: opened.enter_context(_api_at(deployment, each)) for each in deployment.senders()})
+
+
+@contextmanager
+def subscriptions_api(deployment: Deployment, stack: str | None = None) -> Iterator[SubscriptionsApi]:
+    """The API of a stack's sender, or of the only one; raises Failure when there is none, or several to choose from."""
+    with _api_at(deployment, deployment.sender_of(stack)) as api:
+        yield api
+
+
+@contextmanager
+def _api_at(deployment: Deployment, service: SubscriptionService) -> Iterator[SubscriptionsApi]:
     import httpx
 
     session, instance = deployment.aws.session, deployment.aws.instance
     with _for_people():
         api = SubscriptionsApi(
-            deployment.subscription_service.endpoint,
+            service.endpoint,
             credentials=session.get_credentials(),
             region=session.region_name,
             verify=_verify(deployment),

@@ -16,6 +16,7 @@ from offload.cli.deployment.failure import Failure
 from offload.cli.deployment.options import (
     EnvironmentOption,
     JsonOption,
+    StackOption,
     console,
     print_columns,
     print_facts,
@@ -23,10 +24,12 @@ from offload.cli.deployment.options import (
     utc,
 )
 from offload.cli.jobs.commands import service_of, watched
+from offload.cli.webhooks_out.subscription_commands import senders_in
 
 if TYPE_CHECKING:
     from offload.cli.webhooks_out.api import SubscriptionsApi
     from offload.client.jobs import Jobs
+    from offload.contracts.jobs.job_type import JobType
     from offload.contracts.webhooks_out.recovery import Recovered, Recovery
     from offload.contracts.webhooks_out.subscription import Attempt, Delivery
 
@@ -56,7 +59,7 @@ def list_(
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """List deliveries, newest first."""
+    """List deliveries of all stacks, newest first."""
     from offload.cli.jobs import service as jobs
     from offload.cli.webhooks_out import api as asked
     from offload.contracts.webhooks_out.api import DeliveryFilters
@@ -76,18 +79,21 @@ def list_(
             "until": None if until is None else jobs.since(until, "--until"),
         },
     )
-    with _api(environment) as api:
-        found, more = api.deliveries(wanted, limit)
+    with senders_in(environment) as senders:
+        found, more = senders.deliveries(wanted, limit)
     if as_json:
-        print_json({"count": len(found), "more": more, "deliveries": asked.document_of(found)})
+        documents = [{**asked.document_of(each), "stack": stack} for stack, each in found]
+        print_json({"count": len(found), "more": more, "deliveries": documents})
         return
     if not found:
         console().print("no deliveries")
         return
-    headings = ("id", "owed at (UTC)", "type", "event", "subscription", "state", "tries", "")
+    headings = ("id", "owed at (UTC)", "type", "event", "subscription", "state", "tries", "", "stack")
     styles = {"given_up": "red", "delivered": "green"}
+    shown = slice(None if senders.several else -1)
     print_columns(
-        [headings, *(_cells(each) for each in found)], [None, *(styles.get(each.state.value) for each in found)]
+        [headings[shown], *((*_cells(each), stack)[shown] for stack, each in found)],
+        [None, *(styles.get(each.state.value) for _, each in found)],
     )
     if more:
         console().print("and maybe older ones: --limit, --since")
@@ -96,7 +102,7 @@ def list_(
 @app.command()
 def show(id_: IdArgument, environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
     """Show a delivery whole: what was sent, every attempt with what came back, and when the next one is."""
-    with _api(environment) as api:
+    with _api(environment, id_) as api:
         found = api.delivery(id_)
     _show(found, as_json=as_json)
 
@@ -106,7 +112,7 @@ def resend(id_: IdArgument, environment: EnvironmentOption = "local", as_json: J
     """Send a delivery that has ended once more, under the same id; the schedule begins anew."""
     from offload.cli.webhooks_out import api as asked
 
-    with _api(environment) as api:
+    with _api(environment, id_) as api:
         found = api.resend(id_)
     if as_json:
         print_json(asked.document_of(found))
@@ -117,8 +123,8 @@ def resend(id_: IdArgument, environment: EnvironmentOption = "local", as_json: J
 @app.command()
 def erase(id_: IdArgument, environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
     """Erase what was sent of the delivery's event, to whomever, and what came back; the records stay."""
-    with _api(environment) as api:
-        found = api.erase(id_)
+    with senders_in(environment) as senders:
+        found = senders.erase(id_)
     if as_json:
         _show(found, as_json=True)
     else:
@@ -147,6 +153,7 @@ def recover(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask after the count.")] = False,
+    stack: StackOption = None,
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
@@ -176,8 +183,9 @@ def recover(
         },
     )
     document: dict[str, Any] = {}
+    recovery = _recovery(environment, subscription, stack)
     with service_of(environment) as jobs:
-        counted = _ran(jobs, wanted, document)
+        counted = _ran(jobs, recovery, wanted, document)
         if not as_json:
             _show_count(wanted, counted)
         if not dry_run and counted.found + counted.at_most:
@@ -185,7 +193,7 @@ def recover(
                 terminal.confirm("Bring them back?")
             # The count's own period: another end would bring back what was not counted.
             same = replace(wanted, dry_run=False, until=counted.until or wanted.until)
-            recovered = _ran(jobs, same, document)
+            recovered = _ran(jobs, recovery, same, document)
             if not as_json:
                 _show_recovered(wanted, recovered)
     if as_json:
@@ -196,21 +204,35 @@ def recover(
 
 
 @contextmanager
-def _api(environment: str) -> Iterator[SubscriptionsApi]:
+def _api(environment: str, delivery: str) -> Iterator[SubscriptionsApi]:
+    """The API of the sender that has the delivery."""
+    with senders_in(environment) as senders:
+        yield senders.of_delivery(delivery)
+
+
+def _recovery(environment: str, subscription: str | None, stack: str | None) -> JobType[Recovery, Recovered]:
+    """The job type by which a sender's deliveries are brought back: that of the stack, or of the subscription."""
     from offload.cli.deployment.resources import Deployment
-    from offload.cli.webhooks_out.api import subscriptions_api
+    from offload.cli.jobs import service as asked
+    from offload.cli.webhooks_out.api import senders_of
 
-    with subscriptions_api(Deployment.of(environment)) as api:
-        yield api
+    deployment = Deployment.of(environment)
+    if stack is None and subscription is not None and len(deployment.senders()) > 1:
+        with senders_of(deployment) as senders:
+            stack = senders.stack_of(subscription)
+    sender = deployment.sender_of(stack)
+    if sender.recovery is None:
+        raise Failure(f"{sender.stack} has a sender without the job that brings deliveries back: deploy it again")
+    return asked.job_type_of(sender.recovery)
 
 
-def _ran(jobs: Jobs, wanted: Recovery, document: dict[str, Any]) -> Recovered:
+def _ran(jobs: Jobs, recovery: JobType[Recovery, Recovered], wanted: Recovery, document: dict[str, Any]) -> Recovered:
     """The result of the job that does it, which is also put into the document; its progress is drawn on stderr."""
     from offload.cli.webhooks_out import api as subscriptions
     from offload.client.jobs import NotSucceeded
-    from offload.contracts.webhooks_out.recovery import DELIVERY_BATCH, Recovered
+    from offload.contracts.webhooks_out.recovery import Recovered
 
-    handle = jobs.submit(DELIVERY_BATCH, wanted)
+    handle = jobs.submit(recovery, wanted)
     job = watched(jobs, handle.id)
     try:
         result = msgspec.json.decode(jobs.result_json(job), type=Recovered)

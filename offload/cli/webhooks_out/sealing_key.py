@@ -43,11 +43,15 @@ def rotate_sealing_key(
     api: SubscriptionsApi,
     steps: Steps,
     *,
+    stack: str | None = None,
     settled_after: timedelta = SETTLED_AFTER,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RotatedKey:
-    """Rotates the key, or goes on with a rotation that was cut short; raises Failure, and the next call goes on."""
-    manager, secret = deployment.aws.secrets_manager, deployment.subscription_service.sealing_secret
+    """Rotates the key, or goes on with a rotation that was cut short; raises Failure, and the next call goes on.
+
+    It is the key of a stack's sender, whose `api` is, or of the only one.
+    """
+    manager, secret = deployment.aws.secrets_manager, deployment.sender_of(stack).sealing_secret
     versions = _versions(manager, secret)
     current, left = versions[CURRENT], settled_after
     if PREVIOUS in versions:

@@ -14,6 +14,7 @@ from offload.cli.deployment.failure import Failure
 from offload.cli.deployment.options import (
     EnvironmentOption,
     JsonOption,
+    StackOption,
     console,
     print_columns,
     print_facts,
@@ -22,7 +23,7 @@ from offload.cli.deployment.options import (
 )
 
 if TYPE_CHECKING:
-    from offload.cli.webhooks_out.api import SubscriptionsApi
+    from offload.cli.webhooks_out.api import Senders, SubscriptionsApi
     from offload.contracts.webhooks_out.subscription import Subscription
 
 app = typer.Typer(help="Third parties that are told of events: their endpoints, what they want, how they fare.")
@@ -65,6 +66,7 @@ def create(
     ed25519: Annotated[bool, typer.Option("--ed25519", help="Sign with a key pair too (v1a).")] = False,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
     tag: TagOption = None,
+    stack: StackOption = None,
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
@@ -88,7 +90,7 @@ def create(
             "tags": tag,
         },
     )
-    with _api(environment) as api:
+    with _api(environment, stack=stack) as api:
         created = api.create(wish)
     if as_json:
         document = asked.document_of(created.subscription)
@@ -111,33 +113,34 @@ def list_(
     environment: EnvironmentOption = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """List subscriptions, and how their endpoints fare."""
+    """List the subscriptions of all stacks, and how their endpoints fare."""
     from offload.cli.webhooks_out import api as asked
     from offload.contracts.webhooks_out.api import SubscriptionFilters
 
     if state is not None and state not in _STATES:
         raise Failure(f"--state {state}: is none of {', '.join(_STATES)}")
     wanted = asked.checked(SubscriptionFilters, {"tenant": tenant, "state": state, "type": event_type})
-    with _api(environment) as api:
-        found = api.subscriptions(wanted)
+    with senders_in(environment) as senders:
+        found = senders.subscriptions(wanted)
     if as_json:
-        print_json({"subscriptions": asked.document_of(found)})
+        print_json({"subscriptions": [{**asked.document_of(each), "stack": stack} for stack, each in found]})
         return
     if not found:
         console().print("no subscriptions")
         return
     rows = [
-        (each.id, each.tenant, ", ".join(each.types), asked.health_of(each), each.url, ", ".join(each.tags))
-        for each in found
+        (each.id, each.tenant, ", ".join(each.types), asked.health_of(each), each.url, ", ".join(each.tags), stack)
+        for stack, each in found
     ]
-    headings = ("id", "tenant", "types", "health", "url", "tags")
-    print_columns([headings, *rows], [None, *(_style(each) for each in found)])
+    headings = ("id", "tenant", "types", "health", "url", "tags", "stack")
+    shown = slice(None if senders.several else -1)
+    print_columns([headings[shown], *(row[shown] for row in rows)], [None, *(_style(each) for _, each in found)])
 
 
 @app.command()
 def show(id_: IdArgument, environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
     """Show a subscription whole. Secrets and the values of own headers are shown to nobody."""
-    with _api(environment) as api:
+    with _api(environment, subscription=id_) as api:
         found = api.subscription(id_)
     _show(found, as_json=as_json)
 
@@ -184,7 +187,7 @@ def change(
     wanted |= {name: empty for name, (wished, empty) in gone.items() if wished}
     if not wanted:
         raise Failure("nothing to change: `offload subscriptions change --help` lists what can be")
-    with _api(environment) as api:
+    with _api(environment, subscription=id_) as api:
         # Not `checked`: what is taken away is null, which says something here.
         found = api.change(id_, _change(Change, wanted))
     _show(found, as_json=as_json)
@@ -193,14 +196,14 @@ def change(
 @app.command()
 def pause(id_: IdArgument, environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
     """Pause a subscription: what is owed to it waits, and is sent once it is resumed, the oldest first."""
-    with _api(environment) as api:
+    with _api(environment, subscription=id_) as api:
         _said(api.pause(id_), f"what is owed to it waits: offload subscriptions resume {id_}", as_json=as_json)
 
 
 @app.command()
 def resume(id_: IdArgument, environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
     """Let a subscription go on: what waits is sent at its rate, the oldest first."""
-    with _api(environment) as api:
+    with _api(environment, subscription=id_) as api:
         _said(api.resume(id_), "what waits is sent, the oldest first", as_json=as_json)
 
 
@@ -216,7 +219,7 @@ def try_(
     """Send a test event now, once, and show what came back; exit code 1 when that is not 2xx."""
     from offload.cli.webhooks_out import api as asked
 
-    with _api(environment) as api:
+    with _api(environment, subscription=id_) as api:
         tried = api.test(id_, event_type)
     attempt = tried.attempt
     if as_json:
@@ -252,7 +255,7 @@ def rotate(
 
     brought = _secret(secret, from_stdin=secret_stdin)
     wanted = asked.checked(Rotation, {"overlap_hours": asked.overlap_hours(overlap), "secret": brought})
-    with _api(environment) as api:
+    with _api(environment, subscription=id_) as api:
         done = api.rotate(id_, wanted)
     if as_json:
         print_json({"id": id_, "secret": done.secret, "old_until": utc(done.old_until)})
@@ -264,8 +267,10 @@ def rotate(
 
 
 @app.command("rotate-sealing-key")
-def rotate_sealing_key(environment: EnvironmentOption = "local", as_json: JsonOption = False) -> None:
-    """Change the key that all secrets are sealed with in the table; exit code 1 when one could not be opened."""
+def rotate_sealing_key(
+    stack: StackOption = None, environment: EnvironmentOption = "local", as_json: JsonOption = False
+) -> None:
+    """Change the key that a sender's secrets are sealed with in the table; exit code 1 when one could not be opened."""
     from dataclasses import asdict
 
     from offload.cli.deployment.progress import SILENT, Steps
@@ -274,8 +279,8 @@ def rotate_sealing_key(environment: EnvironmentOption = "local", as_json: JsonOp
     from offload.cli.webhooks_out.sealing_key import rotate_sealing_key as rotate_key
 
     deployment = Deployment.of(environment)
-    with subscriptions_api(deployment) as api:
-        done = rotate_key(deployment, api, SILENT if as_json else Steps(console()))
+    with subscriptions_api(deployment, stack) as api:
+        done = rotate_key(deployment, api, SILENT if as_json else Steps(console()), stack=stack)
     if as_json:
         print_json(asdict(done))
     for each in () if as_json else done.lost:
@@ -296,7 +301,7 @@ def delete(
     environment: EnvironmentOption = "local",
 ) -> None:
     """Delete a subscription: what is still owed to it is given up, each with that reason."""
-    with _api(environment) as api:
+    with _api(environment, subscription=id_) as api:
         found = api.subscription(id_)
         if not yes:
             terminal.confirm(f"Delete {id_} of {found.tenant} to {found.url}, and give up what it is owed?")
@@ -309,8 +314,8 @@ def event_types(environment: EnvironmentOption = "local", as_json: JsonOption = 
     """List what can be subscribed to; with --json also each type's schema and an example."""
     from offload.cli.webhooks_out import api as asked
 
-    with _api(environment) as api:
-        found = api.event_types()
+    with senders_in(environment) as senders:
+        found = senders.event_types()
     if as_json:
         print_json(asked.document_of(found))
         return
@@ -323,11 +328,26 @@ def event_types(environment: EnvironmentOption = "local", as_json: JsonOption = 
 
 
 @contextmanager
-def _api(environment: str) -> Iterator[SubscriptionsApi]:
+def senders_in(environment: str) -> Iterator[Senders]:
+    """The APIs of all senders of an environment."""
+    from offload.cli.deployment.resources import Deployment
+    from offload.cli.webhooks_out.api import senders_of
+
+    with senders_of(Deployment.of(environment)) as senders:
+        yield senders
+
+
+@contextmanager
+def _api(environment: str, *, stack: str | None = None, subscription: str | None = None) -> Iterator[SubscriptionsApi]:
+    """The API of a stack's sender, or of the one that has the subscription."""
     from offload.cli.deployment.resources import Deployment
     from offload.cli.webhooks_out.api import subscriptions_api
 
-    with subscriptions_api(Deployment.of(environment)) as api:
+    if subscription is not None:
+        with senders_in(environment) as senders:
+            yield senders.of_subscription(subscription)
+        return
+    with subscriptions_api(Deployment.of(environment), stack) as api:
         yield api
 
 
