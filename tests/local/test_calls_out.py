@@ -156,6 +156,7 @@ def test_an_operator_sees_third_parties_and_sets_their_credentials(
     assert listed("slack")["credentials"] == "missing"
     assert listed("ecb") == {
         "third_party": "ecb",
+        "stack": "offload-local-shop",
         "per_second": 1.0,
         "credentials": "none",
         "circuit": "closed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,18 +11,23 @@ from typing import Any, cast
 
 import pytest
 from aws_cdk import App
+from typer.testing import CliRunner
 
 from offload.cdk.constructs.python_function import ROOT_CONTEXT
 from offload.cdk.environment_stack import EnvironmentStack
+from offload.cdk.guardrails import guard
 from offload.cdk.patterns.background_job import BackgroundJob
 from offload.cdk.patterns.webhook_receiver import WebhookReceiver
 from offload.cdk.patterns.webhook_sender import WebhookSender
 from offload.cdk.platform import Platform
+from offload.cli.deployment import resources
 from offload.cli.deployment.aws import Aws
 from offload.cli.deployment.connect import variables
 from offload.cli.deployment.failure import Failure
-from offload.cli.deployment.resources import Deployment
+from offload.cli.deployment.resources import Deployment, Function
+from offload.cli.integrations.integrations import set_credentials, third_parties
 from offload.cli.local.process import Instance
+from offload.cli.main import app
 from offload.contracts.jobs.job_type import JobType
 from offload.contracts.webhooks_in.providers import GITHUB, STRIPE
 from offload.contracts.webhooks_out.recovery import recovery_named
@@ -90,17 +96,18 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 
 
 def deployed(folder: Path) -> Deployment:
-    app = App(
+    root = App(
         outdir=str(folder / "out"),
         context=FLAGS | UNBUNDLED | {ROOT_CONTEXT: str(folder), "aws:cdk:enable-path-metadata": True},
     )
-    with_address("dev").attach(app)
+    guard(root)
+    with_address("dev").attach(root)
     jobs = (*CATALOGUE.jobs, PARTNERS_RECOVERY, PARTNERS_REPORT)
-    platform = Platform(app, PLATFORM, catalogue=dataclasses.replace(CATALOGUE, jobs=jobs))
+    platform = Platform(root, PLATFORM, catalogue=dataclasses.replace(CATALOGUE, jobs=jobs))
     shop = {"recovery": CATALOGUE.job_types["delivery_batch"], "report": SALES_REPORT}
-    UseCases(app, SHOP, platform, GITHUB, STRIPE, **shop)
-    UseCases(app, PARTNERS, platform, GITHUB, recovery=PARTNERS_RECOVERY, report=PARTNERS_REPORT)
-    templates = {stack.stack_name: stack.template for stack in app.synth().stacks}
+    UseCases(root, SHOP, platform, GITHUB, STRIPE, **shop)
+    UseCases(root, PARTNERS, platform, GITHUB, recovery=PARTNERS_RECOVERY, report=PARTNERS_REPORT)
+    templates = {stack.stack_name: stack.template for stack in root.synth().stacks}
     instance = Instance(1, 1, "http://127.0.0.1:1", "", "")
     return Deployment(
         cast(
@@ -191,3 +198,49 @@ def test_a_resource_that_several_stacks_have_is_found_by_its_stack_s_name(deploy
     both = f"{SHOP}/Webhooks/Deliveries, .*{PARTNERS}/Webhooks/Deliveries|{PARTNERS}/Webhooks/Deliveries, .*{SHOP}/"
     with pytest.raises(Failure, match=f"has more than one .* called 'Deliveries': ({both})"):
         deployment.table("Deliveries")
+
+
+class Calling(Deployment):
+    """Two stacks with a function each that calls one third party, with a rate and credentials of its stack's own."""
+
+    def functions(self) -> tuple[Function, ...]:
+        return tuple(Function(stack, f"lambdas/{stack[-4:]}", stack, "", "", stack) for stack in (PARTNERS, SHOP))
+
+
+@pytest.fixture
+def put() -> dict[str, str]:
+    """The secrets that were put, by the functions' stacks."""
+    return {}
+
+
+@pytest.fixture
+def calling(put: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Calling:
+    def configuration(*, FunctionName: str) -> dict[str, Any]:  # noqa: N803 -- AWS's name
+        settings = {"table": FunctionName, "secret": FunctionName, "per_second": len(FunctionName)}
+        return {"Environment": {"Variables": {"OFFLOAD_CALLS_CARRIER": json.dumps(settings)}}}
+
+    aws = SimpleNamespace(
+        environment="dev",
+        dynamodb=SimpleNamespace(get_item=lambda **_: {}),
+        lambda_=SimpleNamespace(get_function_configuration=configuration),
+        secrets_manager=SimpleNamespace(
+            get_secret_value=lambda SecretId: {"SecretString": put.get(SecretId, '{"unset": "generated"}')},  # noqa: N803
+            put_secret_value=lambda SecretId, SecretString: put.update({SecretId: SecretString}),  # noqa: N803
+        ),
+    )
+    found = Calling(cast(Aws, aws))
+    monkeypatch.setattr(resources.Deployment, "of", lambda _: found)
+    return found
+
+
+def test_a_third_party_of_several_stacks_has_the_credentials_of_each(calling: Calling, put: dict[str, str]) -> None:
+    with pytest.raises(Failure, match=f"^environment dev calls 'carrier' from 2 stacks: .*, of {PARTNERS}, {SHOP}$"):
+        set_credentials(calling, "carrier", "token")
+    assert set_credentials(calling, "carrier", "token", stack="shop") == ("shop",)
+    assert put == {SHOP: "token"}
+    found = [(each.name, each.stack, each.credentials, each.functions) for each in third_parties(calling)]
+    assert found == [("carrier", PARTNERS, "missing", ("ners",)), ("carrier", SHOP, "set", ("shop",))]
+    lines = CliRunner().invoke(app, ["integrations", "list"]).stdout.splitlines()
+    assert [line.split()[-1] for line in lines] == ["stack", PARTNERS, SHOP]
+    with pytest.raises(Failure, match=r"no function calls 'courier': carrier$"):
+        set_credentials(calling, "courier", "token")

@@ -10,6 +10,7 @@ import typer
 from offload.cli.deployment.options import (
     EnvironmentOption,
     JsonOption,
+    StackOption,
     console,
     print_columns,
     print_json,
@@ -33,7 +34,8 @@ def list_them(environment: EnvironmentOption = "local", as_json: JsonOption = Fa
     if not found:
         console().print("no third parties: an Integration in a stack makes one")
         return
-    rows = [("third party", "a second", "credentials", "circuit", "called by")]
+    several = len({each.stack for each in found}) > 1
+    rows = [("third party", "a second", "credentials", "circuit", "called by", *(("stack",) if several else ()))]
     for each in found:
         rows.append(
             (
@@ -42,6 +44,7 @@ def list_them(environment: EnvironmentOption = "local", as_json: JsonOption = Fa
                 each.credentials,
                 _circuit(each.open_until),
                 ", ".join(each.functions),
+                *((each.stack,) if several else ()),
             )
         )
     warnings = [None, *("red" if each.credentials == "missing" or each.open_until else None for each in found)]
@@ -60,13 +63,15 @@ def credentials(
     file: Annotated[
         str, typer.Option("--file", metavar="FILE|-", help="What the third party gave out, in a file or on stdin.")
     ],
+    stack: StackOption = None,
     environment: EnvironmentOption = "local",
 ) -> None:
     """Put a third party's credentials (a token, a webhook's URL) into its secret, in place of those there were."""
     from offload.cli.deployment.resources import Deployment
     from offload.cli.integrations.integrations import set_credentials
 
-    functions = set_credentials(Deployment.of(environment), third_party, read_text(file, "--file").rstrip("\r\n"))
+    value = read_text(file, "--file").rstrip("\r\n")
+    functions = set_credentials(Deployment.of(environment), third_party, value, stack=stack)
     console().print(
         f"the credentials of {third_party} are set: {', '.join(functions)} read them within 5 minutes", markup=False
     )
