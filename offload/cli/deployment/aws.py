@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sts import STSClient
 
+    from offload.client.publisher import Retries
+
 LOCAL = "local"
 """The environment that is deployed to the embedded AWS."""
 
@@ -70,6 +72,13 @@ class Aws:
         if owner.region is not None or owner.account is not None:
             identity(aws, owner)
         return aws
+
+    @property
+    def retries(self) -> Retries:
+        """How long our clients go on: on an embedded AWS as long as its slowest answer may take."""
+        from offload.client.publisher import Retries
+
+        return Retries() if self.instance is None else Retries(deadline=LOCAL_ANSWER_WITHIN)
 
     @cached_property
     def cloudformation(self) -> CloudFormationClient:

@@ -12,5 +12,6 @@ if TYPE_CHECKING:
 
 def publisher_of(deployment: Deployment) -> Publisher:
     """A publisher on the deployment's bus, with its claims bucket."""
-    claims = ClaimStore(deployment.bucket("Claims"), s3=deployment.aws.s3)
-    return Publisher(deployment.bus, events=deployment.aws.events, claims=claims)
+    aws = deployment.aws
+    claims = ClaimStore(deployment.bucket("Claims"), s3=aws.s3)
+    return Publisher(deployment.bus, events=aws.events, claims=claims, retries=aws.retries)

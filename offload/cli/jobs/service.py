@@ -34,7 +34,6 @@ def jobs_of(deployment: Deployment) -> Jobs:
     import httpx
 
     from offload.client.jobs import TIMEOUT, Jobs
-    from offload.client.publisher import Retries
 
     session, instance = deployment.aws.session, deployment.aws.instance
     verify: ssl.SSLContext | bool = True
@@ -47,7 +46,7 @@ def jobs_of(deployment: Deployment) -> Jobs:
         verify=verify,
         trust_env=instance is None,  # loopback is never reached through a proxy
         timeout=TIMEOUT if instance is None else httpx.Timeout(LOCAL_ANSWER_WITHIN),
-        retries=Retries() if instance is None else Retries(deadline=LOCAL_ANSWER_WITHIN),
+        retries=deployment.aws.retries,
     )
 
 
