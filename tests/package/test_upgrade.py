@@ -24,7 +24,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_its_tests_pass(app: Path) -> None:
-    assert " passed" in python(app, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    # Of the environments `prod` alone is synthesized: the others differ in settings.
+    assert " passed" in python(app, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not dev and not local")
 
 
 @pytest.mark.slow

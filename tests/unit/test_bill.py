@@ -245,14 +245,18 @@ def test_a_setting_that_costs_and_has_no_price_is_an_error_that_names_it(
 
 
 @pytest.fixture
-def run(templates: dict[str, Templates], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """The command, on the templates that are here already."""
-    monkeypatch.setattr(documents, "synthesized", lambda names: {name: templates[name] for name in names})
-    return lambda *arguments: CliRunner().invoke(app, ["bill", *arguments])
+def at_hand(templates: dict[str, Templates], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The templates that are here already, in place of a synthesis."""
+    for module in (costs, documents):
+        monkeypatch.setattr(module, "synthesized", lambda names: {name: templates[name] for name in names})
 
 
-@pytest.mark.slow
-def test_the_command_prints_the_parts_with_their_reasons(run: Callable[..., Any], bills: dict[str, Bill]) -> None:
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["bill", *arguments])
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_the_command_prints_the_parts_with_their_reasons(bills: dict[str, Bill]) -> None:
     text = run("prod").stdout
     assert re.search(rf"in all +{bills['prod'].listed:.2f} +{bills['prod'].to_pay:.2f}\n", text)
     assert "17 x queue at which Lambda has 5 pollers, a request each 20 s" in text
@@ -260,7 +264,7 @@ def test_the_command_prints_the_parts_with_their_reasons(run: Callable[..., Any]
 
 
 @pytest.mark.slow
-def test_the_command_prints_json(run: Callable[..., Any], bills: dict[str, Bill]) -> None:
+def test_the_command_synthesizes_and_prints_json(bills: dict[str, Bill]) -> None:
     document = json.loads(run("dev", "--json").stdout)
     assert document["listed"] == pytest.approx(bills["dev"].listed, abs=0.0001)
     assert sum(part["after_free"] for part in document["parts"]) == pytest.approx(document["after_free"], abs=0.001)
@@ -269,7 +273,7 @@ def test_the_command_prints_json(run: Callable[..., Any], bills: dict[str, Bill]
     assert "8.00 a million operations, 0.25 a GB written, 0.15 a GB-month of history kept" in functions
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("at_hand")
 def test_the_documents_are_rewritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bills: dict[str, Bill]
 ) -> None:

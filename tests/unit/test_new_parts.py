@@ -116,11 +116,13 @@ def test_a_part_of_each_kind_is_in_its_places_and_passes_and_is_taken_out_again(
         "assert 'lambdas.yearly_count.handler.handler' in functions;"
         "reminder = functions['lambdas.appointment_reminder.handler.handler']['Properties'];"
         "assert 'APPOINTMENTS_TABLE' in reminder['Environment']['Variables'];"
-        f"assert ('parcel-service' in json.dumps(template)) == {'carrier' in made}"
+        "assert 'parcel-service' in json.dumps(template)"
     )
     new = [file for file in texts(folder) if file not in before and file.partition("/")[0] == "tests"]
     assert len(new) == len(made) - 1  # all but the consumer, of which only a person knows what it decides
-    for command in (["-c", code], ["-m", "pytest", "-q", "-p", "no:cacheprovider", *new]):
+    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *new]
+    # The whole shop takes long to synthesize, and would say no more.
+    for command in [tests] if name == "shop" else [tests, ["-c", code]]:
         done = python(folder, *command)
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from offload.cdk.environment import Environment
 from offload.cli.deployment.failure import Failure
 from offload.cli.new.cut import unnamed, without_call, without_item, without_unused_imports
 from offload.cli.new.parts import App, Part, class_name
@@ -68,7 +68,7 @@ def _function(part: Part, name: str) -> None:
         )
     else:
         part.todo.append("before the deployment: `offload dead-letters list`, and redrive or drop what it has")
-    part.todo += _stays(_QUEUES)
+    part.todo += _stays(app, _QUEUES)
 
 
 def _event(part: Part, name: str) -> None:
@@ -108,7 +108,7 @@ def _table(part: Part, name: str) -> None:
     part.remove(app.tests / f"test_{name}.py")
     for folder in sorted((app.project.root / "lambdas").iterdir()):
         part.remove(folder / f"{name}.py")
-    part.todo += _stays("the table with its items")
+    part.todo += _stays(app, "the table with its items")
 
 
 def _is_table(app: App, name: str) -> bool:
@@ -266,12 +266,14 @@ def _still_named(part: Part, name: str) -> list[str]:
     return found
 
 
-def _stays(what: str) -> list[str]:
+def _stays(app: App, what: str) -> list[str]:
     """What becomes of the data of a construct that is taken out, by environment."""
     kept: list[str] = []
     lost: list[str] = []
-    for name in Environment.names():
-        (kept if Environment.load(name).data.keep else lost).append(name)
+    for file in sorted((app.project.root / "environments").glob("*.toml")):
+        # Environment reads more of it, and loads the CDK for that: seconds.
+        keeps = tomllib.loads(file.read_text(encoding="utf-8")).get("data", {}).get("keep", False)
+        (kept if keeps else lost).append(file.stem)
     said = []
     if kept:
         said.append(f"{', '.join(kept)}: left in the account, outside of the stack, until a person deletes it: {what}")
