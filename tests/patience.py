@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-PATIENCE: Final = 3600.0
+PATIENCE: Final = 4 * 3600.0
 """Seconds. Reached only by what never comes: no test takes it for a measure of anything."""
 
 

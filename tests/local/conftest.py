@@ -21,10 +21,14 @@ from offload.cli.local.deploy import synthesize
 from offload.cli.local.place import STATE_VARIABLE
 from offload.cli.local.process import EmbeddedAws, free_port
 from offload.cli.local.up import bring_up
+from offload.client.publisher import Retries
 from offload.project import PROJECT
 from shop.catalogue import CATALOGUE
 from tests.calls.plugin import worker_variables
 from tests.patience import PATIENCE
+
+RETRIES = Retries(deadline=PATIENCE)
+"""Of a client: on a slow machine the embedded AWS takes longer for an answer than AWS ever does."""
 
 _LOG_LINES_SHOWN = 60
 _running: list[EmbeddedAws] = []

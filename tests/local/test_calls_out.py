@@ -20,7 +20,7 @@ from shop.contracts.jobs.exchange_rates import EXCHANGE_RATES, RatesKept, RatesW
 from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from shop.contracts.stock import StockLow
 from shop.ecb import last_published
-from tests.local.conftest import Copy
+from tests.local.conftest import RETRIES, Copy
 from tests.odd_server import OddServer, answer, odd_server
 from tests.patience import PATIENCE, until
 from tests.rates_files import daily_file, history_file
@@ -102,7 +102,7 @@ def test_low_stock_that_comes_within_a_minute_is_one_message(deployed: Copy, sla
         for number in range(12)
     ]
     # Each twice: it is told once.
-    Publisher(deployed.deployment.bus, events=deployed.deployment.aws.events).publish_many(events * 2)
+    Publisher(deployed.deployment.bus, events=deployed.deployment.aws.events, retries=RETRIES).publish_many(events * 2)
 
     def collected() -> bool:
         return notices(deployed, StockLow.TYPE).get("open_count") == {"N": "12"}

@@ -17,7 +17,7 @@ from offload.cli.deployment.status import depths
 from offload.client.publisher import Publisher
 from shop.contracts.stock import StockLow
 from tests.killed_workers import workers_killed_all_along
-from tests.local.conftest import Copy
+from tests.local.conftest import RETRIES, Copy
 from tests.local.subscribers import Subscribers
 from tests.misbehaving_server import (
     Answer,
@@ -105,7 +105,7 @@ def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both
         url = server.url(name, tls=BAD_TLS[name]) if name in BAD_TLS else url
         wish = subscribers.subscribe(url, ["stock.low"], filter={"product": [name]})
         ids[wish["subscription"]["id"]] = name
-    publisher = Publisher(copy.deployment.bus, events=copy.deployment.aws.events)
+    publisher = Publisher(copy.deployment.bus, events=copy.deployment.aws.events, retries=RETRIES)
     with workers_killed_all_along(copy.embedded, every=1.0, seed=6, most=math.inf if WHOLE else 20) as killed:
         for number in range(count):
             event = low(f"p{number % ENDPOINTS}", number)
@@ -128,12 +128,14 @@ def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both
     def given_up_on() -> int:
         return next(queues.dead for queues in depths(copy.deployment) if queues.consumer == PLANNER)
 
-    # Killed with an event five times over, the planner has it as a dead letter, and an operator sends it again.
-    subscribers.until(lambda: planned() + given_up_on() >= count, "every event to be planned or a dead letter")
-    if given_up_on():
-        redriven = copy.offload("dead-letters", "redrive", "--consumer", PLANNER)
-        assert redriven.returncode == 0, redriven.stderr
-    subscribers.until(lambda: planned() == count, "every event to be planned")
+    def all_planned() -> bool:
+        # Killed with an event five times over, the planner has it as a dead letter, and an operator sends it again.
+        if given_up_on():
+            redriven = copy.offload("dead-letters", "redrive", "--consumer", PLANNER)
+            assert redriven.returncode == 0, redriven.stderr
+        return planned() == count
+
+    subscribers.until(all_planned, "every event to be planned")
     subscribers.until(lambda: open_ones() == 0, "every delivery to end")
     # What waits for the one that is gone would expire in days: its owner deletes the subscription.
     assert subscribers.call("GET", f"/subscriptions/{gone}")[1]["reason"] == "gone"
@@ -200,7 +202,7 @@ def test_endpoints_that_hang_hold_up_no_other_not_even_as_many_as_there_are_send
         server.script(name, then=Hang(60) if name in hanging else Answer(204))
         wish = subscribers.subscribe(server.url(name), ["stock.low"], filter={"product": [name]})
         ids[name] = wish["subscription"]["id"]
-    publisher = Publisher(deployed.deployment.bus, events=deployed.deployment.aws.events)
+    publisher = Publisher(deployed.deployment.bus, events=deployed.deployment.aws.events, retries=RETRIES)
     for name in hanging:
         publisher.publish(*(low(name, number) for number in range(20)))
         # One after the other, so that each of them holds a sender.
@@ -241,7 +243,7 @@ def test_signatures_hold_in_three_libraries_and_what_is_subscribed_to_comes(
     )
     name = made["subscription"]["id"]
     assert "secret-token" not in json.dumps(subscribers.call("GET", f"/subscriptions/{name}")[1])
-    publisher = Publisher(deployed.deployment.bus, events=deployed.deployment.aws.events)
+    publisher = Publisher(deployed.deployment.bus, events=deployed.deployment.aws.events, retries=RETRIES)
     event = low("Zoë's Kerzen", 1)
     publisher.publish(event, event)
     [received] = server.wait_for("signed", 1)
@@ -271,7 +273,9 @@ def test_nothing_is_answered_that_is_not_signed_and_no_role_does_more_than_it_ma
     subscribers = Subscribers(deployed_with_iam)
     server.script("iam", [Answer(500)])
     made = subscribers.subscribe(server.url("iam"), ["stock.low"], ed25519=True)
-    publisher = Publisher(deployed_with_iam.deployment.bus, events=deployed_with_iam.deployment.aws.events)
+    publisher = Publisher(
+        deployed_with_iam.deployment.bus, events=deployed_with_iam.deployment.aws.events, retries=RETRIES
+    )
     publisher.publish(low("iam", 1))
     name = made["subscription"]["id"]
     # Its own alone: another test of this copy may have had deliveries too.

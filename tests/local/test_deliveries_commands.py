@@ -14,7 +14,7 @@ from offload.cli.webhooks_out.sealing_key import rotate_sealing_key
 from offload.client.publisher import Publisher
 from offload.runtime.webhooks_out.items import delivery_key
 from shop.contracts.stock import StockLow
-from tests.local.conftest import Copy
+from tests.local.conftest import RETRIES, Copy
 from tests.local.subscribers import Subscribers
 from tests.misbehaving_server import Answer, MisbehavingServer
 
@@ -31,7 +31,7 @@ def states(copy: Copy, subscription: str) -> list[str]:
 
 
 def publish(copy: Copy, *products: str) -> None:
-    publisher = Publisher(copy.deployment.bus, events=copy.deployment.aws.events)
+    publisher = Publisher(copy.deployment.bus, events=copy.deployment.aws.events, retries=RETRIES)
     for product in products:
         low = StockLow(product=product, units=1, low_below=9, cause="typed", caused_at=datetime.now(UTC))
         publisher.publish(low.event())

@@ -22,7 +22,7 @@ from offload.cli.schemas.openapi import HttpApi, apis, document
 from offload.client.publisher import Publisher
 from shop.catalogue import CATALOGUE
 from shop.contracts.jobs.sales_report import SALES_REPORT, Period
-from tests.local.conftest import Copy, a_copy
+from tests.local.conftest import RETRIES, Copy, a_copy
 from tests.local.subscribers import Subscribers
 from tests.local.test_deliveries import low
 from tests.patience import PATIENCE, until
@@ -86,7 +86,9 @@ def subscribed(fuzzed: Copy) -> list[str]:
         subscribers.subscribe(NOWHERE, ["stock.low"], filter={"product": [product]})["subscription"]["id"]
         for product in ("waits", "given up", "kept")
     ]
-    Publisher(fuzzed.deployment.bus, events=fuzzed.deployment.aws.events).publish(low("waits", 1), low("given up", 2))
+    Publisher(fuzzed.deployment.bus, events=fuzzed.deployment.aws.events, retries=RETRIES).publish(
+        low("waits", 1), low("given up", 2)
+    )
     subscribers.until(lambda: len(list(subscribers.deliveries())) == 2, "the deliveries")
     assert subscribers.call("POST", f"/subscriptions/{names[0]}/pause")[0] == 200
     assert subscribers.call("DELETE", f"/subscriptions/{names[1]}")[0] == 204

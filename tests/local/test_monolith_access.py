@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
+import httpx
 import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
@@ -25,7 +26,7 @@ from offload.client.publisher import ClaimStore, NotPublished, Publisher
 from offload.contracts.jobs.job import State
 from shop.contracts.jobs.sales_report import SALES_REPORT, Period
 from shop.contracts.orders import OrderLine, OrderPlaced
-from tests.local.conftest import Copy
+from tests.local.conftest import RETRIES, Copy
 from tests.local.subscribers import Subscribers
 from tests.patience import PATIENCE
 
@@ -47,7 +48,7 @@ class Monolith:
     def publisher(self, bus: str) -> Publisher:
         """What the monolith publishes with."""
         claims = ClaimStore(self.copy.deployment.bucket("Events/Claims"), s3=self.client("s3"))
-        return Publisher(bus, events=self.client("events"), claims=claims)
+        return Publisher(bus, events=self.client("events"), claims=claims, retries=RETRIES)
 
     def jobs(self) -> Jobs:
         """What it submits with."""
@@ -59,6 +60,8 @@ class Monolith:
             region=REGION,
             verify=ssl.create_default_context(cafile=instance.certificate),
             trust_env=False,
+            timeout=httpx.Timeout(PATIENCE),
+            retries=RETRIES,
         )
 
 

@@ -24,7 +24,7 @@ from shop.ledger import Figures
 from shop.orders import SHIPPED_DAY, generate, read_orders, write_orders
 from tests.deployed_figures import levels_of
 from tests.killed_workers import workers_killed_all_along
-from tests.local.conftest import Copy, a_copy
+from tests.local.conftest import RETRIES, Copy, a_copy
 from tests.month import MONTH
 from tests.patience import until
 from tests.plain_ledger import ledger_of_file
@@ -130,7 +130,7 @@ def levels_agree_with_the_events(copy: Copy) -> None:
     assert low <= told
 
 
-def test_what_a_fault_killed_is_redriven_after_the_mend_and_counts_once(copy: Copy) -> None:
+def test_what_a_fault_killed_is_redriven_after_the_fix_and_counts_once(copy: Copy) -> None:
     client = copy.deployment.aws.lambda_
     function = copy.deployment.function("SalesLedger").function_name
     variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
@@ -142,7 +142,8 @@ def test_what_a_fault_killed_is_redriven_after_the_mend_and_counts_once(copy: Co
     assert ledger_of(copy.deployment).total == Figures()
     letters = dead_letters(copy)
     assert {(each["consumer"], each["reason"]) for each in letters} == {("SalesLedger", "retries-exhausted")}
-    assert len(letters) == count
+    # One that was received a second time while its attempt went on is two dead letters.
+    assert len({each["event_id"] for each in letters}) == count
     assert "ResourceNotFoundException" in letters[0]["detail"]
     client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
     said = copy.offload("dead-letters", "redrive", "--consumer", "SalesLedger", "--reason", "retries-exhausted")
@@ -159,7 +160,7 @@ def test_an_event_that_vanishes_from_a_queue_is_named_by_the_audit(copy: Copy) -
     (mapping,) = aws.lambda_.list_event_source_mappings(FunctionName=consumer.function_name)["EventSourceMappings"]
     aws.lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
     order = an_order("900001", 1)
-    Publisher(copy.deployment.bus, events=aws.events).publish(order.event())
+    Publisher(copy.deployment.bus, events=aws.events, retries=RETRIES).publish(order.event())
     until(lambda: depth_of(copy.deployment, "SalesLedger") == 1, "the event to wait")
     until(lambda: audit_line(copy.deployment).published == 1, "the journal")
     assert (audit_line(copy.deployment).waiting, audit_line(copy.deployment).missing) == (1, 0)
@@ -208,7 +209,7 @@ def test_broken_events_cost_no_other_and_the_audit_counts_them_dead_and_then_dro
 def test_a_consumer_that_came_later_owes_nothing_for_what_was_before_it(copy: Copy) -> None:
     aws = copy.deployment.aws
     consumer = copy.deployment.consumer("SalesLedger")
-    publisher = Publisher(copy.deployment.bus, events=aws.events)
+    publisher = Publisher(copy.deployment.bus, events=aws.events, retries=RETRIES)
     early, late = an_order("900011", 1).event(), an_order("900012", 1).event()
     (rule,) = (each for each in copy.deployment.resources if each.path == "SalesLedger/Rule")
     name = rule.physical_id.rpartition("|")[2]
@@ -234,9 +235,8 @@ def test_an_order_over_the_limit_of_the_bus_is_counted_like_any_other(copy: Copy
     aws = copy.deployment.aws
     order = an_order("900002", 12_000, "a description that makes the order's event longer than the bus can carry")
     assert len(order.event().to_json()) > 1_048_576
-    publisher = Publisher(
-        copy.deployment.bus, events=aws.events, claims=ClaimStore(copy.deployment.bucket("Claims"), s3=aws.s3)
-    )
+    claims = ClaimStore(copy.deployment.bucket("Claims"), s3=aws.s3)
+    publisher = Publisher(copy.deployment.bus, events=aws.events, claims=claims, retries=RETRIES)
     publisher.publish(order.event())
     until(lambda: ledger_of(copy.deployment).total.orders == 1, "the large order")
     assert ledger_of(copy.deployment).total == Figures(Decimal(12_000), 12_000, 1, 0)
@@ -262,7 +262,7 @@ def test_each_function_works_with_its_own_role_and_not_without_a_grant(copy_with
         assert len(kept) == len(document["Statement"]) - 1
         text = json.dumps(document | {"Statement": kept})
         aws.iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=text)
-    Publisher(copy.deployment.bus, events=aws.events).publish(an_order("900003", 1).event())
+    Publisher(copy.deployment.bus, events=aws.events, retries=RETRIES).publish(an_order("900003", 1).event())
 
     def denied() -> bool:
         return "AccessDenied" in copy.offload("logs", "SalesLedger").stdout

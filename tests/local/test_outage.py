@@ -33,6 +33,7 @@ from offload.client.publisher import Publisher
 from offload.project import PROJECT
 from shop.catalogue import CATALOGUE
 from shop.contracts.orders import OrderLine, OrderPlaced
+from tests.local.conftest import RETRIES
 from tests.odd_server import OddServer, Received, answer, odd_server
 from tests.patience import until
 
@@ -139,7 +140,9 @@ def test_an_outage_costs_no_event_and_afterwards_all_is_done_at_the_rate(
         )
         for number in range(EVENTS)
     ]
-    Publisher(deployment.bus, events=deployment.aws.events).publish_many([order.event() for order in orders])
+    Publisher(deployment.bus, events=deployment.aws.events, retries=RETRIES).publish_many(
+        [order.event() for order in orders]
+    )
     until(lambda: courier.refused > 0, "the first call")
     over = Timer(OUTAGE_SECONDS, courier.well.set)
     over.start()

@@ -16,7 +16,7 @@ from offload.client.publisher import Publisher
 from offload.project import PROJECT
 from shop.commands.ledger import ledger_of
 from shop.contracts.orders import OrderLine, OrderPlaced
-from tests.local.conftest import Copy
+from tests.local.conftest import RETRIES, Copy
 from tests.patience import PATIENCE
 
 FLAGS: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
@@ -98,7 +98,7 @@ def test_the_shops_functions_follow_what_is_replaced_in_the_platform_by_one_depl
         invoiced_at=datetime(2010, 12, 1, 8, 26, tzinfo=UTC),
         lines=(OrderLine(product="85123A", description="LIGHT", quantity=3, unit_price=Decimal("2.50")),),
     )
-    Publisher(after.bus, events=after.aws.events).publish(order.event())
+    Publisher(after.bus, events=after.aws.events, retries=RETRIES).publish(order.event())
     ends = time.monotonic() + PATIENCE
     while ledger_of(after).total.orders != 1:
         assert time.monotonic() < ends, "the order that was published on the new bus is not in the ledger"

@@ -356,7 +356,7 @@ def test_files_are_kept_as_long_as_the_longest_retention_of_a_type(tmp_path: Pat
         ),
     ],
 )
-def test_what_lambda_or_the_calendar_cannot_hold_is_refused_in_one_line_with_the_mend(
+def test_what_lambda_or_the_calendar_cannot_hold_is_refused_in_one_line_with_the_fix(
     deployed: Deployed, settings: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UnusableJobType) as refused:

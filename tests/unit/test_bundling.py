@@ -479,7 +479,7 @@ def started_bundling(root: Path) -> subprocess.Popen[str]:
 # Refusals
 
 
-def test_a_folder_that_is_not_there_is_named_with_the_mend(root: Path) -> None:
+def test_a_folder_that_is_not_there_is_named_with_the_fix(root: Path) -> None:
     assert refusal(root, "four") == "lambdas/four: there is no such folder: make it, with a handler.py"
 
 
@@ -503,7 +503,7 @@ def test_a_source_that_is_no_name_of_one_folder_is_refused(root: Path, source: s
     assert refusal(root, source).startswith(f"{folder}: a function's folder is named like a Python module")
 
 
-def test_a_folder_without_handler_py_is_named_with_the_mend(root: Path) -> None:
+def test_a_folder_without_handler_py_is_named_with_the_fix(root: Path) -> None:
     (root / "lambdas/one/handler.py").unlink()
     assert refusal(root) == "lambdas/one: has no handler.py: write one that defines `handler`"
 

@@ -157,7 +157,7 @@ def test_two_at_work_on_one_folder_are_refused(embedded: EmbeddedAws) -> None:
         pass
 
 
-def test_a_missing_toolchain_is_named_with_the_mend(tmp_path: Path) -> None:
+def test_a_missing_toolchain_is_named_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"ministack is missing; run `make toolchain`"):
         EmbeddedAws(tmp_path / "state", project=tmp_path).start()
 
