@@ -87,7 +87,7 @@ def states(subscribers: Subscribers, query: str = "") -> Counter[str]:
 def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both_records_agree(
     copy: Copy, server: MisbehavingServer
 ) -> None:
-    count = 5_000 if WHOLE else 150
+    count = 5_000 if WHOLE else 100
     subscribers = Subscribers(copy)
     # The manager's word on 410, and on `no`, is final; the others recover.
     no = Answer(500, headers={"webhook-retry": "no"})

@@ -140,31 +140,28 @@ def test_without_the_table_nothing_is_sent(table: str) -> None:
 @pytest.mark.parametrize(
     ("workers", "call_seconds"), [(20, 0.02), (20, 0.05), (1, 0.001), (2, 0.002), (20, 0.15), (50, 0.2)]
 )
-@pytest.mark.parametrize("table_seconds", [0.0, 0.005])
-def test_workers_that_could_do_more_use_the_whole_rate_and_no_more(
-    workers: int, call_seconds: float, table_seconds: float
-) -> None:
-    simulated = Simulated(workers, call_seconds, 20, table_seconds=table_seconds)
+def test_workers_that_could_do_more_use_the_whole_rate_and_no_more(workers: int, call_seconds: float) -> None:
+    simulated = Simulated(workers, call_seconds, 8, table_seconds=0.005)
     assert simulated.most() <= 105
     assert simulated.least(after=1) >= 99
     assert simulated.asked <= len(simulated.sent) * 1.1
 
 
 def test_workers_that_cannot_use_the_rate_are_not_held_up() -> None:
-    simulated = Simulated(5, 0.1, 20)
+    simulated = Simulated(5, 0.1, 8)
     assert simulated.least(after=1) >= 40
     assert simulated.asked <= len(simulated.sent) * 2
 
 
 def test_clocks_that_differ_by_a_millisecond_do_not_matter() -> None:
-    simulated = Simulated(20, 0.05, 20, skew=0.001)
+    simulated = Simulated(20, 0.05, 8, skew=0.001)
     assert simulated.most() <= 105
     assert simulated.least(after=1) >= 95
 
 
 @pytest.mark.parametrize("skew", [0.05, 0.5])
 def test_clocks_that_differ_more_add_what_the_bound_says(skew: float) -> None:
-    assert Simulated(20, 0.05, 20, skew=skew).most() <= math.ceil(100 * (1 + skew + LATEST)) + 1
+    assert Simulated(20, 0.05, 8, skew=skew).most() <= math.ceil(100 * (1 + skew + LATEST)) + 1
 
 
 def received(

@@ -35,7 +35,7 @@ from tests.unit.test_job_sweeper import Sweeper
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 """Dies at each write, and after it too: to the table and the queues the same as before the next one. Otherwise every
-second write.
+fourth write.
 """
 WRITES: Final = {
     "PutItem",
@@ -577,7 +577,7 @@ def under(fate: Fate) -> Iterator[None]:
 def test_whoever_dies_at_whichever_write_nothing_is_lost(
     bench: JobBench, sweeper: Sweeper, life: Callable[[World], None], after: bool
 ) -> None:
-    for at in count(1, 1 if WHOLE else 2):
+    for at in count(1, 1 if WHOLE else 4):
         fate = Fate(at, after=after)
         with under(fate):
             world = World(bench, sweeper, fate, f"{life.__name__}-{at}-{after}")
