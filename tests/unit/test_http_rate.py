@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from offload.runtime import aws
 from offload.runtime.http.failures import RateLimited
 from offload.runtime.http.rate import LATEST, Bucket
 from tests.conftest import new_table
-from tests.simulated_rate import Simulated
+from tests.simulated_rate import Simulated, take
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -87,6 +88,30 @@ def test_two_workers_take_turns_and_each_looks_once_more_at_the_most(table: str)
         moments.append(clock.now)
     assert len(set(moments)) == 100
     assert moments[-1] - moments[0] == pytest.approx(0.99)
+
+
+def test_threads_that_share_a_bucket_never_have_one_moment_twice() -> None:
+    items: dict[str, dict[str, float]] = {}
+    slept: list[float] = []
+    lock = threading.Lock()
+    # In fractions of two a sum is exact, however many there are.
+    shared = Bucket("third", "t", 128, now=lambda: 1024.0, sleep=slept.append, dynamodb=lambda: client)
+
+    class Table:
+        def update_item(self, **request: Any) -> Any:
+            with lock:
+                return take(items, request)
+
+    client: Any = Table()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: shared.acquire(within=1000), range(4000)))
+    finally:
+        sys.setswitchinterval(before)
+    # The first request waits for nothing.
+    assert sorted(slept) == [number / 128 for number in range(1, 4000)]
 
 
 def test_what_was_not_used_is_not_made_up_for(table: str) -> None:

@@ -2,7 +2,7 @@
 
 The item holds the moment from which the next request is free. A request takes that moment, and moves it on by
 `1 / per_second`, in one conditional update (the generic cell rate algorithm, ITU-T I.371, annex A, without a burst).
-Then it waits for its moment. So any second, wherever it begins, has no more requests than the rate, whoever sends them.
+Then it waits for its moment. So any second, wherever it begins, has no more requests than the rate.
 
 Clocks: a moment is taken and waited for by the worker's own clock. Where two workers' clocks differ by `skew` seconds,
 a second can have the requests of `1 + skew` seconds, and being late adds `LATEST`: at most
@@ -85,10 +85,10 @@ class Bucket:
                 if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                     raise self._unreachable(error) from error
                 item: Any = error.response.get("Item", {})
-                self._free = float(item["free_at"]["N"]) if "free_at" in item else 0.0
-                self._in_use = self._free >= now
-                if self._free > max(now, latest):
-                    raise self._used_up(self._free - now) from error
+                free = self._free = float(item["free_at"]["N"]) if "free_at" in item else 0.0
+                self._in_use = free >= now
+                if free > max(now, latest):
+                    raise self._used_up(free - now) from error
             except BotoCoreError as error:
                 raise self._unreachable(error) from error
         raise self._used_up(self._step)
@@ -109,8 +109,9 @@ class Bucket:
             ReturnValues="UPDATED_NEW",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
-        self._free = float(answer["Attributes"]["free_at"]["N"])
-        return self._free - self._step
+        # Threads share a bucket: what they guess by may be another's, the moment may not.
+        free = self._free = float(answer["Attributes"]["free_at"]["N"])
+        return free - self._step
 
     def _used_up(self, seconds: float) -> RateLimited:
         return RateLimited(
