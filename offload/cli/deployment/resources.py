@@ -162,6 +162,7 @@ class InStack(Protocol):
 
 
 InStackT = TypeVar("InStackT", bound=InStack)
+_NamedT = TypeVar("_NamedT", Function, Consumer)
 
 
 @dataclass(frozen=True)
@@ -284,14 +285,8 @@ class Deployment:
         functions = self.functions()
         found = [each for each in functions if name in {each.name, each.source, each.function_name}]
         found = found or [each for each in functions if name in {each.folder, _without_stack(each)}]
-        if len(found) == 1:
-            return found[0]
-        known = ", ".join(f"{each.name} ({folder_of(each.source)})" for each in found or functions) or "none"
-        raise Failure(
-            f"environment {self.environment} has {len(found)} functions '{name}', type the name of one: {known}"
-            if found
-            else f"environment {self.environment} has no function '{name}': {known}"
-        )
+        known = (f"{each.name} ({folder_of(each.source)})" for each in found or functions)
+        return self._only(found, "function", name, known)
 
     def consumers(self) -> tuple[Consumer, ...]:
         """The consumers, sorted by name."""
@@ -333,14 +328,7 @@ class Deployment:
         consumers = self.consumers()
         found = [each for each in consumers if name == each.name]
         found = found or [each for each in consumers if name in {each.folder, _without_stack(each)}]
-        if len(found) == 1:
-            return found[0]
-        known = ", ".join(consumer.name for consumer in found or consumers) or "none"
-        raise Failure(
-            f"environment {self.environment} has {len(found)} consumers '{name}', type the name of one: {known}"
-            if found
-            else f"environment {self.environment} has no consumer '{name}': {known}"
-        )
+        return self._only(found, "consumer", name, (each.name for each in found or consumers))
 
     @cached_property
     def job_service(self) -> JobService:
@@ -446,6 +434,17 @@ class Deployment:
 
     # -- reading
 
+    def _only(self, found: Sequence[_NamedT], kind: str, name: str, known: Iterable[str]) -> _NamedT:
+        """The one that was found; raises Failure, with what is known, where none or several were."""
+        if len(found) == 1:
+            return found[0]
+        listed = ", ".join(known) or "none"
+        if found:
+            raise Failure(
+                f"environment {self.environment} has {len(found)} {kind}s '{name}', type the name of one: {listed}"
+            )
+        raise Failure(f"environment {self.environment} has no {kind} '{name}': {listed}")
+
     def _called(self, name: str, types: Sequence[str]) -> list[Resource]:
         """The resources of the types whose construct is `name`, else those inside of one that is."""
         among = self.every(*types)
@@ -541,9 +540,6 @@ def _variables(function: Resource) -> Mapping[str, Any]:
     """The environment variables of a function, as its template has them."""
     found: Mapping[str, Any] = function.properties.get("Environment", {}).get("Variables", {})
     return found
-
-
-_NamedT = TypeVar("_NamedT", Function, Consumer)
 
 
 def _told_apart(found: Iterable[_NamedT]) -> tuple[_NamedT, ...]:
