@@ -162,10 +162,10 @@ def test_deliveries_are_brought_back_by_the_job_of_the_stack_or_of_the_subscript
     deployment: Deployment, bench: SendingBench, partners: SendingBench, server: MisbehavingServer, app_: Any
 ) -> None:
     ours, theirs = bench.subscribe(url(server)), partners.subscribe(url(server))
-    assert _recovery("local", None, "shop") is DELIVERY_BATCH
-    assert _recovery("local", None, "partners").name == "partners_recovery"
-    assert _recovery("local", ours.id, None) is DELIVERY_BATCH
-    assert _recovery("local", theirs.id, None).name == "partners_recovery"
+    assert _recovery(deployment, None, "shop") is DELIVERY_BATCH
+    assert _recovery(deployment, None, "partners").name == "partners_recovery"
+    assert _recovery(deployment, ours.id, None) is DELIVERY_BATCH
+    assert _recovery(deployment, theirs.id, None).name == "partners_recovery"
     assert failure("deliveries", "recover", "--failed", "--since", "1d") == AMBIGUOUS
     without = tuple(replace(each, recovery=None) for each in deployment.subscription_services)
     app_.setattr(type(deployment), "subscription_services", without)

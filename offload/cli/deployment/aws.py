@@ -6,7 +6,7 @@ import os
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import msgspec
 
@@ -16,6 +16,9 @@ from offload.cli.local.process import ACCOUNT, REGION, EmbeddedAws, Instance
 from offload.project import PROJECT
 
 if TYPE_CHECKING:
+    import ssl
+
+    import httpx
     from boto3.session import Session
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -45,6 +48,16 @@ LOCAL_ANSWER_WITHIN = 300
 """Seconds in which the embedded AWS answers: a machine may be ten times as slow as AWS and more."""
 
 
+class ApiOptions(TypedDict):
+    """What `Jobs` and `Subscriptions` are made with, beside the API's URL."""
+
+    credentials: Any
+    region: str | None
+    verify: ssl.SSLContext | bool
+    trust_env: bool
+    timeout: httpx.Timeout
+
+
 @dataclass(frozen=True)
 class Aws:
     """The clients of one environment's services, each made when it is first asked for.
@@ -72,6 +85,24 @@ class Aws:
         if owner.region is not None or owner.account is not None:
             identity(aws, owner)
         return aws
+
+    def api_options(self) -> ApiOptions:
+        """How a client of ours reaches an API of this environment."""
+        import ssl
+
+        import httpx
+
+        from offload.client.signed_http import TIMEOUT
+
+        instance = self.instance
+        certificate = instance.certificate if instance else None
+        return {
+            "credentials": self.session.get_credentials(),
+            "region": self.session.region_name,
+            "verify": ssl.create_default_context(cafile=certificate) if certificate else True,
+            "trust_env": instance is None,  # loopback is never reached through a proxy
+            "timeout": TIMEOUT if instance is None else httpx.Timeout(LOCAL_ANSWER_WITHIN),
+        }
 
     @property
     def retries(self) -> Retries:

@@ -20,6 +20,7 @@ from offload.cli.deployment.options import EnvironmentOption, JsonOption, consol
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from offload.cli.deployment.resources import Deployment
     from offload.client.jobs import Jobs
     from offload.contracts.jobs.job import Job, Transition
 
@@ -341,13 +342,21 @@ def resume(
 
 @contextmanager
 def service_of(environment: str) -> Iterator[Jobs]:
-    """The job service; what it refuses becomes a Failure."""
+    """The job service of an environment; what it refuses becomes a Failure."""
     from offload.cli.deployment.resources import Deployment
+
+    with service_in(Deployment.of(environment)) as jobs:
+        yield jobs
+
+
+@contextmanager
+def service_in(deployment: Deployment) -> Iterator[Jobs]:
+    """The job service of a deployment; what it refuses becomes a Failure."""
     from offload.cli.jobs import service as asked
     from offload.client.jobs import JobRefused, Unreachable
 
     try:
-        with asked.jobs_of(Deployment.of(environment)) as jobs:
+        with asked.jobs_of(deployment) as jobs:
             yield jobs
     except (JobRefused, Unreachable) as error:
         raise Failure(str(error)) from error

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from offload.cli.catalogue import catalogue
-from offload.cli.deployment.aws import LOCAL_ANSWER_WITHIN
 from offload.cli.deployment.failure import Failure
 from offload.cli.deployment.logs import duration
 from offload.cli.deployment.resources import Deployment
@@ -29,25 +28,10 @@ RESULTS: Final = "results/"
 
 def jobs_of(deployment: Deployment) -> Jobs:
     """The client for a deployment's job service, with the deployment's credentials."""
-    import ssl
+    from offload.client.jobs import Jobs
 
-    import httpx
-
-    from offload.client.jobs import TIMEOUT, Jobs
-
-    session, instance = deployment.aws.session, deployment.aws.instance
-    verify: ssl.SSLContext | bool = True
-    if instance is not None and instance.certificate is not None:
-        verify = ssl.create_default_context(cafile=instance.certificate)
-    return Jobs(
-        deployment.job_service.endpoint,
-        credentials=session.get_credentials(),
-        region=session.region_name,
-        verify=verify,
-        trust_env=instance is None,  # loopback is never reached through a proxy
-        timeout=TIMEOUT if instance is None else httpx.Timeout(LOCAL_ANSWER_WITHIN),
-        retries=deployment.aws.retries,
-    )
+    aws = deployment.aws
+    return Jobs(deployment.job_service.endpoint, retries=aws.retries, **aws.api_options())
 
 
 def job_type_of(name: str) -> JobType[Any, Any]:

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from offload.cli.deployment.aws import LOCAL_ANSWER_WITHIN
 from offload.cli.deployment.failure import Failure
 from offload.cli.deployment.options import utc
 from offload.cli.deployment.resources import Deployment, SubscriptionService
 from offload.client.job_calls import Answer, Call
-from offload.client.subscriptions import TIMEOUT, SubscriptionRefused, Subscriptions, Unreachable
+from offload.client.subscriptions import SubscriptionRefused, Subscriptions, Unreachable
 from offload.contracts.webhooks_out.api import DeliveryFilters, EventTypes, SubscriptionFilters
 from offload.contracts.webhooks_out.subscription import Delivery, Subscription, SubscriptionState
 
 if TYPE_CHECKING:
-    import ssl
+    pass
 
 T = TypeVar("T")
 
@@ -144,18 +143,8 @@ def subscriptions_api(deployment: Deployment, stack: str | None = None) -> Itera
 
 @contextmanager
 def _api_at(deployment: Deployment, service: SubscriptionService) -> Iterator[SubscriptionsApi]:
-    import httpx
-
-    session, instance = deployment.aws.session, deployment.aws.instance
     with _for_people():
-        api = SubscriptionsApi(
-            service.endpoint,
-            credentials=session.get_credentials(),
-            region=session.region_name,
-            verify=_verify(deployment),
-            trust_env=instance is None,  # loopback is never reached through a proxy
-            timeout=TIMEOUT if instance is None else httpx.Timeout(LOCAL_ANSWER_WITHIN),
-        )
+        api = SubscriptionsApi(service.endpoint, **deployment.aws.api_options())
     with api:
         yield api
 
@@ -222,15 +211,6 @@ def checked(kind: type[T], fields: Mapping[str, Any]) -> T:
 def given(value: T | None) -> T | UnsetType:
     """An option for a query: left out when it was not typed."""
     return UNSET if value is None else value
-
-
-def _verify(deployment: Deployment) -> ssl.SSLContext | bool:
-    import ssl
-
-    instance = deployment.aws.instance
-    if instance is None or instance.certificate is None:
-        return True
-    return ssl.create_default_context(cafile=instance.certificate)
 
 
 @contextmanager

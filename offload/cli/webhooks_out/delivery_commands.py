@@ -23,10 +23,11 @@ from offload.cli.deployment.options import (
     print_json,
     utc,
 )
-from offload.cli.jobs.commands import service_of, watched
+from offload.cli.jobs.commands import service_in, watched
 from offload.cli.webhooks_out.subscription_commands import senders_in
 
 if TYPE_CHECKING:
+    from offload.cli.deployment.resources import Deployment
     from offload.cli.webhooks_out.api import SubscriptionsApi
     from offload.client.jobs import Jobs
     from offload.contracts.jobs.job_type import JobType
@@ -160,6 +161,7 @@ def recover(
     """Count deliveries that can be brought back, ask, and have a background job bring them back."""
     from msgspec.structs import replace
 
+    from offload.cli.deployment.resources import Deployment
     from offload.cli.jobs import service as asked
     from offload.cli.webhooks_out import api as subscriptions
     from offload.contracts.webhooks_out.recovery import Recovery
@@ -183,8 +185,9 @@ def recover(
         },
     )
     document: dict[str, Any] = {}
-    recovery = _recovery(environment, subscription, stack)
-    with service_of(environment) as jobs:
+    deployment = Deployment.of(environment)
+    recovery = _recovery(deployment, subscription, stack)
+    with service_in(deployment) as jobs:
         counted = _ran(jobs, recovery, wanted, document)
         if not as_json:
             _show_count(wanted, counted)
@@ -210,13 +213,11 @@ def _api(environment: str, delivery: str) -> Iterator[SubscriptionsApi]:
         yield senders.of_delivery(delivery)
 
 
-def _recovery(environment: str, subscription: str | None, stack: str | None) -> JobType[Recovery, Recovered]:
+def _recovery(deployment: Deployment, subscription: str | None, stack: str | None) -> JobType[Recovery, Recovered]:
     """The job type by which a sender's deliveries are brought back: that of the stack, or of the subscription."""
-    from offload.cli.deployment.resources import Deployment
     from offload.cli.jobs import service as asked
     from offload.cli.webhooks_out.api import senders_of
 
-    deployment = Deployment.of(environment)
     if stack is None and subscription is not None and len(deployment.senders()) > 1:
         with senders_of(deployment) as senders:
             stack = senders.stack_of(subscription)
