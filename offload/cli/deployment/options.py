@@ -27,9 +27,16 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON 
 _STDIN = "-"
 
 
-def print_columns(rows: Sequence[Sequence[str]], styles: Sequence[str | None] = ()) -> None:
-    """Prints rows in columns as wide as they need: ids are there to be copied whole, on a pipe too."""
+def print_columns(
+    rows: Sequence[Sequence[str]], styles: Sequence[str | None] = (), *, stacks: Sequence[str] | None = None
+) -> None:
+    """Prints rows in columns as wide as they need: ids are there to be copied whole, on a pipe too.
+
+    The first row has the headings. `stacks` is one more column, where it has to be said whose each row is.
+    """
     screen = console()
+    if stacks is not None:
+        rows = [(*row, stack) for row, stack in zip(rows, ("stack", *stacks), strict=True)]
     # Before the widths are measured: an escape is longer than what it stands for.
     shown = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*shown, strict=True)]

@@ -34,8 +34,7 @@ def list_them(environment: EnvironmentOption = "local", as_json: JsonOption = Fa
     if not found:
         console().print("no third parties: an Integration in a stack makes one")
         return
-    several = len({each.stack for each in found}) > 1
-    rows = [("third party", "a second", "credentials", "circuit", "called by", *(("stack",) if several else ()))]
+    rows = [("third party", "a second", "credentials", "circuit", "called by")]
     for each in found:
         rows.append(
             (
@@ -44,11 +43,11 @@ def list_them(environment: EnvironmentOption = "local", as_json: JsonOption = Fa
                 each.credentials,
                 _circuit(each.open_until),
                 ", ".join(each.functions),
-                *((each.stack,) if several else ()),
             )
         )
     warnings = [None, *("red" if each.credentials == "missing" or each.open_until else None for each in found)]
-    print_columns(rows, warnings)
+    stacks = [each.stack for each in found]
+    print_columns(rows, warnings, stacks=stacks if len(set(stacks)) > 1 else None)
 
 
 def _circuit(open_until: datetime | None) -> str:

@@ -82,13 +82,13 @@ def recent(
     if as_json:
         print_json({"count": len(found), "webhooks": [each.document() for each in found]})
     elif found:
-        headings: tuple[str, ...] = ("at (UTC)", "provider", "type", "outcome", "id", "source")
-        rows = [_cells(each) for each in found]
-        if _several(deployment):
-            headings = (*headings, "stack")
-            rows = [(*row, each.stack) for row, each in zip(rows, found, strict=True)]
+        headings = ("at (UTC)", "provider", "type", "outcome", "id", "source")
         styles = {"refused": "red"}
-        print_columns([headings, *rows], [None, *(styles.get(each.outcome) for each in found)])
+        print_columns(
+            [headings, *(_cells(each) for each in found)],
+            [None, *(styles.get(each.outcome) for each in found)],
+            stacks=[each.stack for each in found] if _several(deployment) else None,
+        )
         if len(found) == limit:
             console().print("and maybe older ones: --limit")
     else:

@@ -89,12 +89,12 @@ def list_(
     if not found:
         console().print("no deliveries")
         return
-    headings = ("id", "owed at (UTC)", "type", "event", "subscription", "state", "tries", "", "stack")
+    headings = ("id", "owed at (UTC)", "type", "event", "subscription", "state", "tries", "")
     styles = {"given_up": "red", "delivered": "green"}
-    shown = slice(None if senders.several else -1)
     print_columns(
-        [headings[shown], *((*_cells(each), stack)[shown] for stack, each in found)],
+        [headings, *(_cells(each) for _, each in found)],
         [None, *(styles.get(each.state.value) for _, each in found)],
+        stacks=[stack for stack, _ in found] if senders.several else None,
     )
     if more:
         console().print("and maybe older ones: --limit, --since")

@@ -129,12 +129,12 @@ def list_(
         console().print("no subscriptions")
         return
     rows = [
-        (each.id, each.tenant, ", ".join(each.types), asked.health_of(each), each.url, ", ".join(each.tags), stack)
-        for stack, each in found
+        (each.id, each.tenant, ", ".join(each.types), asked.health_of(each), each.url, ", ".join(each.tags))
+        for _, each in found
     ]
-    headings = ("id", "tenant", "types", "health", "url", "tags", "stack")
-    shown = slice(None if senders.several else -1)
-    print_columns([headings[shown], *(row[shown] for row in rows)], [None, *(_style(each) for _, each in found)])
+    headings = ("id", "tenant", "types", "health", "url", "tags")
+    stacks = [stack for stack, _ in found] if senders.several else None
+    print_columns([headings, *rows], [None, *(_style(each) for _, each in found)], stacks=stacks)
 
 
 @app.command()
