@@ -6,8 +6,9 @@ that naming one construct does not import all of them.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from offload.face import lazily
 
 if TYPE_CHECKING:
     from offload.cdk.access import Access
@@ -98,8 +99,4 @@ _WHERE: Final = {
     "run": "app",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+__getattr__ = lazily(__name__, _WHERE)

@@ -7,8 +7,9 @@ that a publisher loads no HTTP client; `Outbox` and `Relay` need the extra `outb
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from offload.face import lazily
 
 if TYPE_CHECKING:
     from offload.client.async_jobs import AsyncHandle, AsyncJobs
@@ -87,8 +88,4 @@ _WHERE: Final = {
     "wanted": "job_wish",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+__getattr__ = lazily(__name__, _WHERE)
