@@ -24,6 +24,7 @@ CONTRACTS: Final = (
     "offload.contracts.webhooks_in.scheme",
     "offload.contracts.webhooks_out.api",
     "offload.contracts.webhooks_out.events",
+    "offload.contracts.webhooks_out.recovery",
     "offload.contracts.webhooks_out.subscription",
 )
 
