@@ -66,8 +66,7 @@ def _contract(app: App, template: str, name: str, module: str, values: dict[str,
 def consumer(app: App, name: str, event_type: str, stack: str | None = None) -> Part:
     """A new consumer of an event type: its function, its construct in a stack."""
     part, module, contract = Part(app), module_name(name), _event_type(app, event_type)
-    of_event = {"type": event_type, "Event": contract.__name__, "where": contract.__module__}
-    part.add("consumer", {"name": module, "Class": class_name(module), **of_event})
+    part.add("consumer", {"name": module, "Class": class_name(module), **_of_event(contract)})
     part.in_stack(
         app.stack_file(stack),
         f'EventConsumer(self, "{class_name(module)}", source="{module}", events=({contract.__name__},), '
@@ -144,8 +143,7 @@ def integration(app: App, name: str, event_type: str, stack: str | None = None) 
     """A new call of a third party for each event of a type: its function, a test, its constructs in a stack."""
     part, module, contract = Part(app), module_name(name), _event_type(app, event_type)
     third_party, title = module.replace("_", "-"), class_name(module)
-    of_event = {"type": event_type, "Event": contract.__name__, "where": contract.__module__}
-    part.add("integration", {"name": module, "third_party": third_party, **of_event})
+    part.add("integration", {"name": module, "third_party": third_party, **_of_event(contract)})
     file = app.stack_file(stack)
     part.in_stack(
         file,
@@ -189,6 +187,11 @@ def table(app: App, name: str, function: str) -> Part:
         f"use it in lambdas/{function}/handler.py: `from .{module} import {title}`, {title}.from_environment()"
     )
     return part
+
+
+def _of_event(contract: type[EventData]) -> dict[str, str]:
+    """What a template says of an event type."""
+    return {"type": contract.TYPE, "Event": contract.__name__, "where": contract.__module__}
 
 
 def _event_type(app: App, event_type: str) -> type[EventData]:

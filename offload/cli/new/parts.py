@@ -155,20 +155,18 @@ class Part:
 
     def in_readme(self, kind: str, name: str, where: Path) -> None:
         """Adds a row to the table of the README that says what the app has, if it has that table."""
-        readme = self.app.project.root / "README.md"
-        if readme.is_file():
-            before = self.text(readme)
-            after = with_row(before, _HEADER, f"| {kind} | `{name}` | `{self.app.shown(where)}` |")
-            if after != before:
-                self.changed[readme] = after
+        row = f"| {kind} | `{name}` | `{self.app.shown(where)}` |"
+        self._change_readme(lambda text: with_row(text, _HEADER, row))
 
     def out_of_readme(self, kinds: str, name: str) -> None:
         """Takes the row of that name out of the table; `kinds` are the words that it may begin with, as `a|b`."""
+        row = re.compile(rf"(?m)^\| ({kinds}) \| `{re.escape(name)}` \| `[^`]*` \|\n")
+        self._change_readme(lambda text: row.sub("", text) if _HEADER in text else text)
+
+    def _change_readme(self, change: Callable[[str], str]) -> None:
         readme = self.app.project.root / "README.md"
-        if readme.is_file() and _HEADER in (before := self.text(readme)):
-            after = re.sub(rf"(?m)^\| ({kinds}) \| `{re.escape(name)}` \| `[^`]*` \|\n", "", before)
-            if after != before:
-                self.changed[readme] = after
+        if readme.is_file() and (after := change(before := self.text(readme))) != before:
+            self.changed[readme] = after
 
     def remove(self, path: Path) -> None:
         """Removes a file, or a folder with all that is in it, if it is there."""
