@@ -2,7 +2,7 @@
 
 Time is cut into windows (of two seconds, for most rates), and a window into as many slots as requests are
 allowed in it. A slot is a moment: the request of a slot is sent then, or a few milliseconds after, or never. So any
-second, wherever it begins, has no more requests than slots, whoever sends them. A worker draws several
+second, wherever it begins, has no more requests than slots, of all workers together. A worker draws several
 numbers by one atomic `ADD`, as many as it could use lately; the numbers of one draw lie apart in the window, since one
 worker sends one request after the other. What it cannot use in time lapses.
 
@@ -204,7 +204,7 @@ class Bucket:
             if left > 0:
                 self._sleep(left)
             self._returned = self._now()
-            # Whoever slept too long, or was frozen between two invocations, has missed it.
+            # A worker that slept too long, or was frozen between two invocations, has missed it.
             if self._returned <= moment + LATEST:
                 return max(0.0, self._returned - began)
 

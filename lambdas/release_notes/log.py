@@ -1,7 +1,7 @@
 """Keeps the log: the newest of every subject in a table, and from that each month's page in the bucket.
 
 The table decides (one transaction a change, which an older or repeated webhook does not pass); a page is only a picture
-of it, made anew by every delivery until it fits, so that a crash in between is repaired by the retry.
+of it, rewritten by every delivery until it fits, so that a crash in between is repaired by the retry.
 """
 
 from __future__ import annotations

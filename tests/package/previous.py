@@ -1,4 +1,4 @@
-"""An app of the last release, kept to be run with this one: `python -m tests.package.previous` keeps it anew.
+"""An app of the last release, kept to be run with this one: `python -m tests.package.previous` stores a new one.
 
 Run it at a release, with its code, once `version` in pyproject.toml is its number. The app is made by the
 generators, edited as a team edits one, and kept with what its data hangs on in `prod`.

@@ -20,7 +20,7 @@ os.environ |= {"OFFLOAD_CATALOGUE": "shop.catalogue", "OFFLOAD_PROVIDERS_MODULE"
 @pytest.fixture
 def deployment(bench: SendingBench, emulator: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """What commands find: the API on the table of the module's own bench."""
-    from tests.unit.subscriptions_door import commands_on
+    from tests.unit.subscriptions_endpoint import commands_on
 
     with commands_on(bench, emulator, monkeypatch) as found:
         yield found

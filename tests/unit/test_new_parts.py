@@ -136,7 +136,7 @@ def test_a_part_of_each_kind_is_in_its_places_and_passes_and_is_taken_out_again(
     assert "deleted by the deployment: its queue with what waits in it" in said["appointment_reminder"]
     laid_out_as_the_rest(folder, name)
     left = {file: text for file, text in texts(folder).items() if before.get(file) != text}
-    # A call that was laid out anew stays so, and providers have their module from the first one on.
+    # A call that was reformatted stays so, and providers have their module from the first one on.
     assert set(left) <= {f"{name}/catalogue.py", f"{name}/providers.py", "schemas/jobs/openapi.json"}
     assert not any(word in text for word in ("appointment", "carrier", "parcel") for text in left.values())
 

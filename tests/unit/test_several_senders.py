@@ -25,7 +25,7 @@ from offload.runtime.webhooks_out.items import delivery_id
 from shop.catalogue import CATALOGUE
 from tests.misbehaving_server import MisbehavingServer
 from tests.unit.sending_bench import SendingBench
-from tests.unit.subscriptions_door import door
+from tests.unit.subscriptions_endpoint import api_of
 
 pytestmark = pytest.mark.usefixtures("aws_of_module", "deployment", "partners")
 
@@ -47,7 +47,7 @@ def bench(aws_of_module: None) -> Iterator[SendingBench]:
 def partners(deployment: Deployment, bench: SendingBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[SendingBench]:
     """The second stack's, with an API of its own, a minute behind the first's."""
     made = SendingBench()
-    with pytest.MonkeyPatch.context() as patch, door(made, patch) as url:
+    with pytest.MonkeyPatch.context() as patch, api_of(made, patch) as url:
         sealing_secret = os.environ["OFFLOAD_SEALING_SECRET"]
         second = SubscriptionService(url, made.table, sealing_secret, PARTNERS, "partners_recovery")
         monkeypatch.setattr(type(deployment), "subscription_services", (second, *deployment.subscription_services))

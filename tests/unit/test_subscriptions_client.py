@@ -22,7 +22,7 @@ from offload.contracts.webhooks_out.api import DeliveryFilters, Rotation, Subscr
 from offload.contracts.webhooks_out.subscription import Change, SubscriptionState, Wish
 from tests.odd_server import Behaviour, OddServer, answer, odd_server, raw, reset
 from tests.unit.sending_bench import SendingBench
-from tests.unit.subscriptions_door import door
+from tests.unit.subscriptions_endpoint import api_of
 
 WISH = Wish(url="http://127.0.0.1:9/hooks", types=("order.placed",), tenant="acme")
 CREDENTIALS = Credentials("AKIDEXAMPLE", "the-secret-key", "the-session-token")
@@ -67,7 +67,7 @@ def client(url: str, time: Time, **settings: Any) -> Subscriptions:
 @pytest.fixture
 def api(aws_of_module: None, time: Time, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subscriptions]:
     """The client of the real API, on a table of its own."""
-    with closing(SendingBench()) as bench, door(bench, monkeypatch) as url, client(url, time) as made:
+    with closing(SendingBench()) as bench, api_of(bench, monkeypatch) as url, client(url, time) as made:
         yield made
 
 

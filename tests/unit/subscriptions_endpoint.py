@@ -36,7 +36,7 @@ class Context:
 @contextmanager
 def commands_on(bench: SendingBench, emulator: Instance, patch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """The deployment that commands find: the API on the bench's table, its clock and its queues."""
-    with door(bench, patch) as url:
+    with api_of(bench, patch) as url:
         sealing_secret = os.environ["OFFLOAD_SEALING_SECRET"]
 
         class Found(Deployment):
@@ -52,7 +52,7 @@ def commands_on(bench: SendingBench, emulator: Instance, patch: pytest.MonkeyPat
 
 
 @contextmanager
-def door(bench: SendingBench, patch: pytest.MonkeyPatch) -> Iterator[str]:
+def api_of(bench: SendingBench, patch: pytest.MonkeyPatch) -> Iterator[str]:
     """The API behind HTTP, as API Gateway has it: nobody comes in without a signature."""
     api = _function(bench, patch)
     patterns = [
