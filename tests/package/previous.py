@@ -7,9 +7,6 @@ generators, edited as a team edits one, and kept with what its data hangs on in 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -18,7 +15,7 @@ from typing import Any, Final
 
 from offload.cdk.retention import HOLDS_DATA
 from offload.project import PROJECT
-from tests.patience import PATIENCE
+from tests.apps import OFFLOAD, printed, resources_of
 
 FILE: Final = Path(__file__).with_name("previous.json")
 
@@ -67,33 +64,10 @@ _EDITS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ),
     ),
 }
-_SYNTH: Final = """
-import json, sys
-from aws_cdk import App
-from app import compose
-from offload.cdk import Environment, guard
-flags = json.load(open("cdk.json"))["context"] | {"aws:cdk:bundling-stacks": []}
-app = App(context=flags)
-guard(app)
-compose(app, Environment.filled_in(sys.argv[1]))
-print(json.dumps({stack.stack_name: stack.template["Resources"] for stack in app.synth().stacks}))
-"""
-
-
-def python(folder: Path, *arguments: str) -> str:
-    """What Python prints in an app's folder, with the app and this framework on its path; it must succeed."""
-    variables = {"PYTHONPATH": f"{folder}:{PROJECT}", "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1"}
-    command = [sys.executable, "-P", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | variables, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def with_data(folder: Path) -> dict[str, dict[str, Any]]:
     """By stack and logical id, what holds data in `prod`: its type, and the properties that replace it."""
-    stacks = json.loads(python(folder, "-c", _SYNTH, "prod").splitlines()[-1])
     return {
         stack: {
             logical_id: {
@@ -107,7 +81,7 @@ def with_data(folder: Path) -> dict[str, dict[str, Any]]:
             for logical_id, each in resources.items()
             if each["Type"] in HOLDS_DATA
         }
-        for stack, resources in stacks.items()
+        for stack, resources in resources_of(folder, "prod").items()
     }
 
 
@@ -115,10 +89,9 @@ def _keep() -> None:
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root, "clinic")
-        offload = ("-c", "from offload.cli.main import main; main()", "new")
-        python(Path(root), *offload, "app", "clinic", "--requirement", f"offload[cli]=={version}")
+        printed(Path(root), *OFFLOAD, "new", "app", "clinic", "--requirement", f"offload[cli]=={version}")
         for part in _PARTS:
-            python(folder, *offload, *part)
+            printed(folder, *OFFLOAD, "new", *part)
         for name, edits in _EDITS.items():
             text = (folder / name).read_text(encoding="utf-8")
             for before, after in edits:

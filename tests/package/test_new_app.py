@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from offload.project import PROJECT
+from tests.apps import variables
 from tests.package.test_package import Installed, build
 from tests.patience import PATIENCE, until
 
@@ -21,8 +22,7 @@ class NewApp:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        ours = ("OFFLOAD_", "AWS_", "PYTEST_", "PYTHONPATH", "VIRTUAL_ENV")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        kept = variables()
         elsewhere = [each for each in kept["PATH"].split(os.pathsep) if not Path(each).is_relative_to(PROJECT)]
         self._variables = kept | {"PATH": os.pathsep.join(elsewhere), "PYTHON": sys.executable}
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.package.previous import FILE, python, with_data
+from tests.apps import printed
+from tests.package.previous import FILE, with_data
 
 KEPT: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
 
@@ -25,7 +26,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_its_tests_pass(app: Path) -> None:
     # Of the environments `prod` alone is synthesized: the others differ in settings.
-    assert " passed" in python(app, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not dev and not local")
+    assert " passed" in printed(app, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not dev and not local")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from offload.cli.new import app as new
 from offload.cli.new import kinds, parts
 from offload.contracts.webhooks_in.scheme import Providers
 from offload.project import PROJECT, Project
-from tests.patience import PATIENCE
+from tests.apps import OFFLOAD, printed, python, resources_of
 
 RUFF = str(Path(sys.executable).with_name("ruff"))
 
@@ -48,22 +49,8 @@ def shop(tmp_path: Path) -> Path:
 
 
 def ran(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command in an app's folder, in which the app's own package is found first."""
-    code = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(PROJECT)!r}]; from offload.cli.main import main; main()"
-    return python(folder, "-P", "-c", code, *arguments)
-
-
-def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs Python in an app's folder, with the app and the framework on its path."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": f"{folder}:{PROJECT}"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    """Runs the command in an app's folder."""
+    return python(folder, *OFFLOAD, *arguments)
 
 
 def written(folder: Path, *arguments: str) -> list[str]:
@@ -106,25 +93,17 @@ def test_a_part_of_each_kind_is_in_its_places_and_passes_and_is_taken_out_again(
         written(folder, *PARTS[part])
     assert set(before) < set(texts(folder))
     laid_out_as_the_rest(folder, name)
-    code = (
-        "import json; from app import compose; from aws_cdk import App; from offload.cdk import guard;"
-        "from offload.cdk.environment import Environment;"
-        "flags = json.load(open('cdk.json'))['context'] | {'aws:cdk:bundling-stacks': []};"
-        "app = App(context=flags); guard(app); compose(app, Environment.filled_in('dev'));"
-        f"template = app.synth().get_stack_by_name('offload-dev-{name}').template;"
-        "functions = {each.get('Properties', {}).get('Handler'): each for each in template['Resources'].values()};"
-        "assert 'lambdas.yearly_count.handler.handler' in functions;"
-        "reminder = functions['lambdas.appointment_reminder.handler.handler']['Properties'];"
-        "assert 'APPOINTMENTS_TABLE' in reminder['Environment']['Variables'];"
-        "assert 'parcel-service' in json.dumps(template)"
-    )
     new = [file for file in texts(folder) if file not in before and file.partition("/")[0] == "tests"]
     assert len(new) == len(made) - 1  # all but the consumer, of which only a person knows what it decides
-    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *new]
+    printed(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *new)
     # The whole shop takes long to synthesize, and would say no more.
-    for command in [tests] if name == "shop" else [tests, ["-c", code]]:
-        done = python(folder, *command)
-        assert done.returncode == 0, done.stdout + done.stderr
+    if name == "clinic":
+        resources = resources_of(folder, "dev")["offload-dev-clinic"]
+        functions = {each.get("Properties", {}).get("Handler"): each for each in resources.values()}
+        assert {"lambdas.carrier.handler.handler", "lambdas.yearly_count.handler.handler"} <= set(functions)
+        reminder = functions["lambdas.appointment_reminder.handler.handler"]["Properties"]
+        assert "APPOINTMENTS_TABLE" in reminder["Environment"]["Variables"]
+        assert "parcel-service" in json.dumps(resources)
 
     refused = ran(folder, "remove", "appointment.booked")
     assert refused.returncode == 1
