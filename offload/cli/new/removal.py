@@ -192,8 +192,8 @@ def _without_contract(part: Part, constant: str, file: Path, match: Match) -> No
     path = app.project.root / f"{imported.replace('.', '/')}.py"
     if imported.partition(".")[0] != app.package or not path.is_file():
         return
-    others = [each for each in _public(path.read_text(encoding="utf-8"), app.shown(path)) if each != constant]
-    if any(_uses(text, imported, each) for each in others for _, text in _modules(part)):
+    others = {*_public(path.read_text(encoding="utf-8"), app.shown(path))} - {constant}
+    if any(others & _taken_from(imported, text) for _, text in _modules(part)):
         part.unlisted.add((imported, constant))
         part.todo.append(f"{constant} is still in {app.shown(path)}, with others: take it out there")
         return
@@ -217,11 +217,14 @@ def _public(text: str, where: str) -> Iterator[str]:
             yield from (each.id for each in targets if isinstance(each, ast.Name))
 
 
-def _uses(text: str, module: str, name: str) -> bool:
-    return any(
-        isinstance(node, ast.ImportFrom) and node.module == module and any(each.name == name for each in node.names)
+def _taken_from(module: str, text: str) -> set[str]:
+    """The names that a text imports from a module."""
+    return {
+        each.name
         for node in ast.walk(ast.parse(text))
-    )
+        if isinstance(node, ast.ImportFrom) and node.module == module
+        for each in node.names
+    }
 
 
 def _modules(part: Part) -> Iterator[tuple[Path, str]]:
