@@ -59,9 +59,10 @@ class App:
 
     @property
     def tests(self) -> Path:
-        """The folder of its unit tests."""
+        """The folder of its unit tests: `tests/PACKAGE/unit` or `tests/unit` where there is one, or `tests`."""
         folder = self.project.root / "tests"
-        return folder / "unit" if (folder / "unit").is_dir() else folder
+        found = (folder / self.package / "unit", folder / "unit")
+        return next((each for each in found if each.is_dir()), folder)
 
     def catalogue_file(self) -> Path:
         """The module of its catalogue."""
