@@ -83,7 +83,7 @@ test: toolchain check ## everything that is not a benchmark: checks, unit, snaps
 	@$(BIN)/python -m pytest $(PARALLEL_WITH_AWS) tests
 
 test-fast: toolchain ## unit and template tests alone, without the slow ones
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests/unit tests/snapshots
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests/unit $(wildcard tests/shop/unit tests/shop/snapshots)
 
 check: toolchain ## ruff, mypy strict, import-linter, cfn-lint, permissions
 	@$(BIN)/ruff check .
@@ -103,8 +103,8 @@ check-permissions: toolchain ## compare the calls that functions make with what 
 # Functions run in both; each process of the tests leaves what it saw in the folder.
 calls: toolchain ## run the tests and write the calls that functions make to AWS into schemas/permissions/calls.json
 	@rm -rf .offload/calls && mkdir -p .offload/calls
-	@OFFLOAD_CALLS_FOLDER="$(CURDIR)/.offload/calls" $(BIN)/python -m pytest $(PARALLEL) tests/unit
-	@OFFLOAD_CALLS_FOLDER="$(CURDIR)/.offload/calls" $(BIN)/python -m pytest $(PARALLEL) tests/local
+	@OFFLOAD_CALLS_FOLDER="$(CURDIR)/.offload/calls" $(BIN)/python -m pytest $(PARALLEL) tests/unit $(wildcard tests/shop/unit)
+	@OFFLOAD_CALLS_FOLDER="$(CURDIR)/.offload/calls" $(BIN)/python -m pytest $(PARALLEL) tests/local $(wildcard tests/shop/local)
 	@$(BIN)/python -m offload.cdk.permissions.record .offload/calls
 
 # An unset ENV is one line that names the environments, before anything is installed or asked.
@@ -149,9 +149,9 @@ bill: toolchain ## rewrite what README.md and docs/costs.md say of an idle month
 	@$(BIN)/python -m shop.commands.bill_documents
 
 prove: toolchain ## the proofs that are too long for `make test`, whole
-	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest $(PARALLEL) $$(grep -l OFFLOAD_PROVE tests/unit/*.py)
-	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest tests/local
-	@$(BIN)/python -m tests.scale --plot docs/scale.svg $(SCALE)
+	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest $(PARALLEL) $$(grep -rl --include=*.py OFFLOAD_PROVE tests/unit $(wildcard tests/shop/unit))
+	@OFFLOAD_PROVE=whole $(BIN)/python -m pytest tests/local $(wildcard tests/shop/local)
+	@$(if $(wildcard tests/shop/scale),$(BIN)/python -m tests.shop.scale --plot docs/scale.svg $(SCALE))
 
 # A file whose content stays keeps its time: nothing is installed again for it.
 lock: toolchain ## compile the pinned, hashed requirements, the functions' too

@@ -21,7 +21,6 @@ from hypothesis import HealthCheck, settings
 from offload.cli.deployment.aws import shell_settings
 from offload.cli.local.process import EmbeddedAws, Instance, free_port
 from tests.calls.plugin import pytest_configure, pytest_sessionfinish, pytest_terminal_summary
-from tests.month import MONTH
 from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 # Every run records the calls that functions make to AWS.
 __all__ = ["pytest_configure", "pytest_sessionfinish", "pytest_terminal_summary"]
 
-_EMBEDDED: Final = ("tests/local/", "tests/conformance/")
+_EMBEDDED: Final = ("tests/local/", "tests/shop/local/", "tests/conformance/")
 """The folders of the tests that drive an embedded AWS."""
 
 # Both are measures of the machine.
@@ -89,14 +88,21 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def assembly_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a filled-in environment's assembly, made once in a process: tests read it and change nothing."""
+    """The folder of the assembly of this project's app in a filled-in environment, made once in a process.
+
+    Tests read it and change nothing.
+    """
     from tests.assemblies import synthesize
 
-    @cache
-    def made(environment: str) -> Path:
-        return synthesize(environment, tmp_path_factory.mktemp(environment) / "cdk.out")
+    return cache(lambda environment: synthesize(environment, tmp_path_factory.mktemp(environment) / "cdk.out"))
 
-    return made
+
+@pytest.fixture(scope="session")
+def clinic_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The same of the clinic, which has one part of each kind."""
+    from tests.assemblies import synthesize_clinic
+
+    return cache(lambda environment: synthesize_clinic(environment, tmp_path_factory.mktemp(environment) / "cdk.out"))
 
 
 @pytest.fixture(scope="session")
@@ -160,14 +166,6 @@ def server() -> Iterator[MisbehavingServer]:
 
     with MisbehavingServer() as running:
         yield running
-
-
-@pytest.fixture
-def month() -> Path:
-    """The real orders of December 2010; tests that need them skip where they are not beside the checkout."""
-    if not MONTH.exists():
-        pytest.skip("the month's orders are not beside this checkout")
-    return MONTH
 
 
 def new_table(client: DynamoDBClient, name: str, *, sort_key: bool = True) -> str:

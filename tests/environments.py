@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from msgspec.structs import replace
 
-from offload.cdk.environment import Alarms, Environment
+from offload.cdk.environment import FOLDER, Alarms, Environment
 
 ADDRESS = "operators@offload-shop.net"
 
 
-def with_address(name: str) -> Environment:
-    """An environment of the project with an address for its alarms: without one it has none."""
-    return replace(Environment.load(name), alarms=Alarms(email=ADDRESS))
+def with_address(name: str, folder: Path = FOLDER) -> Environment:
+    """An environment with an address for its alarms: without one it has none. It is the project's, or the folder's."""
+    return replace(Environment.load(name, folder), alarms=Alarms(email=ADDRESS))

@@ -1,7 +1,7 @@
 """Checks presigned URLs of S3 as S3 does, written from AWS's description of it and not from any library.
 
 docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html, read 2026-11-29. Its own example is a test of this
-module (tests/unit/test_aws_clients.py).
+module (tests/unit/runtime/test_aws_clients.py).
 """
 
 from __future__ import annotations

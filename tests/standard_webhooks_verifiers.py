@@ -25,12 +25,12 @@ import standardwebhooks.webhooks
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from offload.project import PROJECT
 from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT: Final = Path(__file__).resolve().parents[1]
 SYMMETRIC: Final = ("PyPI standardwebhooks", "npm standardwebhooks", "npm openai")
 ASYMMETRIC: Final = ("PyPI cryptography", "node:crypto")
 
@@ -41,7 +41,7 @@ _CLOCK: Final = threading.Lock()
 
 def installed() -> bool:
     """Whether the npm packages are: `make toolchain` installs them."""
-    return all((ROOT / "node_modules" / name).is_dir() for name in ("openai", "standardwebhooks"))
+    return all((PROJECT / "node_modules" / name).is_dir() for name in ("openai", "standardwebhooks"))
 
 
 def node() -> str:
@@ -61,8 +61,8 @@ class Verifiers:
         self._node: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Verifiers:
-        command = [node(), str(ROOT / "tests/standard_webhooks_verifiers.mjs")]
-        self._node = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+        command = [node(), str(PROJECT / "tests/standard_webhooks_verifiers.mjs")]
+        self._node = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=PROJECT)
         return self
 
     def __exit__(self, *_: object) -> None:

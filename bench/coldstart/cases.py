@@ -1,4 +1,4 @@
-"""What is measured: every function under lambdas/, found by its folder, and for each the usual style's peer.
+"""What is measured: every function, found by its folder, and for each the usual style's peer.
 
 A function needs no entry here to be measured: its variables are asked of it, and its import is timed. The tables below
 give what makes more of it: variables of its own, a first event with its answer, another peer.

@@ -1,6 +1,6 @@
 """What DynamoDB would bill for a client's writes to the table of jobs, its indexes included.
 
-The rules of bench/ledger/meter.py, and for each index (GSI.html#GSI.ThroughputConsiderations.Writes, read 2026-11-24):
+The rules of tests/meter.py, and for each index (GSI.html#GSI.ThroughputConsiderations.Writes, read 2026-11-24):
 an entry that comes or goes costs its write, one that changes too, one whose key changes a delete and a write. What a
 transaction costs twice is the table's own write.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bench.ledger.meter import Item, item_size, write_units
+from tests.meter import Item, item_size, write_units
 
 # The table's indexes (offload/cdk/constructs/job_service.py): their keys, and what else is in them; None is everything.
 _INDEXES: Final[Mapping[str, tuple[tuple[str, str], frozenset[str] | None]]] = {

@@ -7,7 +7,7 @@ theirs to DynamoDB is counted, and its units computed by the rules in `meter.py`
 tally, the postings and their folds; the idempotency records and the counters. What Lambda itself does (receiving,
 deleting) is the same for both and not counted.
 
-    .venv/bin/python bench/ledger/run.py                    December (tests/month.py), or the day that is shipped
+    .venv/bin/python bench/ledger/run.py                    December (tests/shop/month.py), or the day that is shipped
     .venv/bin/python bench/ledger/run.py --repeat 10        the month ten times over: folds at work
     .venv/bin/python bench/ledger/run.py --json
 
@@ -36,7 +36,6 @@ import boto3
 import msgspec
 
 from bench.ledger import throughput
-from bench.ledger.meter import Item, Meter, item_size
 from bench.ledger.plain import plain_handler
 from offload.cli.deployment.aws import shell_settings
 from offload.cli.local.process import EmbeddedAws
@@ -44,7 +43,8 @@ from offload.runtime import aws
 from offload.runtime.events import sums
 from shop.ledger import Ledger, read_ledger
 from shop.orders import SHIPPED_DAY, read_orders
-from tests.month import MONTH
+from tests.meter import Item, Meter, item_size
+from tests.shop.month import MONTH
 
 CALLS_GOAL: Final = 1 / 10
 UNITS_GOAL: Final = 1 / 5

@@ -2,8 +2,8 @@
 
 The code is that of `lambdas/order_import`, with the durable SDK imported and a run that does the steps at once; the
 files and the bus are an embedded AWS of the benchmark's own, in another process. Files are December's orders
-(tests/month.py), or the day that is shipped, over and over under new invoice numbers, cut to 10, 100 and 541,909 rows
-(the set's whole year), plain and gzip.
+(tests/shop/month.py), or the day that is shipped, over and over under new invoice numbers, cut to 10, 100 and 541,909
+rows (the set's whole year), plain and gzip.
 
     .venv/bin/python bench/order_import/run.py
     .venv/bin/python bench/order_import/run.py --rows 10 100000 --json
@@ -35,7 +35,7 @@ import msgspec
 from offload.cli.deployment.aws import shell_settings
 from offload.cli.local.process import EmbeddedAws
 from shop.orders import SHIPPED_DAY
-from tests.month import MONTH
+from tests.shop.month import MONTH
 
 GOAL_MIB: Final = 8
 """Growth of the peak from the smallest to the largest file."""

@@ -49,10 +49,10 @@ from offload.cli.local.up import bring_up
 from offload.client.publisher import Publisher
 from offload.contracts.events.event import Event
 from shop.contracts.stock import StockLow
-from tests.local.conftest import Copy
+from tests.copies import Copy
 from tests.local.subscribers import Subscribers
 from tests.misbehaving_server import Answer, Hang, MisbehavingServer
-from tests.unit.sending_bench import sending_table
+from tests.unit.webhooks_out.sending_bench import sending_table
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 GOAL: Final = 1.2

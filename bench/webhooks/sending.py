@@ -44,7 +44,7 @@ from offload.contracts.webhooks_out.policy import Policy
 from offload.contracts.webhooks_out.subscription import Wish
 from offload.runtime import aws
 from shop.contracts.stock import StockLow
-from tests.unit.sending_bench import sending_table
+from tests.unit.webhooks_out.sending_bench import sending_table
 
 DELAYS: Final = (0.02, 0.1, 0.5)
 SUBSCRIBERS: Final = 10

@@ -34,7 +34,7 @@ def put(table: str, item: dict[str, Any], **more: Any) -> dict[str, Any]:
     "A cancelled transaction writes nothing, and gives a reason for each action in the order of the actions",
     document=f"{API}/API_TransactWriteItems.html",
     read=READ,
-    relied=(CONSUMER, TABLES, "lambdas/release_notes/log.py"),
+    relied=(CONSUMER, TABLES),
     expected=[["None", "ConditionalCheckFailed", "None"], None, {"S": "before"}],
 )
 def transaction_cancelled(aws: Oracle) -> Any:
@@ -208,7 +208,7 @@ def batch_get(aws: Oracle) -> Any:
     "A page of a query ends at 1 MB with LastEvaluatedKey; a filter takes effect after that",
     document=f"{GUIDE}/Query.Pagination.html",
     read=READ,
-    relied=("shop/rates.py", "offload/runtime/webhooks_in/deliveries.py"),
+    relied=("offload/runtime/webhooks_in/deliveries.py",),
     expected=[True, 0, True, 4],
 )
 def query_pages(aws: Oracle) -> Any:
@@ -273,7 +273,7 @@ def add_makes(aws: Oracle) -> Any:
     "A number has up to 38 digits, exactly; one more is refused",
     document=f"{GUIDE}/HowItWorks.NamingRulesDataTypes.html",
     read=READ,
-    relied=("offload/runtime/events/sums.py", "shop/ledger.py"),
+    relied=("offload/runtime/events/sums.py",),
     expected=["9" * 38, "ValidationException"],
 )
 def numbers(aws: Oracle) -> Any:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 
+from offload.project import PROJECT
 from tests.conformance.behaviour import BEHAVIOURS, Behaviour, Where
 
 __all__ = ["PAGE", "PROJECT", "Behaviour", "every", "main", "page"]
 
-PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "docs" / "conformance.md"
 
 MODULES = ("sqs", "dynamodb", "events", "functions", "secretsmanager", "s3", "others")

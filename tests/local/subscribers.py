@@ -17,7 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from offload.cli.local.process import ACCOUNT, REGION
-from tests.local.conftest import Copy
+from tests.copies import Copy
 from tests.patience import PATIENCE, until
 
 

@@ -7,14 +7,15 @@ import os
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from offload.project import PROJECT
-from shop.commands.ledger import ledger_of
-from tests.local.conftest import Copy
+from tests.copies import Copy
+from tests.local.ledger import ledger_of
 from tests.local.subscribers import Subscribers
 from tests.patience import PATIENCE, until
 
@@ -24,6 +25,8 @@ import httpx
 from offload.client.publisher import Retries
 patient = {{"retries": Retries(deadline={PATIENCE}), "timeout": httpx.Timeout({PATIENCE})}}
 """
+DAY: Final = date(1999, 5, 4)
+"""Of its visits alone."""
 MONOLITH: Final = f"""{PATIENT}
 import json
 from datetime import datetime, timezone
@@ -33,25 +36,25 @@ from offload.client.jobs import Jobs
 from offload.client.publisher import Publisher
 from offload.client.subscriptions import SubscriptionRefused, Subscriptions
 from offload.contracts.webhooks_out.subscription import Wish
-from shop.contracts.jobs.sales_report import SALES_REPORT, Period
-from shop.contracts.orders import OrderLine, OrderPlaced
+from clinic.contracts.jobs import WARD_REPORT, Days
+from clinic.contracts.visits import VisitEnded, VisitLine
 
 
-def order(invoice, description):
-    line = OrderLine(product="85123A", quantity=6, unit_price=Decimal("2.55"), description=description)
-    at = datetime(1999, 5, 4, tzinfo=timezone.utc)
-    return OrderPlaced(invoice=invoice, invoiced_at=at, country="Atlantis", lines=(line,)).event()
+def ended(visit, description):
+    line = VisitLine(item="85123A", quantity=6, unit_price=Decimal("2.55"), description=description)
+    at = datetime({DAY:%Y, %-m, %-d}, tzinfo=timezone.utc)
+    return VisitEnded(visit=visit, ended_at=at, ward="Eyes", lines=(line,)).event()
 
 
-orders = [order("connected-1", "WHITE HANGING HEART"), order("connected-2", "x" * 1_100_000)]
-sent = Publisher.from_environment().publish_many(orders)
+visits = [ended("connected-1", "EYE TEST"), ended("connected-2", "x" * 1_100_000)]
+sent = Publisher.from_environment().publish_many(visits)
 
 with Jobs.from_environment(**patient) as jobs:
-    handle = jobs.submit(SALES_REPORT, Period())
+    handle = jobs.submit(WARD_REPORT, Days())
     report = handle.result({PATIENCE})
 
 with Subscriptions.from_environment(**patient) as subscriptions:
-    created = subscriptions.create(Wish(url="http://127.0.0.1:9/hooks", types=("order.placed",), tenant="connected"))
+    created = subscriptions.create(Wish(url="http://127.0.0.1:9/hooks", types=("visit.ended",), tenant="connected"))
     subscription = created.subscription.id
     listed = [each.id for each in subscriptions.subscriptions()]
     subscriptions.delete(subscription)
@@ -78,7 +81,7 @@ def ran(copy: Copy, code: str) -> str:
     variables = json.loads(printed(copy, "local", "--format", "json"))
     ended = subprocess.run(
         [sys.executable, "-c", code],
-        env=variables | {"PYTHONPATH": str(PROJECT)},
+        env=variables | {"PYTHONPATH": f"{copy.project}{os.pathsep}{PROJECT}"},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -97,12 +100,8 @@ def told(deployed: Copy) -> dict[str, Any]:
 def test_its_events_reach_the_consumers_large_ones_too(deployed: Copy, told: dict[str, Any]) -> None:
     assert (told["published"], told["claims"]) == (2, 1)
 
-    def booked() -> bool:
-        figures = ledger_of(deployed.deployment).by_country.get("Atlantis")
-        return figures is not None and figures.orders == 2
-
-    until(booked, "the two orders in the ledger")
-    assert ledger_of(deployed.deployment).by_country["Atlantis"].units == 12
+    until(lambda: ledger_of(deployed.deployment, DAY).visits == 2, "the two visits in the ledger")
+    assert ledger_of(deployed.deployment, DAY).units == 12
 
 
 def test_its_job_has_run_and_it_has_the_result(deployed: Copy, told: dict[str, Any]) -> None:
@@ -116,19 +115,6 @@ def test_its_subscription_was_there_and_is_gone(deployed: Copy, told: dict[str, 
     assert told["secret"].startswith("whsec_")
     assert told["gone"] == "no-such-subscription"
     assert Subscribers(deployed).call("GET", f"/subscriptions/{told['subscription']}")[0] == 404
-
-
-def test_the_code_of_the_page_does_what_the_page_says(deployed: Copy) -> None:
-    page = (PROJECT / "docs" / "monolith.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 3
-    code = "\n".join(blocks).replace("timeout=60", f"timeout={PATIENCE}")
-    for client in ("Jobs", "Subscriptions"):
-        code = code.replace(f"{client}.from_environment()", f"{client}.from_environment(**patient)")
-    report, subscription, refused = ran(deployed, PATIENT + code).splitlines()
-    assert re.fullmatch(r"[\d.]+ results/job-\w+/1/report\.html", report)
-    assert re.fullmatch(r"sub_\w+ whsec_\S+", subscription)
-    assert refused == "no-such-subscription 404"
 
 
 def test_a_shell_gets_the_same_variables(deployed: Copy, tmp_path: Path) -> None:

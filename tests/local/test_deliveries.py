@@ -12,12 +12,12 @@ from typing import Any, Final, Literal
 
 import pytest
 
+from clinic.contracts.supplies import SupplyLow
 from offload.cli.deployment import logs
 from offload.cli.deployment.status import depths
 from offload.client.publisher import Publisher
-from shop.contracts.stock import StockLow
+from tests.copies import RETRIES, Copy
 from tests.killed_workers import workers_killed_all_along
-from tests.local.conftest import RETRIES, Copy
 from tests.local.subscribers import Subscribers
 from tests.misbehaving_server import (
     Answer,
@@ -45,7 +45,7 @@ from tests.standard_webhooks_verifiers import Verifiers, installed
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
 ENDPOINTS: Final = 50
 SENDERS: Final = 5
-"""At once in each lane: `[sending] concurrency` of environments/local.toml."""
+"""At once in each lane: `[sending] concurrency` of the clinic's environments/local.toml."""
 PLANNER: Final = "WebhooksOut/Planner"
 # What the first requests to an endpoint meet; all that come later are answered.
 SCRIPTS: Final[tuple[list[Step], ...]] = (
@@ -73,10 +73,10 @@ BAD_TLS: Final[dict[str, Tls]] = {"p34": "expired", "p35": "wrong-host", "p36": 
 NARROW: Final[dict[str, Literal["refuse", "reset", "backlog"]]] = {"p37": "refuse", "p38": "reset", "p39": "backlog"}
 
 
-def low(product: str, number: int) -> Any:
-    """An event for the endpoint that hears of a product."""
-    cause = f"order.placed:{product}-{number}"
-    return StockLow(product=product, units=1, low_below=9, cause=cause, caused_at=datetime.now(UTC)).event()
+def low(item: str, number: int) -> Any:
+    """An event for the endpoint that hears of an item."""
+    cause = f"visit.ended:{item}-{number}"
+    return SupplyLow(item=item, units=1, low_below=9, cause=cause, caused_at=datetime.now(UTC)).event()
 
 
 def states(subscribers: Subscribers, query: str = "") -> Counter[str]:
@@ -103,7 +103,7 @@ def test_whatever_endpoints_do_and_whoever_is_killed_each_delivery_ends_and_both
         server.script(name, steps, then=then)
         url = server.own_port(name, limit=2, over=NARROW[name]) if name in NARROW else server.url(name)
         url = server.url(name, tls=BAD_TLS[name]) if name in BAD_TLS else url
-        wish = subscribers.subscribe(url, ["stock.low"], filter={"product": [name]})
+        wish = subscribers.subscribe(url, ["supply.low"], filter={"item": [name]})
         ids[wish["subscription"]["id"]] = name
     publisher = Publisher(copy.deployment.bus, events=copy.deployment.aws.events, retries=RETRIES)
     with workers_killed_all_along(copy.embedded, every=1.0, seed=6, most=math.inf if WHOLE else 20) as killed:
@@ -200,7 +200,7 @@ def test_endpoints_that_hang_hold_up_no_other_not_even_as_many_as_there_are_send
     ids = {}
     for name in [*well, *hanging]:
         server.script(name, then=Hang(60) if name in hanging else Answer(204))
-        wish = subscribers.subscribe(server.url(name), ["stock.low"], filter={"product": [name]})
+        wish = subscribers.subscribe(server.url(name), ["supply.low"], filter={"item": [name]})
         ids[name] = wish["subscription"]["id"]
     publisher = Publisher(deployed.deployment.bus, events=deployed.deployment.aws.events, retries=RETRIES)
     for name in hanging:
@@ -235,9 +235,9 @@ def test_signatures_hold_in_three_libraries_and_what_is_subscribed_to_comes(
     subscribers = Subscribers(deployed)
     made = subscribers.subscribe(
         server.url("signed"),
-        ["stock.*"],
+        ["supply.*"],
         # Of its own alone: what other tests published may still be on its way.
-        filter={"units": [{"numeric": ["<", 5]}], "product": ["Zoë's Kerzen"]},
+        filter={"units": [{"numeric": ["<", 5]}], "item": ["Zoë's Kerzen"]},
         headers={"x-token": "secret-token"},
         ed25519=True,
     )
@@ -247,12 +247,12 @@ def test_signatures_hold_in_three_libraries_and_what_is_subscribed_to_comes(
     event = low("Zoë's Kerzen", 1)
     publisher.publish(event, event)
     [received] = server.wait_for("signed", 1)
-    assert json.loads(received.body)["data"]["product"] == "Zoë's Kerzen"
+    assert json.loads(received.body)["data"]["item"] == "Zoë's Kerzen"
     assert received.header("x-token") == "secret-token"
     with Verifiers() as verifiers:
         assert verifiers.good(made["secret"], received.headers, received.body)
         assert verifiers.good(made["subscription"]["public_key"], received.headers, received.body)
-    status, tried = subscribers.call("POST", f"/subscriptions/{name}/test", {"type": "order.placed"})
+    status, tried = subscribers.call("POST", f"/subscriptions/{name}/test", {"type": "visit.ended"})
     assert (status, tried["attempt"]["status"]) == (200, 200)
     [shown] = subscribers.deliveries(f"&subscription={name}")
     status, whole = subscribers.call("GET", f"/deliveries/{shown['id']}")
@@ -272,7 +272,7 @@ def test_nothing_is_answered_that_is_not_signed_and_no_role_does_more_than_it_ma
 ) -> None:
     subscribers = Subscribers(deployed_with_iam)
     server.script("iam", [Answer(500)])
-    made = subscribers.subscribe(server.url("iam"), ["stock.low"], ed25519=True)
+    made = subscribers.subscribe(server.url("iam"), ["supply.low"], ed25519=True)
     publisher = Publisher(
         deployed_with_iam.deployment.bus, events=deployed_with_iam.deployment.aws.events, retries=RETRIES
     )

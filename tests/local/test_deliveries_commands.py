@@ -8,13 +8,13 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
+from clinic.contracts.supplies import SupplyLow
 from offload.cli.deployment.progress import SILENT
 from offload.cli.webhooks_out.api import subscriptions_api
 from offload.cli.webhooks_out.sealing_key import rotate_sealing_key
 from offload.client.publisher import Publisher
 from offload.runtime.webhooks_out.items import delivery_key
-from shop.contracts.stock import StockLow
-from tests.local.conftest import RETRIES, Copy
+from tests.copies import RETRIES, Copy
 from tests.local.subscribers import Subscribers
 from tests.misbehaving_server import Answer, MisbehavingServer
 
@@ -30,10 +30,10 @@ def states(copy: Copy, subscription: str) -> list[str]:
     return sorted(each["state"] for each in found)
 
 
-def publish(copy: Copy, *products: str) -> None:
+def publish(copy: Copy, *items: str) -> None:
     publisher = Publisher(copy.deployment.bus, events=copy.deployment.aws.events, retries=RETRIES)
-    for product in products:
-        low = StockLow(product=product, units=1, low_below=9, cause="typed", caused_at=datetime.now(UTC))
+    for item in items:
+        low = SupplyLow(item=item, units=1, low_below=9, cause="typed", caused_at=datetime.now(UTC))
         publisher.publish(low.event())
 
 
@@ -48,7 +48,7 @@ def test_a_person_subscribes_an_endpoint_and_sends_again_what_failed(
 ) -> None:
     copy, subscribers = deployed_with_iam, Subscribers(deployed_with_iam)
     server.script("typed", [Answer(202, body=b"hello"), Answer(500, headers={"webhook-retry": "no"})])
-    options = ("--url", server.url("typed"), "--type", "stock.*", "--tenant", "typed", "--rate", "100")
+    options = ("--url", server.url("typed"), "--type", "supply.*", "--tenant", "typed", "--rate", "100")
     made = said(copy, "subscriptions", "create", *options)
     name = made["id"]
     assert made["secret"].startswith("whsec_")
@@ -70,7 +70,7 @@ def test_a_person_brings_back_what_is_missing_by_a_replay_of_the_archive(
     deployed: Copy, server: MisbehavingServer
 ) -> None:
     subscribers = Subscribers(deployed)
-    name = said(deployed, "subscriptions", "create", "--url", server.url("missing"), "--type", "stock.low")["id"]
+    name = said(deployed, "subscriptions", "create", "--url", server.url("missing"), "--type", "supply.low")["id"]
     publish(deployed, "four")
     subscribers.until(lambda: states(deployed, name) == ["delivered"], "the delivery")
     [found] = said(deployed, "deliveries", "list", "--subscription", name)["deliveries"]
@@ -89,7 +89,7 @@ def test_the_sealing_key_is_rotated_while_events_come_and_every_delivery_is_sign
     deployed_with_iam: Copy, server: MisbehavingServer
 ) -> None:
     copy, subscribers = deployed_with_iam, Subscribers(deployed_with_iam)
-    made = said(copy, "subscriptions", "create", "--url", server.url("sealed"), "--type", "stock.low")
+    made = said(copy, "subscriptions", "create", "--url", server.url("sealed"), "--type", "supply.low")
     publish(copy, "before")
     server.wait_for("sealed", 1)  # a worker is warm, with the old key
     published = 1

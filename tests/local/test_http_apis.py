@@ -17,12 +17,12 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from requests.auth import AuthBase
 
+from clinic.catalogue import CATALOGUE
+from clinic.contracts.jobs import WARD_REPORT, Days
 from offload.cli.jobs.service import jobs_of
 from offload.cli.schemas.openapi import HttpApi, apis, document
 from offload.client.publisher import Publisher
-from shop.catalogue import CATALOGUE
-from shop.contracts.jobs.sales_report import SALES_REPORT, Period
-from tests.local.conftest import RETRIES, Copy, a_copy
+from tests.copies import RETRIES, App, Copy, a_copy
 from tests.local.subscribers import Subscribers
 from tests.local.test_deliveries import low
 from tests.patience import PATIENCE, until
@@ -61,19 +61,19 @@ class Signed(AuthBase):
 
 
 @pytest.fixture(scope="module")
-def fuzzed(tmp_path_factory: pytest.TempPathFactory, brought_up: Path) -> Iterator[Copy]:
+def fuzzed(tmp_path_factory: pytest.TempPathFactory, brought_up: Path, app: App) -> Iterator[Copy]:
     """The app on an embedded AWS of these tests' own: the jobs that they start are in nobody's way."""
-    yield from a_copy(tmp_path_factory.mktemp("fuzzed"), brought_up)
+    yield from a_copy(tmp_path_factory.mktemp("fuzzed"), brought_up, app.project)
 
 
 @pytest.fixture(scope="module")
 def known(fuzzed: Copy) -> list[str]:
     """The ids of jobs: one that has succeeded, one that waits, one that was cancelled."""
     with jobs_of(fuzzed.deployment) as jobs:
-        done = jobs.submit(SALES_REPORT, Period())
+        done = jobs.submit(WARD_REPORT, Days())
         done.wait(PATIENCE)
-        waits = jobs.submit(SALES_REPORT, Period(), delay=timedelta(days=1))
-        cancelled = jobs.submit(SALES_REPORT, Period(), delay=timedelta(days=1))
+        waits = jobs.submit(WARD_REPORT, Days(), delay=timedelta(days=1))
+        cancelled = jobs.submit(WARD_REPORT, Days(), delay=timedelta(days=1))
         cancelled.cancel()
         return [done.id, waits.id, cancelled.id]
 
@@ -83,8 +83,8 @@ def subscribed(fuzzed: Copy) -> list[str]:
     """The ids of subscriptions (one is paused), and of a delivery that waits and one that was given up."""
     subscribers = Subscribers(fuzzed)
     names = [
-        subscribers.subscribe(NOWHERE, ["stock.low"], filter={"product": [product]})["subscription"]["id"]
-        for product in ("waits", "given up", "kept")
+        subscribers.subscribe(NOWHERE, ["supply.low"], filter={"item": [item]})["subscription"]["id"]
+        for item in ("waits", "given up", "kept")
     ]
     Publisher(fuzzed.deployment.bus, events=fuzzed.deployment.aws.events, retries=RETRIES).publish(
         low("waits", 1), low("given up", 2)
@@ -125,7 +125,7 @@ def test_a_route_answers_as_its_document_says(
     ids = known if api is JOBS else [each for each in subscribed if each.startswith(wanted)]
     if name == "delete":
         # The others are still needed.
-        ids = [Subscribers(fuzzed).subscribe(NOWHERE, ["stock.low"])["subscription"]["id"]]
+        ids = [Subscribers(fuzzed).subscribe(NOWHERE, ["supply.low"])["subscription"]["id"]]
     cases = operation.as_strategy()
     if route.body or route.query or route.keyed:
         cases = cases | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
@@ -144,14 +144,14 @@ def test_a_route_answers_as_its_document_says(
     @given(case=cases)
     def each(case: schemathesis.Case[Any]) -> None:
         # Half of the ids are those of jobs, and of the types those with a schedule.
-        for parameter, choices in (("id", ids), ("type", [SALES_REPORT.name])):
+        for parameter, choices in (("id", ids), ("type", [WARD_REPORT.name])):
             given_one = str(case.path_parameters.get(parameter, ""))
             chosen = zlib.crc32(given_one.encode(errors="replace"))
             if given_one and chosen % 2:
                 case.path_parameters[parameter] = choices[chosen // 2 % len(choices)]
         if isinstance(case.body, dict) and zlib.crc32(repr(case.body).encode(errors="replace")) % 2:
             # No generator guesses an address that may be called, or a type that there is.
-            likely: dict[str, Any] = {"url": NOWHERE, "types": ["order.*"], "filter": None, "headers": {}}
+            likely: dict[str, Any] = {"url": NOWHERE, "types": ["visit.*"], "filter": None, "headers": {}}
             case.body |= {name: value for name, value in likely.items() if name in case.body}
         answers: list[Any] = []
 

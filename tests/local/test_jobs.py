@@ -13,32 +13,41 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
+from decimal import Decimal
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
 from botocore.credentials import Credentials
 
+from clinic.catalogue import CATALOGUE
+from clinic.contracts.jobs import PATIENT_GROUPS, VISIT_IMPORT, WARD_REPORT, Days, Patients, VisitsFile
+from clinic.ledger import Figures
 from offload.cli.audit.jobs import JobAccount, draw_up
 from offload.cli.jobs.service import jobs_of
 from offload.client.job_calls import JobRefused, Signer, Unreachable
 from offload.client.jobs import Handle, Jobs
 from offload.contracts.jobs.job import Job, State
 from offload.contracts.jobs.job_type import JobType, Priority
-from shop.catalogue import CATALOGUE
-from shop.contracts.jobs.customer_segments import CUSTOMER_SEGMENTS, Customers
-from shop.contracts.jobs.order_import import ORDER_IMPORT, OrdersFile
-from shop.contracts.jobs.sales_report import SALES_REPORT, Period
-from shop.orders import SHIPPED_DAY
+from tests.clinics import visits_file
+from tests.copies import Copy, settled
 from tests.killed_workers import workers_killed_all_along
-from tests.local.conftest import Copy
-from tests.local.test_order_events import settled
+from tests.local.ledger import ledger_of
 from tests.patience import PATIENCE, until
 
 T = TypeVar("T")
 
 WHOLE: Final = os.environ.get("OFFLOAD_PROVE") == "whole"
+VISITS: Final = 143
+"""Of the file that is imported: 15 steps."""
+
+
+@pytest.fixture
+def visits(tmp_path: Path) -> Path:
+    """A file of visits."""
+    return visits_file(tmp_path, VISITS)
 
 
 @pytest.fixture
@@ -83,19 +92,19 @@ def the_account_watched(copy: Copy) -> Iterator[list[JobAccount]]:
 
 
 @pytest.mark.long
-def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_killed(copy: Copy) -> None:
+def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_killed(copy: Copy, visits: Path) -> None:
     count = 1_000 if WHOLE else 40
     types: list[JobType[Any, Any]] = []
     with jobs_of(copy.deployment) as jobs, the_account_watched(copy) as accounts:
-        key = jobs.upload(SHIPPED_DAY)
+        key = jobs.upload(visits)
         with workers_killed_all_along(copy.embedded, every=2.0, seed=4, most=math.inf if WHOLE else 20) as killed:
             handles: list[Handle[Any]] = []
             for number in range(count):
                 wishes: list[tuple[JobType[Any, Any], Any]] = [
-                    (ORDER_IMPORT, OrdersFile(file=key)),
+                    (VISIT_IMPORT, VisitsFile(file=key)),
                     # A parent that is killed is found after its own minutes, and its children's after that.
-                    *([(CUSTOMER_SEGMENTS, Customers(file=key, shards=2))] if WHOLE else []),
-                    *[(SALES_REPORT, Period(first=date(2010, 12, 1 + number % 28)))] * 9,
+                    *([(PATIENT_GROUPS, Patients(file=key, shards=2))] if WHOLE else []),
+                    *[(WARD_REPORT, Days(first=date(2010, 12, 1 + number % 28)))] * 9,
                 ]
                 job_type, wish = wishes[number % 10]
                 submit = partial(jobs.submit, job_type, wish, idempotency_key=f"job {number}")
@@ -125,17 +134,17 @@ def test_every_job_of_mixed_types_ends_once_though_doubled_and_its_workers_kille
     for before, after in pairwise(accounts):
         both = [one.type for one, two in zip(before.lines, after.lines, strict=True) if one.missing and two.missing]
         assert both == []
-    # However many imports published the day, and however often they were killed, each order counts once.
-    assert any(job.state is State.SUCCEEDED for job in ended if job.type == ORDER_IMPORT.name)
+    # However many imports published the file, and however often they were killed, each visit counts once.
+    assert any(job.state is State.SUCCEEDED for job in ended if job.type == VISIT_IMPORT.name)
     until(lambda: settled(copy.deployment), "the ledger")
-    ledger = json.loads(copy.offload("ledger", "show", "--json").stdout)
-    assert (ledger["orders"], ledger["revenue"]) == (137, "58635.56")
+    units = sum(1 + number % 5 for number in range(VISITS))
+    assert ledger_of(copy.deployment) == Figures(units * Decimal("2.55"), units, VISITS)
 
 
 def test_an_urgent_job_starts_before_the_queue_of_the_others(jobs: Jobs) -> None:
-    periods = [Period()] * (500 if WHOLE else 60)
-    low = answered(lambda: jobs.submit_many(SALES_REPORT, periods, priority=Priority.LOW))
-    urgent = answered(lambda: jobs.submit(SALES_REPORT, Period(), priority=Priority.HIGH)).wait(PATIENCE)
+    days = [Days()] * (500 if WHOLE else 60)
+    low = answered(lambda: jobs.submit_many(WARD_REPORT, days, priority=Priority.LOW))
+    urgent = answered(lambda: jobs.submit(WARD_REPORT, Days(), priority=Priority.HIGH)).wait(PATIENCE)
     # On a slow machine many have started while the others were submitted.
     waited = [start for each in low if (start := started(each.wait(PATIENCE))) > urgent.created_at.timestamp()]
     later = sum(start > started(urgent) for start in waited)
@@ -144,30 +153,31 @@ def test_an_urgent_job_starts_before_the_queue_of_the_others(jobs: Jobs) -> None
 
 def test_a_delayed_job_is_never_early_and_starts_by_itself(jobs: Jobs) -> None:
     submitted = time.time()
-    job = jobs.submit(SALES_REPORT, Period(), delay=timedelta(seconds=5))
+    job = jobs.submit(WARD_REPORT, Days(), delay=timedelta(seconds=5))
     assert job.status() is State.WAITING
     assert started(job.wait(PATIENCE)) - submitted >= 5
 
 
 def test_a_cancelled_job_never_runs(jobs: Jobs) -> None:
-    job = jobs.submit(SALES_REPORT, Period(), delay=timedelta(hours=1))
+    job = jobs.submit(WARD_REPORT, Days(), delay=timedelta(hours=1))
     assert job.cancel().state is State.CANCELLED
     with pytest.raises(JobRefused, match="ended"):
         jobs.cancel(job.id)
 
 
-def test_a_job_gathers_what_its_children_found(jobs: Jobs) -> None:
-    key = jobs.upload(SHIPPED_DAY)
-    segments = jobs.submit(CUSTOMER_SEGMENTS, Customers(file=key, shards=3)).result(PATIENCE)
-    assert sum(segments.segments.values()) == segments.customers > 0
+def test_a_job_gathers_what_its_children_found(jobs: Jobs, visits: Path) -> None:
+    key = jobs.upload(visits)
+    found = jobs.submit(PATIENT_GROUPS, Patients(file=key, shards=3)).result(PATIENCE)
+    assert len(found.groups) == 3
+    assert sum(found.groups.values()) == found.patients == VISITS
 
 
-def test_each_function_works_with_its_own_role(deployed_with_iam: Copy) -> None:
+def test_each_function_works_with_its_own_role(deployed_with_iam: Copy, visits: Path) -> None:
     with jobs_of(deployed_with_iam.deployment) as jobs:
-        assert jobs.submit(SALES_REPORT, Period()).result(PATIENCE).orders >= 0
-        key = jobs.upload(SHIPPED_DAY)
-        assert jobs.submit(CUSTOMER_SEGMENTS, Customers(file=key, shards=2)).result(PATIENCE).customers > 0
-        assert jobs.submit(ORDER_IMPORT, OrdersFile(file=key)).result(PATIENCE).invoices == 143
+        assert jobs.submit(WARD_REPORT, Days()).result(PATIENCE).visits >= 0
+        key = jobs.upload(visits)
+        assert jobs.submit(PATIENT_GROUPS, Patients(file=key, shards=2)).result(PATIENCE).patients == VISITS
+        assert jobs.submit(VISIT_IMPORT, VisitsFile(file=key)).result(PATIENCE).visits == VISITS
 
 
 def test_an_unsigned_call_is_refused(deployed: Copy) -> None:
@@ -185,7 +195,7 @@ def test_a_wrong_signature_and_a_signer_without_the_permission_are_told_what_it_
         with jobs_of(deployment) as jobs:
             jobs._signer = Signer(Credentials(key["AccessKeyId"], secret), deployment.aws.session.region_name)
             with pytest.raises(JobRefused, match="execute-api:Invoke") as refused:
-                jobs.submit(SALES_REPORT, Period())
+                jobs.submit(WARD_REPORT, Days())
         assert (refused.value.type, refused.value.status) == ("forbidden", 403)
 
 
@@ -194,14 +204,14 @@ def test_a_wrong_signature_and_a_signer_without_the_permission_are_told_what_it_
     [
         ("/jobs", b"{", 400, "bad-request"),
         ("/jobs", b'{"type": "no_such"}', 422, "unknown-type"),
-        ("/jobs", b'{"type": "sales_report", "input": {"first": 1}}', 422, "bad-input"),
-        ("/jobs", b'{"type": "sales_report", "delay": 1, "run_at": "2026-11-24T00:00:00Z"}', 422, "bad-time"),
-        ("/jobs", b'{"type": "sales_report", "x": "' + b"x" * 400_000 + b'"}', 413, "body-too-large"),
+        ("/jobs", b'{"type": "ward_report", "input": {"first": 1}}', 422, "bad-input"),
+        ("/jobs", b'{"type": "ward_report", "delay": 1, "run_at": "2026-11-24T00:00:00Z"}', 422, "bad-time"),
+        ("/jobs", b'{"type": "ward_report", "x": "' + b"x" * 400_000 + b'"}', 413, "body-too-large"),
         ("/jobs/job-of-another/cancel", b"", 404, "no-such-job"),
         ("/jobs/job-of-another/result", b"", 404, "no-such-job"),
         ("/jobs/job-of-another/answer", b'{"yes": true}', 404, "no-such-job"),
         ("/jobs/job-of-another/answer", b'{"yes": "perhaps"}', 400, "bad-request"),
-        ("/schedules/order_import/pause", b"", 404, "no-schedule"),
+        ("/schedules/visit_import/pause", b"", 404, "no-schedule"),
     ],
 )
 def test_what_is_refused_says_what_to_do(jobs: Jobs, path: str, body: bytes, status: int, slug: str) -> None:
@@ -213,7 +223,7 @@ def test_what_is_refused_says_what_to_do(jobs: Jobs, path: str, body: bytes, sta
 
 def test_a_job_that_vanishes_is_named_by_the_audit(copy: Copy) -> None:
     with jobs_of(copy.deployment) as jobs:
-        job = jobs.submit(SALES_REPORT, Period(), delay=timedelta(hours=1))
+        job = jobs.submit(WARD_REPORT, Days(), delay=timedelta(hours=1))
     table = copy.deployment.job_service.table
     key: Any = {"pk": {"S": f"job#{job.id}"}, "sk": {"S": "job"}}
     assert copy.offload("audit").returncode == 0
@@ -221,7 +231,7 @@ def test_a_job_that_vanishes_is_named_by_the_audit(copy: Copy) -> None:
     told = copy.offload("audit", "--json")
     assert told.returncode == 1
     lines = json.loads(told.stdout)["jobs"]["lines"]
-    assert {line["type"]: line["missing"] for line in lines}[SALES_REPORT.name] == 1
+    assert {line["type"]: line["missing"] for line in lines}[WARD_REPORT.name] == 1
 
 
 def call(jobs: Jobs, method: str, path: str, body: bytes) -> Any:

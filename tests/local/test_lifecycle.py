@@ -22,7 +22,8 @@ from offload.cli.local import deploy
 from offload.cli.local.patches import apply_patches
 from offload.cli.local.process import EmbeddedAws, Instance, free_port
 from offload.project import PROJECT
-from tests.local.conftest import made_once
+from tests.clinics import CLINIC
+from tests.copies import made_once
 from tests.patience import PATIENCE
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
@@ -41,16 +42,16 @@ def synthesize_all(folder: Path) -> None:
     # Here: it starts the CDK, which every process that collects these tests would do.
     from aws_cdk import App
 
-    from app import compose
+    from clinic.stack import compose
     from offload.cdk.environment import Environment
+    from tests.assemblies import AT_CLINIC, FLAGS, UNBUNDLED
 
-    flags: dict[str, Any] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
     # As the command line does it; by these paths commands find what is deployed.
-    flags |= {"aws:cdk:bundling-stacks": [], "aws:cdk:enable-path-metadata": True}
+    flags = FLAGS | UNBUNDLED | AT_CLINIC | {"aws:cdk:enable-path-metadata": True}
     for name in ENVIRONMENTS:
         # Without the CDK's own rules, which take 5 s of CPU to load: `make synth` and `make up` see them kept.
         app = App(outdir=str(folder / name), context=flags, builtin_cloud_formation_validation=False)
-        compose(app, Environment.filled_in(name))
+        compose(app, Environment.filled_in(name, CLINIC / "environments"))
         for template in (Path(stack.template_full_path) for stack in app.synth().stacks):
             at_rest(template)
 
@@ -181,7 +182,7 @@ def fill(deployment: Deployment) -> None:
     for key in ("claims/1", "claims/2", "claims/2"):
         aws.s3.put_object(Bucket=bucket, Key=key, Body=b"data")
     aws.s3.delete_object(Bucket=bucket, Key="claims/2")
-    aws.sqs.send_message(QueueUrl=deployment.consumer("SalesLedger").dead_letter_queue_url, MessageBody="letter")
+    aws.sqs.send_message(QueueUrl=deployment.consumer("VisitLedger").dead_letter_queue_url, MessageBody="letter")
     aws.events.put_events(Entries=[{"EventBusName": deployment.bus, "Source": "a", "DetailType": "b", "Detail": "{}"}])
 
 
@@ -189,7 +190,7 @@ def holds(deployment: Deployment) -> tuple[int, bytes, str]:
     """What `fill` put there: the ledger's items, the object that is left, the dead letter."""
     aws = deployment.aws
     letters = aws.sqs.receive_message(
-        QueueUrl=deployment.consumer("SalesLedger").dead_letter_queue_url, VisibilityTimeout=0
+        QueueUrl=deployment.consumer("VisitLedger").dead_letter_queue_url, VisibilityTimeout=0
     )
     return (
         aws.dynamodb.scan(TableName=deployment.table("Ledger"))["Count"],
@@ -236,7 +237,10 @@ def test_environments_end_one_by_one_and_leave_what_they_keep_which_a_new_deploy
 
     said = account.offload("destroy", "prod", "--yes", "prod")
     kept = account.folder / "kept" / "prod"
-    assert sorted(file.name for file in kept.iterdir()) == ["1-offload-prod-platform.json", "2-offload-prod-shop.json"]
+    assert sorted(file.name for file in kept.iterdir()) == [
+        "1-offload-prod-platform.json",
+        "2-offload-prod-clinic.json",
+    ]
     left = {plain(name) for _, name in account.inventory() - empty}
     # The archive is beside the stacks here, and no secret's name is its ARN.
     archives = account.aws("prod").events.list_archives()["Archives"]

@@ -1,6 +1,6 @@
 """A monolith that has its role and nothing else, on an embedded AWS that enforces IAM.
 
-What the embedded AWS does not see is in tests/unit/test_monolith_access.py: it has no `events:source`, so that it
+What the embedded AWS does not see is in tests/unit/cdk/test_monolith_access.py: it has no `events:source`, so that it
 cannot tell one source from another, and it enforces no key.
 """
 
@@ -19,14 +19,14 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from clinic.contracts.jobs import WARD_REPORT, Days
+from clinic.contracts.visits import VisitEnded, VisitLine
 from offload.cli.local.process import REGION
 from offload.client.job_calls import JobRefused
 from offload.client.jobs import Jobs
 from offload.client.publisher import ClaimStore, NotPublished, Publisher
 from offload.contracts.jobs.job import State
-from shop.contracts.jobs.sales_report import SALES_REPORT, Period
-from shop.contracts.orders import OrderLine, OrderPlaced
-from tests.local.conftest import RETRIES, Copy
+from tests.copies import RETRIES, Copy
 from tests.local.subscribers import Subscribers
 from tests.patience import PATIENCE
 
@@ -104,31 +104,29 @@ def monolith(deployed_with_iam: Copy) -> Monolith:
     )
 
 
-def order(invoice: str, *, description: str = "WHITE HANGING HEART") -> Any:
-    line = OrderLine(product="85123A", quantity=6, unit_price=Decimal("2.55"), description=description)
-    return OrderPlaced(
-        invoice=invoice, invoiced_at=datetime(2011, 1, 4, tzinfo=UTC), country="France", lines=(line,)
-    ).event()
+def ended(visit: str, *, description: str = "EYE TEST") -> Any:
+    line = VisitLine(item="85123A", quantity=6, unit_price=Decimal("2.55"), description=description)
+    return VisitEnded(visit=visit, ended_at=datetime(2011, 1, 4, tzinfo=UTC), ward="Eyes", lines=(line,)).event()
 
 
 def test_it_publishes_events_and_the_data_of_large_ones_on_its_bus_and_on_no_other(monolith: Monolith) -> None:
     deployment = monolith.copy.deployment
-    done = monolith.publisher(deployment.bus).publish_many([order("1"), order("2", description="x" * 1_100_000)])
+    done = monolith.publisher(deployment.bus).publish_many([ended("1"), ended("2", description="x" * 1_100_000)])
     assert (done.count, done.claim_checks) == (2, 1)
     deployment.aws.events.create_event_bus(Name="elsewhere")
     with pytest.raises(NotPublished, match="AccessDenied"):
-        monolith.publisher("elsewhere").publish(order("3"))
+        monolith.publisher("elsewhere").publish(ended("3"))
 
 
 def test_it_submits_jobs_and_reads_and_cancels_them_and_decides_none(monolith: Monolith) -> None:
     with monolith.jobs() as jobs:
-        job = jobs.submit(SALES_REPORT, Period())
+        job = jobs.submit(WARD_REPORT, Days())
         assert job.wait(PATIENCE).state is State.SUCCEEDED
         assert job.result()
-        waits = jobs.submit(SALES_REPORT, Period(), delay=timedelta(days=1))
+        waits = jobs.submit(WARD_REPORT, Days(), delay=timedelta(days=1))
         assert waits.cancel().state is State.CANCELLED
         assert {each.id for each in jobs.page().jobs} >= {job.id, waits.id}
-        for operators in (lambda: jobs.retry(SALES_REPORT, job.id), lambda: jobs.pause(SALES_REPORT.name)):
+        for operators in (lambda: jobs.retry(WARD_REPORT, job.id), lambda: jobs.pause(WARD_REPORT.name)):
             with pytest.raises(JobRefused) as refused:
                 operators()
             assert refused.value.status == 403
@@ -136,7 +134,7 @@ def test_it_submits_jobs_and_reads_and_cancels_them_and_decides_none(monolith: M
 
 def test_it_manages_subscriptions_and_reseals_none(monolith: Monolith) -> None:
     subscribers = Subscribers(monolith.copy, monolith.credentials)
-    made = subscribers.subscribe(NOWHERE, ["order.placed"])["subscription"]["id"]
+    made = subscribers.subscribe(NOWHERE, ["visit.ended"])["subscription"]["id"]
     assert subscribers.call("GET", f"/subscriptions/{made}")[0] == 200
     assert subscribers.call("POST", f"/subscriptions/{made}/pause")[0] == 200
     assert subscribers.call("GET", "/deliveries")[0] == 200
@@ -155,13 +153,13 @@ def test_it_may_do_nothing_else(monolith: Monolith) -> None:
         "a job's file": lambda: s3.put_object(Bucket=jobs.bucket, Key="uploads/x", Body=b"x"),
         "the table of jobs": lambda: monolith.client("dynamodb").scan(TableName=jobs.table),
         "a queue": lambda: monolith.client("sqs").send_message(
-            QueueUrl=deployment.consumer("SalesLedger").queue_url, MessageBody="x"
+            QueueUrl=deployment.consumer("VisitLedger").queue_url, MessageBody="x"
         ),
         "a secret": lambda: monolith.client("secretsmanager").get_secret_value(
             SecretId=deployment.subscription_service.sealing_secret
         ),
         "a function": lambda: monolith.client("lambda").invoke(
-            FunctionName=deployment.function("sales_report").function_name
+            FunctionName=deployment.function("ward_report").function_name
         ),
         "a rule": lambda: monolith.client("events").list_rules(EventBusName=deployment.bus),
     }

@@ -18,6 +18,8 @@ from typing import Any, Final
 import pytest
 from aws_cdk import App, Duration, Stack
 
+from clinic.catalogue import CATALOGUE
+from clinic.contracts.visits import VisitEnded, VisitLine
 from offload.cdk.constructs.event_bus import EventBus
 from offload.cdk.constructs.python_function import ROOT_CONTEXT
 from offload.cdk.environment import Environment
@@ -31,9 +33,8 @@ from offload.cli.local.process import EmbeddedAws, free_port
 from offload.cli.local.up import bring_up
 from offload.client.publisher import Publisher
 from offload.project import PROJECT
-from shop.catalogue import CATALOGUE
-from shop.contracts.orders import OrderLine, OrderPlaced
-from tests.local.conftest import RETRIES
+from tests.clinics import CLINIC
+from tests.copies import RETRIES
 from tests.odd_server import OddServer, Received, answer, odd_server
 from tests.patience import until
 
@@ -44,27 +45,27 @@ PER_SECOND: Final = 4
 NAME: Final = "offload-local-courier"
 CONTEXT: Final[dict[str, Any]] = json.loads((PROJECT / "cdk.json").read_text(encoding="utf-8"))["context"]
 HANDLER: Final = '''
-"""Asks the courier for a parcel, once for each order."""
+"""Asks the courier for a parcel, once for each visit."""
 
 import os
 
+from clinic.contracts.visits import VisitEnded
 from offload.contracts.events.event import Event
-from shop.contracts.orders import OrderPlaced
 from offload.runtime.events.consumer import consumer
 from offload.runtime.http.client import Client
 
 courier = Client.from_environment("courier")
 
 
-@consumer(OrderPlaced)
-def handler(event: Event[OrderPlaced]) -> None:
-    courier.put(f"{os.environ['COURIER_URL']}/parcels/{event.data.invoice}", event.to_json())
+@consumer(VisitEnded)
+def handler(event: Event[VisitEnded]) -> None:
+    courier.put(f"{os.environ['COURIER_URL']}/parcels/{event.data.visit}", event.to_json())
 '''
 
 
 @dataclass
 class Courier:
-    """The third party: down at first, then well; when what it took came is kept, by invoice."""
+    """The third party: down at first, then well; when what it took came is kept, by visit."""
 
     server: OddServer
     well: Flag = field(default_factory=Flag)
@@ -85,20 +86,20 @@ def assembly_of(root: Path, courier: Courier) -> Path:
     shutil.copy(PROJECT / "lambdas" / "constraints.txt", root / "lambdas")
     shutil.copy(PROJECT / "lambdas" / "requirements.in", root / "lambdas")
     (root / "lambdas" / "courier" / "handler.py").write_text(HANDLER)
-    for package in ("offload", "shop"):
-        (root / package).symlink_to(PROJECT / package)
-    shutil.copy(PROJECT / "pyproject.toml", root)
+    (root / "offload").symlink_to(PROJECT / "offload")
+    (root / "clinic").symlink_to(CLINIC / "clinic")
+    shutil.copy(CLINIC / "pyproject.toml", root)
     out = root / "cdk.out"
     # Resources are found by their paths, which the CDK's command line turns on and a test has to.
     app = App(outdir=str(out), context=CONTEXT | {ROOT_CONTEXT: str(root), "aws:cdk:enable-path-metadata": True})
-    Environment.load(LOCAL).attach(app)
+    Environment.load(LOCAL, CLINIC / "environments").attach(app)
     stack = Stack(app, NAME)
     third_party = Integration(stack, "Courier", third_party="courier", per_second=PER_SECOND, total_seconds=5.0)
     EventConsumer(
         stack,
         "Parcels",
         source="courier",
-        events=(OrderPlaced,),
+        events=(VisitEnded,),
         bus=EventBus(stack, "Events", catalogue=CATALOGUE),
         grants=(third_party.call,),
         variables={"COURIER_URL": courier.server.url("")},
@@ -131,17 +132,17 @@ def deployment(tmp_path: Path, courier: Courier) -> Iterator[Deployment]:
 def test_an_outage_costs_no_event_and_afterwards_all_is_done_at_the_rate(
     deployment: Deployment, courier: Courier
 ) -> None:
-    orders = [
-        OrderPlaced(
-            invoice=f"7{number:05}",
-            invoiced_at=datetime(2011, 1, 4, tzinfo=UTC),
-            country="France",
-            lines=(OrderLine(product="22423", quantity=1, unit_price=Decimal("12.75")),),
+    visits = [
+        VisitEnded(
+            visit=f"7{number:05}",
+            ended_at=datetime(2011, 1, 4, tzinfo=UTC),
+            ward="Eyes",
+            lines=(VisitLine(item="22423", quantity=1, unit_price=Decimal("12.75")),),
         )
         for number in range(EVENTS)
     ]
     Publisher(deployment.bus, events=deployment.aws.events, retries=RETRIES).publish_many(
-        [order.event() for order in orders]
+        [visit.event() for visit in visits]
     )
     until(lambda: courier.refused > 0, "the first call")
     over = Timer(OUTAGE_SECONDS, courier.well.set)
@@ -151,7 +152,7 @@ def test_an_outage_costs_no_event_and_afterwards_all_is_done_at_the_rate(
     finally:
         over.cancel()
     until(lambda: all(each.queue.all == 0 for each in depths(deployment)), "the queue to be empty")
-    assert set(courier.taken) == {order.invoice for order in orders}
+    assert set(courier.taken) == {visit.visit for visit in visits}
     assert [(each.dead, each.undeliverable) for each in depths(deployment)] == [(0, 0)]
     calls = sorted(when for each in courier.taken.values() for when in each)
     # A slow machine only makes it longer: so many a second, after as many as may come at once.

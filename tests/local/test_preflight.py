@@ -16,11 +16,11 @@ from offload.cli.preflight.assembly import Assembly, Kept, NewStack, read
 from offload.cli.preflight.calls import CALLS, Reader
 from offload.cli.preflight.facts import Identity, identity
 from offload.cli.preflight.item import Item
-from tests.local.conftest import Copy
+from tests.copies import Copy
 from tests.patience import PATIENCE
 
-PLACE = "/offload/local/jobs/sales_report"
-ADDRESS = "operators@offload-shop.net"
+PLACE = "/offload/local/jobs/ward_report"
+ADDRESS = "operators@offload-clinic.net"
 STACK = "offload-local-platform"
 WITHIN: Any = {"Delay": 1, "MaxAttempts": int(PATIENCE)}
 TABLES = ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable")
@@ -77,7 +77,7 @@ def test_what_is_deployed_is_ready_to_be_deployed_again_by_calls_of_the_list_alo
     assert [item for items in found.values() for item in items if item.level == "refused"] == []
     assert [item.says for item in found["stack"]] == [
         "offload-local-platform: CREATE_COMPLETE",
-        "offload-local-shop: CREATE_COMPLETE",
+        "offload-local-clinic: CREATE_COMPLETE",
     ]
     assert "data" not in found
     assert "deletes" not in found
@@ -162,11 +162,11 @@ def test_an_address_is_found_at_the_topic_of_the_stack_where_the_emulator_confir
         sns = empty.client("sns")
         sns.subscribe(TopicArn=resources[0]["PhysicalResourceId"], Protocol="email", Endpoint=ADDRESS)
         (item,) = examined(empty, templates, Kept(LOCAL, email=ADDRESS))["address"]
-        (other,) = examined(empty, templates, Kept(LOCAL, email="new@offload-shop.net"))["address"]
+        (other,) = examined(empty, templates, Kept(LOCAL, email="new@offload-clinic.net"))["address"]
     finally:
         gone(empty)
     assert item.says == f"{ADDRESS} has confirmed"
-    assert other.says == "new@offload-shop.net is new: SNS asks it to confirm after the deploy"
+    assert other.says == "new@offload-clinic.net is new: SNS asks it to confirm after the deploy"
 
 
 def test_a_stack_that_the_app_no_longer_has_is_named(empty: Aws, templates: Assembly) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.local.conftest import Copy
+from tests.copies import Copy
 
 
 def test_a_person_sets_a_secret_tries_the_door_and_sees_what_came(deployed: Copy) -> None:
@@ -15,10 +15,10 @@ def test_a_person_sets_a_secret_tries_the_door_and_sees_what_came(deployed: Copy
         return json.loads(done.stdout)
 
     made = said("rotate", "github", "--overlap", "1h")
-    tried = said("test", "github", "--event", "release.published", "--endpoint", "shop")
+    tried = said("test", "github", "--event", "release.published", "--endpoint", "clinic")
     assert (tried["status"], tried["outcome"], tried["key_id"]) == (200, "accepted", made["key_id"])
     (github,) = [each for each in said("providers")["providers"] if each["name"] == "github"]
-    assert tried["url"] == f"{github['url']}/shop"
+    assert tried["url"] == f"{github['url']}/clinic"
     assert github["secrets"][0]["key_id"] == made["key_id"]
     assert github["last_24h"]["accepted"] >= 1
     whole = said("show", tried["delivery_id"])

@@ -86,6 +86,22 @@ class Installed:
         run([self.python, "-I", "-c", _MODULES, ",".join(packages), ",".join(without)], cwd=outside)
 
 
+def an_app(folder: Path) -> None:
+    """Makes an app that has a group of commands of its own, `wards`."""
+    files = {
+        "cdk.json": "{}",
+        "pyproject.toml": '[tool.offload]\ncatalogue = "desk.catalogue"\n',
+        "desk/catalogue.py": (
+            "from offload.contracts.catalogue import Catalogue\n"
+            'CATALOGUE = Catalogue(__name__, commands={"wards": "desk.commands"})\n'
+        ),
+        "desk/commands.py": "import typer\napp = typer.Typer()\napp.command()(lambda: None)\n",
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
 def pythons() -> list[str]:
     """The Pythons of this machine that the package is for, this one among them."""
     found = {f"{sys.version_info.major}.{sys.version_info.minor}": sys.executable}
@@ -146,10 +162,15 @@ def test_the_command_line_and_the_constructs_have_all_that_they_import(wheel: Pa
             *("offload.cli.local.emulator", "offload.cli.local.fork_server", "offload.cli.local.durable_runner"),
         ],
     )
-    shown = run([installed.python.with_name("offload"), "--help"], cwd=tmp_path)
-    assert "dead-letters" in shown
+    an_app(tmp_path / "desk")
+    inside, outside = (
+        run([installed.python.with_name("offload"), "--help"], cwd=each) for each in (tmp_path / "desk", tmp_path)
+    )
+    assert "dead-letters" in inside
+    assert "dead-letters" in outside
     # Outside of an app, none of its commands.
-    assert "ledger" not in shown
+    assert "wards" in inside
+    assert "wards" not in outside
 
 
 def test_without_the_command_line_offload_says_what_to_install(wheel: Path, tmp_path: Path) -> None:

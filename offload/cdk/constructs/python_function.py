@@ -9,7 +9,7 @@ from aws_cdk import AssetHashType, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
-from constructs import Construct
+from constructs import Construct, IConstruct
 
 from offload.cdk.bundling import Bundler, Target, modules_named_by
 from offload.cdk.bundling.target import HOST
@@ -19,8 +19,8 @@ from offload.cdk.environment import Environment
 from offload.contracts.functions import handler_of
 from offload.project import PROJECT
 
-# Context key: another project's root (its `lambdas`, library and bundles) in place of this one's.
 ROOT_CONTEXT = "offload:root"
+"""Context key: another project's root (its `lambdas`, `schemas`, library and bundles) in place of this one's."""
 
 # What a function is declared as where it is bundled for the machine at hand: the embedded AWS runs its own Python
 # whatever the template says, and the template stays the same on every machine.
@@ -52,6 +52,11 @@ RETENTION = {
     3288: logs.RetentionDays.NINE_YEARS,
     3653: logs.RetentionDays.TEN_YEARS,
 }
+
+
+def root_of(scope: IConstruct) -> Path:
+    """The root of the project that the functions above `scope` are of."""
+    return Path(scope.node.try_get_context(ROOT_CONTEXT) or PROJECT)
 
 
 class PythonFunction(Construct):
@@ -123,7 +128,7 @@ class PythonFunction(Construct):
         )
 
     def _code(self, source: str, target: Target, reaches: Sequence[str]) -> lambda_.Code:
-        bundler = Bundler(Path(self.node.try_get_context(ROOT_CONTEXT) or PROJECT))
+        bundler = Bundler(root_of(self))
         if not Stack.of(self).bundling_required:
             return lambda_.Code.from_asset(
                 str(bundler.placeholder()), asset_hash="0" * 64, asset_hash_type=AssetHashType.CUSTOM

@@ -24,8 +24,8 @@ class Encrypted:
     holds: tuple[str, ...] = ()
 
 
-# CloudFormation's reference of each type, read 2026-11-29; tests/unit/test_encryption.py compares it with the schemas
-# of every type in our templates. Others are here for teams that add one.
+# CloudFormation's reference of each type, read 2026-11-29; tests/unit/cdk/test_encryption.py compares it with the
+# schemas of every type in our templates. Others are here for teams that add one.
 ENCRYPTED: Final[dict[str, tuple[Encrypted, ...]]] = {
     "AWS::DynamoDB::Table": (Encrypted(("SSESpecification", "KMSMasterKeyId")),),
     "AWS::DynamoDB::GlobalTable": (Encrypted(("Replicas", "*", "SSESpecification", "KMSMasterKeyId")),),

