@@ -19,7 +19,8 @@ import uv
 
 from offload.cdk.bundling.bytecode import compile_modules, compiles_for
 from offload.cdk.bundling.errors import BundlingError, one_line, why_no_answer
-from offload.cdk.bundling.imports import External, Trace, defines, imports_of, trace
+from offload.cdk.bundling.imports import External, Trace, imports_of, trace
+from offload.cdk.bundling.readings import Readings
 from offload.cdk.bundling.requirements import (
     IN_THE_RUNTIME,
     LOCK,
@@ -116,6 +117,7 @@ class Bundler:
         the file and the fix, when it cannot be made.
         """
         plan = self._plan(source, target, reaches)
+        Readings.kept_in(self.cache).save()
         path = self.cache / plan.hash
         if path.is_dir():
             os.utime(path)
@@ -146,8 +148,10 @@ class Bundler:
         if not (folder / "handler.py").is_file():
             raise BundlingError(f"{shown}: has no handler.py: write one that defines `handler`")
         own = self._own_files(shown)
-        traced = trace(self.project, source, own, reaches, target.python)
-        if not defines(folder / "handler.py", "handler", f"{shown}/handler.py"):
+        readings = Readings.kept_in(self.cache)
+        traced = trace(self.project, source, own, reaches, target.python, readings.read)
+        handler = f"{shown}/handler.py"
+        if "handler" not in readings.read(content_of(folder / "handler.py", handler), handler).binds:
             raise BundlingError(
                 f"{shown}/handler.py: defines no `handler`: name the function that Lambda calls `handler`"
             )

@@ -6,10 +6,10 @@ import ast
 import functools
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from offload.cdk.bundling.errors import BundlingError
 from offload.cdk.bundling.sources import content_of, refuse_name, refuse_utf16
@@ -46,6 +46,26 @@ class Import:
     def top(self) -> str:
         """The first part of the name: what a distribution provides."""
         return self.module.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class ReadsBeside:
+    """That a module reads files beside it: where it says so, and every text that is written in it."""
+
+    line: int
+    texts: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What tracing needs of a module: its imports, the files beside it, the names that it binds at its top level."""
+
+    imports: tuple[Import, ...]
+    beside: ReadsBeside | None
+    binds: frozenset[str]
+
+
+Read: TypeAlias = Callable[[bytes, str], Reading]
 
 
 @dataclass(frozen=True)
@@ -90,34 +110,37 @@ def standard_modules(python: str) -> frozenset[str]:
     return (sys.stdlib_module_names | {"__future__"}) - _REMOVED.get(python, frozenset())
 
 
-def defines(path: Path, name: str, where: str) -> bool:
-    """Whether the module at `path` binds `name` at its top level; `where` names it in errors."""
-    for node in _parsed(content_of(path, where), where).body:
+def _bound_by(tree: ast.Module) -> frozenset[str]:
+    """The names that a module binds at its top level."""
+    bound: set[str] = set()
+    for node in tree.body:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                bound = [node.name]
+                bound.add(node.name)
             case ast.Import() | ast.ImportFrom():
-                bound = [alias.asname or alias.name for alias in node.names]
+                bound |= {alias.asname or alias.name for alias in node.names}
             case ast.Assign():
-                bound = [part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)]
-            case ast.AnnAssign(target=ast.Name(id=bound_name), value=value) if value is not None:
-                bound = [bound_name]
+                names = (part for target in node.targets for part in ast.walk(target))
+                bound |= {part.id for part in names if isinstance(part, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None:
+                bound.add(name)
             case _:
-                bound = []
-        if name in bound:
-            return True
-    return False
+                pass
+    return frozenset(bound)
 
 
-def trace(project: Project, source: str, own: Iterable[str], reaches: Iterable[str], python: str) -> Trace:
+def trace(
+    project: Project, source: str, own: Iterable[str], reaches: Iterable[str], python: str, reading: Read
+) -> Trace:
     """Follows the imports of a function's `own` files and of the library modules that `reaches` names.
 
-    `own` is what goes into the bundle of the function's folder. Raises BundlingError for a syntax error, a first-party
-    module that does not exist or that is not among `own`, a function that imports another function, a `reaches` that
-    names no library module, and a library module that reads files beside it whose names cannot be seen.
+    `own` is what goes into the bundle of the function's folder; `reading` reads a module as `read` does. Raises
+    BundlingError for a syntax error, a first-party module that does not exist or that is not among `own`, a function
+    that imports another function, a `reaches` that names no library module, and a library module that reads files
+    beside it whose names cannot be seen.
     """
     own = frozenset(own)
-    tracer = _Tracer(project, source, standard_modules(python), own)
+    tracer = _Tracer(project, source, standard_modules(python), own, reading)
     for relative in sorted(own):
         if relative.endswith(".py"):
             tracer.follow(relative)
@@ -141,8 +164,11 @@ def _folders(packages: Sequence[str]) -> str:
 class _Tracer:
     """The modules seen so far and those still to be read."""
 
-    def __init__(self, project: Project, source: str, standard: frozenset[str], own: Collection[str]) -> None:
+    def __init__(
+        self, project: Project, source: str, standard: frozenset[str], own: Collection[str], reading: Read
+    ) -> None:
         self.project = project
+        self.read = reading
         self.own = own
         self.packages = project.packages
         self.own_package = folder_of(source).replace("/", ".")
@@ -183,10 +209,10 @@ class _Tracer:
 
     def follow(self, relative: str) -> None:
         """Reads one file's imports."""
-        content = content_of(self.project.path_of(relative), relative)
-        if relative.partition("/")[0] in self.packages:
-            self._take_data(content, relative)
-        for found in imports_of(content, relative):
+        module = self.read(content_of(self.project.path_of(relative), relative), relative)
+        if relative.partition("/")[0] in self.packages and module.beside:
+            self._take_data(module.beside, relative)
+        for found in module.imports:
             if any(f"{found.module}.".startswith(f"{package}.") for package in _FUNCTIONS):
                 self._own(found, relative)
             elif found.top in self.packages:
@@ -254,11 +280,8 @@ class _Tracer:
                 f"{where}: imports {module}, and a bundle leaves out {file} as a test: give it another name"
             )
 
-    def _take_data(self, content: bytes, relative: str) -> None:
+    def _take_data(self, found: ReadsBeside, relative: str) -> None:
         """Takes in the files beside a library module that it reads: those whose names are written in it."""
-        found = _reads_beside(content, relative)
-        if found is None:
-            return
         folders = [Path(relative).parent.as_posix()]
         for package in sorted(found.texts):
             if self.is_library(package) and self._is_folder(package):
@@ -307,6 +330,15 @@ class _Tracer:
         return None
 
 
+def read(content: bytes, relative: str) -> Reading:
+    """What a module says of all that tracing asks; `relative` is its path from the project's root.
+
+    Raises BundlingError as `imports_of` does.
+    """
+    tree = _parsed(content, relative)
+    return Reading(imports_of(content, relative), _reads_beside(tree), _bound_by(tree))
+
+
 @functools.lru_cache(maxsize=4096)
 def imports_of(content: bytes, relative: str, *, strict: bool = True) -> tuple[Import, ...]:
     """Every import of a module, relative ones made absolute; `relative` is its path from the project's root.
@@ -333,20 +365,11 @@ def _parsed(content: bytes, relative: str) -> ast.Module:
         raise BundlingError(f"{relative}:{line}: this is not Python ({message}): correct it") from error
 
 
-@dataclass(frozen=True)
-class _ReadsBeside:
-    """That a module reads files beside it: where it says so, and every text that is written in it."""
-
-    line: int
-    texts: frozenset[str]
-
-
-@functools.lru_cache(maxsize=4096)
-def _reads_beside(content: bytes, relative: str) -> _ReadsBeside | None:
+def _reads_beside(tree: ast.Module) -> ReadsBeside | None:
     """What a module says of files beside it (`__file__`, importlib.resources, pkgutil.get_data); None if nothing."""
     lines = []
     texts = set()
-    for node in ast.walk(_parsed(content, relative)):
+    for node in ast.walk(tree):
         match node:
             case ast.Name(id="__file__") | ast.Attribute(attr="get_data" | "__file__"):
                 lines.append(node.lineno)
@@ -356,10 +379,11 @@ def _reads_beside(content: bytes, relative: str) -> _ReadsBeside | None:
                 if module in _RESOURCES or any(f"{module}.{each.name}" in _RESOURCES for each in names):
                     lines.append(node.lineno)
             case ast.Constant(value=str(text)):
-                texts.add(text)
+                # No file is named with half of a character, and readings are kept as UTF-8.
+                texts.add(text.encode(errors="ignore").decode())
             case _:
                 pass
-    return _ReadsBeside(min(lines), frozenset(texts)) if lines else None
+    return ReadsBeside(min(lines), frozenset(texts)) if lines else None
 
 
 _RESOURCES: Final = frozenset({"importlib.resources", "importlib_resources", "pkgutil.get_data"})

@@ -12,6 +12,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct, IConstruct
 
 from offload.cdk.bundling import Bundler, Target, modules_named_by
+from offload.cdk.bundling.archive import archive_of
 from offload.cdk.bundling.target import HOST
 from offload.cdk.constructs.acknowledge import acknowledge
 from offload.cdk.constructs.encryption import encrypt
@@ -134,4 +135,5 @@ class PythonFunction(Construct):
                 str(bundler.placeholder()), asset_hash="0" * 64, asset_hash_type=AssetHashType.CUSTOM
             )
         bundle = bundler.bundle(source, target, reaches=reaches)
-        return lambda_.Code.from_asset(str(bundle.path), asset_hash=bundle.hash, asset_hash_type=AssetHashType.CUSTOM)
+        archive = archive_of(bundle.path)
+        return lambda_.Code.from_asset(str(archive), asset_hash=bundle.hash, asset_hash_type=AssetHashType.CUSTOM)

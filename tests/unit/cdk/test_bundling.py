@@ -16,9 +16,12 @@ from uuid import uuid4
 
 import pytest
 
-from offload.cdk.bundling import MAX_UNZIPPED_BYTES, Bundler, BundlingError, Target
+from offload.cdk.bundling import MAX_UNZIPPED_BYTES, Bundler, BundlingError, Target, imports
+from offload.cdk.bundling.archive import archive_of
 from offload.cdk.bundling.bytecode import compile_modules
+from offload.cdk.bundling.imports import Reading
 from offload.cdk.bundling.lock import compile_lock
+from offload.cdk.bundling.readings import Readings
 from offload.project import PROJECT
 from tests.odd_server import answer, odd_server
 from tests.patience import PATIENCE
@@ -388,6 +391,100 @@ def test_a_finished_bundle_is_found_again_without_uv(root: Path, monkeypatch: py
     assert Bundler(root).bundle("two", ARM) == first
 
 
+@pytest.fixture
+def modules_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The modules that are read for their imports, in order."""
+    found: list[str] = []
+    reads = imports.read
+
+    def read(content: bytes, relative: str) -> Reading:
+        found.append(relative)
+        return reads(content, relative)
+
+    monkeypatch.setattr(imports, "read", read)
+    return found
+
+
+def in_a_new_process(root: Path) -> dict[str, str]:
+    """The hashes as another process finds them, which has only what is kept on disk."""
+    Readings.kept_in.cache_clear()
+    return hashes(root)
+
+
+def test_a_module_is_read_for_its_imports_once_and_again_when_it_changes(root: Path, modules_read: list[str]) -> None:
+    first = in_a_new_process(root)
+    assert sorted(set(modules_read)) == sorted(modules_read)
+    assert "offload/runtime/far.py" in modules_read
+    modules_read.clear()
+    assert in_a_new_process(root) == first
+    assert modules_read == []
+    write(root, {"offload/runtime/far.py": "import wide\nfrom offload.runtime import shared\n"})
+    assert changed(first, in_a_new_process(root)) == {"two"}
+    assert modules_read == ["offload/runtime/far.py"]
+
+
+@pytest.mark.parametrize("kept", ["", "{", '{"by": "3.1 other code", "modules": {"0": 1}}', "[]", "\x00"])
+def test_readings_that_this_code_did_not_write_are_made_again(root: Path, modules_read: list[str], kept: str) -> None:
+    first = in_a_new_process(root)
+    read_at_first = sorted(modules_read)
+    (root / ".offload/bundles/readings.json").write_text(kept)
+    modules_read.clear()
+    assert in_a_new_process(root) == first
+    assert sorted(modules_read) == read_at_first
+
+
+def test_readings_of_another_version_of_the_code_that_reads_are_made_again(
+    root: Path, modules_read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_a_new_process(root)
+    read_at_first = sorted(modules_read)
+    modules_read.clear()
+    monkeypatch.setattr("offload.cdk.bundling.readings._reader", lambda: "another version")
+    in_a_new_process(root)
+    assert sorted(modules_read) == read_at_first
+
+
+def test_equal_modules_at_two_places_each_have_their_own_relative_imports(tmp_path: Path) -> None:
+    readings = Readings(tmp_path)
+    for package in ("offload/one", "offload/two"):
+        (found,) = readings.read(b"from .deep import thing\n", f"{package}/module.py").imports
+        assert found.module == f"{package}.deep".replace("/", ".")
+
+
+def test_half_of_a_character_in_a_text_is_no_hindrance(root: Path) -> None:
+    write(root, {"offload/runtime/far.py": "here = __file__\nhalf = '\\udc80'\nname = 'far.csv'\n"})
+    write(root, {"offload/runtime/far.csv": "a\n"})
+    assert "offload/runtime/far.csv" in holds(Bundler(root).bundle("two", ARM).path)
+    Readings.kept_in.cache_clear()
+    assert "offload/runtime/far.csv" in holds(Bundler(root).bundle("two", ARM).path)
+
+
+def test_the_archive_of_a_bundle_has_its_files_their_modes_and_the_same_bytes_everywhere(
+    root: Path, locked: Path, tmp_path: Path
+) -> None:
+    write(root, {"lambdas/one/tool": "#!/bin/sh\n"})
+    folder = Bundler(root).bundle("one", ARM).path
+    with zipfile.ZipFile(archive_of(folder)) as archive:
+        assert sorted(archive.namelist()) == sorted(
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        )
+        for entry in archive.infolist():
+            assert archive.read(entry) == (folder / entry.filename).read_bytes()
+            assert entry.external_attr >> 16 == (folder / entry.filename).stat().st_mode, entry.filename
+    elsewhere = checkout(locked, tmp_path / "far" / "away")
+    write(elsewhere, {"lambdas/one/tool": "#!/bin/sh\n"})
+    there = archive_of(Bundler(elsewhere).bundle("one", ARM).path)
+    assert there.read_bytes() == archive_of(folder).read_bytes()
+
+
+def test_an_archive_that_is_there_is_not_made_again(root: Path) -> None:
+    folder = Bundler(root).bundle("one", ARM).path
+    made = archive_of(folder)
+    inode = made.stat().st_ino
+    assert archive_of(folder) == made
+    assert made.stat().st_ino == inode
+
+
 def test_changed_sources_are_bundled_anew_from_packages_already_installed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,7 +510,7 @@ def test_a_bundler_killed_at_any_moment_leaves_no_half_bundle_that_is_found_late
         process.wait()
         process.stdout.close()
         cache = root / ".offload/bundles"
-        named = [path for path in cache.glob("*") if not path.name.startswith(".partial-")] if cache.is_dir() else []
+        named = [path for path in cache.glob("*") if path.is_dir() and not path.name.startswith(".partial-")]
         for path in named:
             assert (
                 holds(path) >= {"wide.py", "deep/__init__.py", "alone.py"}
@@ -440,7 +537,7 @@ def test_a_failed_installation_leaves_nothing_behind(root: Path) -> None:
     write(root, {"lambdas/one/requirements.txt": "intel\n"})
     lock(root)
     refusal(root)
-    assert list((root / ".offload/bundles").iterdir()) == []
+    assert [path.name for path in (root / ".offload/bundles").iterdir()] == ["readings.json"]
 
 
 def test_two_synths_at_once_make_the_same_whole_bundle(root: Path, tmp_path: Path) -> None:
