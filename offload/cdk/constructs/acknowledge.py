@@ -22,8 +22,8 @@ def acknowledge(construct: IConstruct, rule_id: str, reason: str) -> None:
 
     Raises ValueError when the construct is not one resource, the id has no rule in it, or the reason is empty.
     """
-    resource = construct if CfnResource.is_cfn_resource(construct) else construct.node.default_child
-    if resource is None or not CfnResource.is_cfn_resource(resource):
+    resource = construct if isinstance(construct, CfnResource) else construct.node.default_child
+    if not isinstance(resource, CfnResource):
         raise ValueError(f"{construct.node.path}: acknowledge '{rule_id}' on the one resource that it is about")
     if not rule_id or rule_id.partition("[")[0].rstrip(":").endswith("*"):
         raise ValueError(
@@ -92,7 +92,7 @@ def declare_signature_check(construct: IConstruct, scheme: str) -> None:
     Only then may it be reached without an authorizer: an HTTP API's authorizer does not see the body that is signed.
     Raises ValueError when the construct is not one resource or the scheme is empty.
     """
-    resource = construct if CfnResource.is_cfn_resource(construct) else construct.node.default_child
+    resource = construct if isinstance(construct, CfnResource) else construct.node.default_child
     if not isinstance(resource, CfnResource) or not scheme:
         raise ValueError(f"{construct.node.path}: declare a signature check on a function, with its scheme's name")
     resource.add_metadata(SIGNATURE_CHECK, scheme)
