@@ -174,7 +174,7 @@ def _ended(deployment: Deployment, table: str) -> int:
 
 def _log_bytes(deployment: Deployment) -> int:
     """Bytes that the job's function has logged; CloudWatch counts 26 more a line (API_PutLogEvents.html)."""
-    group = next(function.log_group for function in deployment.functions() if function.folder == NOTHING.name)
+    group = deployment.function(NOTHING.name).log_group
     return sum(
         len(event["message"].encode()) + 26
         for page in deployment.aws.logs.get_paginator("filter_log_events").paginate(logGroupName=group)
@@ -184,7 +184,7 @@ def _log_bytes(deployment: Deployment) -> int:
 
 def _one_job(embedded: EmbeddedAws, deployment: Deployment) -> dict[str, Any]:
     """Calls by operation, write units and processor time of one job: of its submit, and of its run."""
-    own = next(function.function_name for function in deployment.functions() if function.folder == NOTHING.name)
+    own = deployment.function(NOTHING.name).function_name
     functions = deployment.aws.lambda_
     (mapping,) = functions.list_event_source_mappings(FunctionName=own)["EventSourceMappings"]
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
@@ -236,8 +236,8 @@ def _one_job(embedded: EmbeddedAws, deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _memory(deployment: Deployment, folder: str) -> int:
-    name = next(function.function_name for function in deployment.functions() if function.folder == folder)
+def _memory(deployment: Deployment, function: str) -> int:
+    name = deployment.function(function).function_name
     return deployment.aws.lambda_.get_function_configuration(FunctionName=name)["MemorySize"]
 
 

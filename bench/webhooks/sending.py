@@ -196,6 +196,7 @@ class Bench:
         secret = boto3.client("secretsmanager").create_secret(Name=f"seal-{tag}", SecretString="bench")["ARN"]
         os.environ.update(
             {
+                "OFFLOAD_CATALOGUE": "shop.catalogue",
                 "OFFLOAD_SUBSCRIPTIONS_TABLE": self.table,
                 "OFFLOAD_SENDER_QUEUE_URL": queue["w"],
                 "OFFLOAD_SENDER_TROUBLE_QUEUE_URL": queue["t"],
