@@ -337,7 +337,8 @@ class EmbeddedAws:
             return
         deadline = time.monotonic() + START_WITHIN
         while _is_free(instance.durable_port):
-            if instance.durable_pid is None or not self._is_durable_runner(instance.durable_pid):
+            # Not by its command line, which the kernel has only a moment after the program was started.
+            if instance.durable_pid is None or not _alive(instance.durable_pid, self._durable_child):
                 raise Failure(f"the runner of durable functions did not start; its log: {self.durable_log}")
             if time.monotonic() > deadline:
                 raise Failure(f"the runner of durable functions does not answer; its log: {self.durable_log}")
