@@ -46,16 +46,16 @@ def test_a_second_start_finds_the_running_instance(embedded: EmbeddedAws) -> Non
     assert EmbeddedAws(embedded.root).connected() == first
 
 
-def test_a_runner_of_durable_functions_whose_command_line_is_not_there_yet_is_waited_for(
-    embedded: EmbeddedAws, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runner_of_durable_functions_whose_command_line_is_not_there_yet_is_waited_for(embedded: EmbeddedAws) -> None:
     instance = embedded.start()
     # For a moment after a program was started, the kernel gives no command line of it.
     nameless = process._Process(instance.durable_pid or 0, 0, "")
-    monkeypatch.setattr(process, "_processes", lambda: iter([nameless]))
     answers = iter([True, False])
-    monkeypatch.setattr(process, "_is_free", lambda _port: next(answers))
-    embedded.await_durable_runner(instance)
+    # Undone before the stop, which looks for its processes.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "_processes", lambda: iter([nameless]))
+        patch.setattr(process, "_is_free", lambda _port: next(answers))
+        embedded.await_durable_runner(instance)
 
 
 def test_a_living_process_is_found_with_its_group_and_command_and_one_that_has_ended_is_not() -> None:
