@@ -31,7 +31,7 @@ app = App()
 Stack(app, "empty")
 app.synth()
 """
-# Times the parts of app.py's main, as it is written there; the context is what the command line hands over.
+# Times the parts of `offload.cdk.run(compose)`; the context is what the command line hands over.
 _EXPLAINED: Final = """
 import json, sys, time
 began = time.perf_counter()
@@ -45,13 +45,15 @@ import aws_cdk
 mark("import aws_cdk, start of jsii's Node")
 import app as ours
 mark("import app.py: the stacks, the AWS modules they use, cdk-nag")
+from offload.cdk import Environment, guard
+from offload.cdk.guardrails import synthesize
 application = aws_cdk.App()
-ours.guard(application)
+guard(application)
 mark("App() and the validation plugins")
-environment = ours.Environment.load("dev")
+environment = Environment.load("dev")
 ours.compose(application, environment)
 mark("the constructs, bundles looked up")
-ours.synthesize(application)
+synthesize(application)
 mark("synthesis and validation")
 json.dump(marks, sys.stdout)
 """
